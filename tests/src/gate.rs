@@ -1,0 +1,131 @@
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use crate::{Host, Plugins};
+
+/// Something that a kernel or a machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// VLAN filtering of the bridge (`CONFIG_BRIDGE_VLAN_FILTERING`).
+    BridgeVlan,
+    /// Links of kind `vlan` (`CONFIG_VLAN_8021Q`).
+    Vlan,
+    /// The nf_tables family `bridge` (`CONFIG_NF_TABLES_BRIDGE`).
+    NftBridge,
+    /// Links of kind `macvlan`.
+    Macvlan,
+    /// Links of kind `ipvlan`.
+    Ipvlan,
+    /// Links of kind `dummy`.
+    Dummy,
+    /// Links of kind `vrf`.
+    Vrf,
+    /// Extended attributes `user.*` on tmpfs (Linux 6.6).
+    TmpfsXattr,
+    /// `iptables` and `ip6tables` with a nat table.
+    Iptables,
+    /// The Go plugins of Debian's package `containernetworking-plugins`.
+    GoPlugins,
+}
+
+impl Feature {
+    /// A shell line that succeeds in a scratch host where the feature is there.
+    fn probe(self) -> &'static str {
+        match self {
+            Self::BridgeVlan => {
+                "ip link add name p type bridge vlan_filtering 1 && bridge vlan add dev p vid 5 self"
+            }
+            Self::Vlan => {
+                "ip link add name p type veth peer name q && ip link add link p name p.5 type vlan id 5"
+            }
+            Self::NftBridge => {
+                "nft add table bridge p && nft 'add chain bridge p c { type filter hook prerouting priority -300; }' \
+                 && nft add rule bridge p c iifname eth0 ether saddr != 02:00:00:00:00:01 drop"
+            }
+            Self::Macvlan => {
+                "ip link add name p type veth peer name q && ip link add link p name m type macvlan mode bridge"
+            }
+            Self::Ipvlan => {
+                "ip link add name p type veth peer name q && ip link add link p name i type ipvlan mode l2"
+            }
+            Self::Dummy => "ip link add name p type dummy",
+            Self::Vrf => "ip link add name p type vrf table 7",
+            // Asked with the system call itself, below.
+            Self::TmpfsXattr => "true",
+            Self::Iptables => "iptables -t nat -S && ip6tables -t nat -S",
+            Self::GoPlugins => "test -x /usr/lib/cni/bridge",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::BridgeVlan => "bridge VLAN filtering in the kernel",
+            Self::Vlan => "802.1Q links in the kernel",
+            Self::NftBridge => "the nf_tables bridge family in the kernel",
+            Self::Macvlan => "macvlan in the kernel",
+            Self::Ipvlan => "ipvlan in the kernel",
+            Self::Dummy => "dummy links in the kernel",
+            Self::Vrf => "VRF in the kernel",
+            Self::TmpfsXattr => "user extended attributes on tmpfs (Linux 6.6)",
+            Self::Iptables => "iptables with a nat table",
+            Self::GoPlugins => "the Go plugins in /usr/lib/cni (containernetworking-plugins)",
+        }
+    }
+
+    /// Whether this machine has it; asked once per process, in a scratch host.
+    pub fn is_there(self) -> bool {
+        static KNOWN: Mutex<Vec<(Feature, bool)>> = Mutex::new(Vec::new());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, there)) = known.iter().find(|(feature, _)| *feature == self) {
+            return *there;
+        }
+        let scratch = Host::new(Plugins::Multicall);
+        let there = match self {
+            Self::TmpfsXattr => {
+                let file = scratch.path("/run/xattr-probe");
+                std::fs::write(&file, "").is_ok() && crate::host::set_xattr(&file, "user.probe", "1").is_ok()
+            }
+            _ => scratch.try_sh(self.probe()).is_ok(),
+        };
+        known.push((self, there));
+        there
+    }
+}
+
+/// True where the test may run: as root, on a machine with all `features`.
+///
+/// Otherwise says `SKIP <test>: <reason>`, appends `<test>: <reason>` to the file that
+/// `OXCNI_SKIP_LOG` names, and with `OXCNI_NO_SKIP=1` panics in place of both.
+pub fn open(test: &str, features: &[Feature]) -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        return skip(test, "needs root");
+    }
+    match features.iter().find(|feature| !feature.is_there()) {
+        Some(missing) => skip(test, &format!("needs {}", missing.name())),
+        None => true,
+    }
+}
+
+fn skip(test: &str, reason: &str) -> bool {
+    let forbidden = std::env::var_os("OXCNI_NO_SKIP").is_some_and(|value| value == "1");
+    assert!(!forbidden, "SKIP {test}: {reason} (and OXCNI_NO_SKIP=1 makes that a failure)");
+    println!("SKIP {test}: {reason}");
+    if let Some(log) = std::env::var_os("OXCNI_SKIP_LOG") {
+        append_line(Path::new(&log), &format!("{test}: {reason}\n"));
+    }
+    false
+}
+
+/// One write in append mode, so that lines of tests running side by side do not mix.
+fn append_line(file: &Path, line: &str) {
+    let appended = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)
+        .and_then(|mut file| file.write_all(line.as_bytes()));
+    if let Err(err) = appended {
+        panic!("can't append to {}: {err}", file.display());
+    }
+}

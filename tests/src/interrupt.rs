@@ -1,0 +1,129 @@
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::Call;
+
+/// Runs a call and kills it, and all that it started, at its `stop`th entry to or return from a
+/// system call (counted from 1, over all its threads and children).
+///
+/// Gives the number of stops that it came to and how it ended: fewer than `stop` where it was
+/// done before.
+pub fn kill_at_syscall(call: &Call<'_>, stop: u64) -> (u64, ExitStatus) {
+    // The plugin waits for its tracer before its first own instruction.
+    let waiting = call.clone().behind_a_stop();
+    let mut child = waiting.start();
+    let main = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+    let options = Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_EXITKILL;
+    waitpid(main, Some(WaitPidFlag::WUNTRACED)).expect("the child stops by itself");
+    ptrace::seize(main, options).expect("tracing the child");
+    kill(main, Signal::SIGCONT).expect("continuing the child");
+    let mut trace = Trace { main, alive: BTreeSet::from([main]), stops: 0, execed: false };
+    let status = trace.run(stop);
+    // Readers of its output end with it; the status was reaped above.
+    drop(child.stdout.take());
+    drop(child.stderr.take());
+    (trace.stops, status)
+}
+
+struct Trace {
+    main: Pid,
+    alive: BTreeSet<Pid>,
+    stops: u64,
+    /// Stops count from the plugin's start, not from that of the shell before it.
+    execed: bool,
+}
+
+impl Trace {
+    fn run(&mut self, last: u64) -> ExitStatus {
+        let mut main_status = None;
+        while !self.alive.is_empty() {
+            let (pid, event) = self.next();
+            let mut pass_on = None;
+            match event {
+                WaitStatus::Exited(_, code) => {
+                    self.gone(pid, ExitStatus::from_raw(code << 8), &mut main_status);
+                    continue;
+                }
+                WaitStatus::Signaled(_, signal, _) => {
+                    self.gone(pid, ExitStatus::from_raw(signal as i32), &mut main_status);
+                    continue;
+                }
+                WaitStatus::PtraceSyscall(_) if self.execed => {
+                    self.stops += 1;
+                    if self.stops == last {
+                        for process in &self.alive {
+                            let _already_gone = kill(*process, Signal::SIGKILL);
+                        }
+                        continue;
+                    }
+                }
+                WaitStatus::PtraceEvent(_, _, event) if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 => {
+                    self.execed = true;
+                }
+                WaitStatus::Stopped(_, signal) if signal != Signal::SIGSTOP && signal != Signal::SIGTRAP => {
+                    pass_on = Some(signal);
+                }
+                _ => {}
+            }
+            match ptrace::syscall(pid, pass_on) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(err) => panic!("continuing {pid}: {err}"),
+            }
+        }
+        main_status.expect("the main process was waited for")
+    }
+
+    /// Waits for the traced processes only: other tests have children too.
+    fn next(&mut self) -> (Pid, WaitStatus) {
+        loop {
+            // With one process, as nearly always, this waits in the kernel.
+            let only = self.alive.len() == 1;
+            for pid in self.alive.clone() {
+                let flags =
+                    if only { WaitPidFlag::__WALL } else { WaitPidFlag::__WALL | WaitPidFlag::WNOHANG };
+                match waitpid(pid, Some(flags)) {
+                    Ok(WaitStatus::StillAlive) => {}
+                    Ok(event) => {
+                        self.follow(pid, &event);
+                        return (pid, event);
+                    }
+                    Err(Errno::ECHILD) => {
+                        self.alive.remove(&pid);
+                    }
+                    Err(err) => panic!("waiting for {pid}: {err}"),
+                }
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn follow(&mut self, pid: Pid, event: &WaitStatus) {
+        use ptrace::Event;
+        let WaitStatus::PtraceEvent(_, _, event) = event else { return };
+        let births = [Event::PTRACE_EVENT_CLONE, Event::PTRACE_EVENT_FORK, Event::PTRACE_EVENT_VFORK];
+        if births.iter().any(|birth| *birth as i32 == *event)
+            && let Ok(new) = ptrace::getevent(pid)
+        {
+            self.alive.insert(Pid::from_raw(i32::try_from(new).expect("a process id")));
+        }
+    }
+
+    fn gone(&mut self, pid: Pid, status: ExitStatus, main_status: &mut Option<ExitStatus>) {
+        self.alive.remove(&pid);
+        if pid == self.main {
+            *main_status = Some(status);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+use serde_json::{Value, json};
+
+use crate::snapshot::{of_container, of_host};
+use crate::{Host, Masks, Network, Plugins};
+
+/// A configuration and what surrounds it, given to two folders of plugins to compare them.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What it is about, in a few words.
+    pub name: String,
+    /// The configuration; its network is `net` by convention.
+    pub config: Value,
+    /// `CNI_ARGS`; empty for none.
+    pub args: String,
+    /// A shell script that prepares the host.
+    pub setup: String,
+    /// How many containers are added.
+    pub containers: usize,
+}
+
+impl Case {
+    /// One container on an empty host.
+    pub fn new(name: &str, config: Value) -> Self {
+        Self { name: name.to_owned(), config, args: String::new(), setup: String::new(), containers: 1 }
+    }
+
+    /// Reads a case back from [`Self::to_json`].
+    pub fn from_json(value: &Value) -> Self {
+        let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        Self {
+            name: text("name"),
+            config: value["config"].clone(),
+            args: text("args"),
+            setup: text("setup"),
+            containers: value["containers"].as_u64().map_or(1, |n| n as usize),
+        }
+    }
+
+    /// The case as data.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "name": self.name, "config": self.config, "args": self.args,
+            "setup": self.setup, "containers": self.containers,
+        })
+    }
+}
+
+/// A difference from the peer that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Intended {
+    /// Where: a part of the difference's path, such as `/after add/host/links/cni0/txqlen`.
+    pub path: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// What plugins do with a case: results, and the state of host and containers after each step,
+/// without all that differs from run to run.
+pub fn observe(plugins: Plugins, case: &Case) -> Value {
+    let host = Host::new(plugins);
+    if !case.setup.is_empty() {
+        host.sh(&case.setup);
+    }
+    let mut masks = Masks::new(&format!("{} {} {}", case.config, case.args, case.setup.replace('\n', " ")));
+    let net = host.network(case.config.clone()).args(&case.args);
+    let name = case.config["name"].as_str().unwrap_or_default();
+    let containers: Vec<_> = (0..case.containers).map(|_| host.container()).collect();
+
+    let results: Vec<_> = containers.iter().map(|container| net.add(container)).collect();
+    masks.learn(&host);
+    let state = |masks: &Masks| {
+        let inside: Vec<_> = containers.iter().map(|container| of_container(container, masks)).collect();
+        json!({
+            "host": of_host(&host, masks), "containers": inside, "reservations": host.reservations(name),
+        })
+    };
+    let after_add = state(&masks);
+    let has_check =
+        !["0.1.0", "0.2.0", "0.3.0", "0.3.1"].contains(&case.config["cniVersion"].as_str().unwrap_or(""));
+    let mut checks = Vec::new();
+    let mut dels = Vec::new();
+    for (container, outcome) in containers.iter().zip(&results) {
+        if has_check && outcome.ok() && !outcome.stdout.trim().is_empty() {
+            checks.push(net.check(container, &outcome.result()).ok());
+        }
+    }
+    for container in &containers {
+        dels.push(net.del(container).ok());
+    }
+    let results: Vec<_> = results
+        .iter()
+        .map(
+            |outcome| {
+                if outcome.ok() { masks.mask(&text_or_json(&outcome.stdout)) } else { json!("an error") }
+            },
+        )
+        .collect();
+    json!({
+        "results": results, "after add": after_add, "checks succeed": checks,
+        "dels succeed": dels, "after del": state(&masks),
+    })
+}
+
+fn text_or_json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+}
+
+/// All differences between two observations that are not intended, a line each.
+pub fn compare(expected: &Value, actual: &Value, intended: &[Intended]) -> Vec<String> {
+    let mut found = Vec::new();
+    differences(expected, actual, String::new(), &mut found);
+    found.retain(|(path, _)| !intended.iter().any(|known| path.contains(known.path)));
+    found.into_iter().map(|(path, what)| format!("{path}: {what}")).collect()
+}
+
+fn differences(expected: &Value, actual: &Value, path: String, found: &mut Vec<(String, String)>) {
+    match (expected, actual) {
+        (Value::Object(left), Value::Object(right)) => {
+            for (key, value) in left {
+                differences(value, right.get(key).unwrap_or(&Value::Null), format!("{path}/{key}"), found);
+            }
+            for (key, value) in right.iter().filter(|(key, _)| !left.contains_key(*key)) {
+                differences(&Value::Null, value, format!("{path}/{key}"), found);
+            }
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            for (index, (left, right)) in left.iter().zip(right).enumerate() {
+                differences(left, right, format!("{path}/{index}"), found);
+            }
+        }
+        (left, right) if left != right => found.push((path, format!("theirs {left}, ours {right}"))),
+        _ => {}
+    }
+}
+
+impl Network<'_> {
+    /// The same network, with this result as `prevResult`.
+    pub fn after(&self, result: &Value) -> Self {
+        self.clone().with("prevResult", result.clone())
+    }
+}

@@ -1,0 +1,276 @@
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::{Map, Value, json};
+
+use crate::{Container, Host};
+
+/// What differs from run to run and is replaced by a stable word: random link names and MACs.
+///
+/// A name or an address that stands in the text it was made with is kept: it was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Masks {
+    keep: String,
+    names: BTreeMap<String, String>,
+}
+
+impl Masks {
+    /// Masks for a case whose configuration and setup are `text`.
+    pub fn new(text: &str) -> Self {
+        Self { keep: text.to_lowercase(), names: BTreeMap::new() }
+    }
+
+    /// Gives each veth of the host that nobody asked for by name a number: `veth#1`, `veth#2`, …
+    pub fn learn(&mut self, host: &Host) {
+        let links = json_of(&host.sh("ip -j -d link show type veth"));
+        let mut veths: Vec<_> = list(&links)
+            .iter()
+            .filter_map(|link| Some((link["ifindex"].as_u64()?, link["ifname"].as_str()?.to_owned())))
+            .filter(|(_, name)| !self.keep.contains(&format!(" {name} ")) && !self.names.contains_key(name))
+            .collect();
+        veths.sort();
+        for (_, name) in veths {
+            let number = self.names.len() + 1;
+            self.names.insert(name, format!("veth#{number}"));
+        }
+    }
+
+    /// The same value with every string masked.
+    pub fn mask(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => json!(self.mask_text(text)),
+            Value::Array(items) => items.iter().map(|item| self.mask(item)).collect(),
+            Value::Object(object) => {
+                object.iter().map(|(key, item)| (self.mask_text(key), self.mask(item))).collect()
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn mask_text(&self, text: &str) -> String {
+        if let Some(name) = self.names.get(text) {
+            return name.clone();
+        }
+        if is_mac(text) && !self.keep.contains(&text.to_lowercase()) {
+            return "MAC".to_owned();
+        }
+        text.to_owned()
+    }
+}
+
+/// Links, addresses, routes, bridge VLANs, sysctls and rules of the host, masked.
+pub(crate) fn of_host(host: &Host, masks: &Masks) -> Value {
+    let state = network(|script| host.sh(script), |path| host.enter(|| fs::read_to_string(path)));
+    masks.mask(&state)
+}
+
+/// The same of a container.
+pub(crate) fn of_container(container: &Container<'_>, masks: &Masks) -> Value {
+    let state = network(|script| container.sh(script), |path| container.enter(|| fs::read_to_string(path)));
+    masks.mask(&state)
+}
+
+fn network(sh: impl Fn(&str) -> String, sysctl: impl Fn(String) -> std::io::Result<String>) -> Value {
+    let links = json_of(&sh("ip -j -d addr show"));
+    let mut state = Map::new();
+    let mut by_name = Map::new();
+    for link in list(&links) {
+        let name = link["ifname"].as_str().unwrap_or_default().to_owned();
+        let mut kept = link_state(link);
+        for (key, path) in LINK_SYSCTLS {
+            let value = sysctl(format!("/proc/sys/net/{}", path.replace('@', &name)));
+            kept.insert((*key).to_owned(), json!(value.unwrap_or_default().trim()));
+        }
+        by_name.insert(name, Value::Object(kept));
+    }
+    state.insert("links".to_owned(), Value::Object(by_name));
+    state.insert("routes".to_owned(), routes(&sh));
+    state.insert("vlans".to_owned(), json_of(&sh("bridge -j vlan show")));
+    for path in SYSCTLS {
+        let value = sysctl(format!("/proc/sys/net/{path}")).unwrap_or_default();
+        state.insert((*path).to_owned(), json!(value.trim()));
+    }
+    Value::Object(state)
+}
+
+const SYSCTLS: &[&str] = &["ipv4/ip_forward", "ipv4/conf/all/forwarding", "ipv6/conf/all/forwarding"];
+
+const LINK_SYSCTLS: &[(&str, &str)] = &[
+    ("accept_dad", "ipv6/conf/@/accept_dad"),
+    ("accept_ra", "ipv6/conf/@/accept_ra"),
+    ("disable_ipv6", "ipv6/conf/@/disable_ipv6"),
+    ("forwarding4", "ipv4/conf/@/forwarding"),
+    ("forwarding6", "ipv6/conf/@/forwarding"),
+    ("arp_notify", "ipv4/conf/@/arp_notify"),
+    ("ndisc_notify", "ipv6/conf/@/ndisc_notify"),
+    ("rp_filter", "ipv4/conf/@/rp_filter"),
+    ("route_localnet", "ipv4/conf/@/route_localnet"),
+];
+
+/// Of a link what was decided by somebody: not counters, timers, indexes and what follows from them.
+fn link_state(link: &Value) -> Map<String, Value> {
+    let mut kept = Map::new();
+    let mut keep = |key: &str, value: &Value| {
+        if !value.is_null() {
+            kept.insert(key.to_owned(), value.clone());
+        }
+    };
+    for key in ["mtu", "master", "address", "promiscuity", "group", "txqlen", "link", "ifalias"] {
+        keep(key, &link[key]);
+    }
+    let flags: Vec<_> = list(&link["flags"])
+        .iter()
+        .filter(|flag| ["UP", "PROMISC", "ALLMULTI", "NOARP"].contains(&flag.as_str().unwrap_or_default()))
+        .collect();
+    keep("flags", &json!(flags));
+    let info = &link["linkinfo"];
+    keep("kind", &info["info_kind"]);
+    for key in ["vlan_filtering", "vlan_default_pvid", "stp_state", "ageing_time", "mode", "id", "protocol"] {
+        keep(key, &info["info_data"][key]);
+    }
+    for key in ["state", "hairpin", "isolated", "learning", "flood", "guard", "fastleave", "neigh_suppress"] {
+        keep(&format!("port_{key}"), &info["info_slave_data"][key]);
+    }
+    // A port is forwarding or not by the carrier of its peer, which comes and goes.
+    kept.remove("port_state");
+    let addresses: Vec<_> = list(&link["addr_info"]).iter().filter(|entry| !of_the_kernel(entry)).collect();
+    let addresses: Vec<_> = addresses.into_iter().map(address_state).collect();
+    kept.insert("addresses".to_owned(), json!(addresses));
+    kept
+}
+
+/// Link-local addresses come by themselves, some time after the carrier.
+fn of_the_kernel(entry: &Value) -> bool {
+    entry["scope"] == "link" && entry["family"] == "inet6"
+}
+
+fn address_state(entry: &Value) -> Value {
+    let mut kept = entry.as_object().cloned().unwrap_or_default();
+    // Duplicate address detection is under way or over; both are the same decision.
+    kept.remove("tentative");
+    kept.remove("protocol");
+    Value::Object(kept)
+}
+
+fn routes(sh: &impl Fn(&str) -> String) -> Value {
+    let mut kept = Vec::new();
+    for family in ["-4", "-6"] {
+        let routes = json_of(&sh(&format!("ip {family} -j route show table all")));
+        for route in list(&routes) {
+            let dst = route["dst"].as_str().unwrap_or_default();
+            if route["type"] == "multicast" || dst.starts_with("fe80:") || dst.starts_with("ff00:") {
+                continue;
+            }
+            let mut route = route.clone();
+            if let Some(object) = route.as_object_mut() {
+                // Follow from the carrier.
+                object.remove("flags");
+            }
+            kept.push(route);
+        }
+    }
+    kept.sort_by_key(ToString::to_string);
+    json!(kept)
+}
+
+pub(crate) fn json_of(text: &str) -> Value {
+    // iproute2 prints nothing at all in place of an empty list here and there.
+    if text.trim().is_empty() {
+        return json!([]);
+    }
+    serde_json::from_str(text).unwrap_or_else(|err| panic!("not JSON ({err}): {text}"))
+}
+
+pub(crate) fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn is_mac(text: &str) -> bool {
+    text.len() == 17
+        && text.split(':').count() == 6
+        && text.split(':').all(|octet| octet.len() == 2 && octet.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+impl Host {
+    /// All of the host's network state in one value, for "the node as it was before".
+    ///
+    /// Link-local addresses and what follows from the carrier are left out; names are not masked.
+    pub fn state(&self) -> Value {
+        let mut state = of_host(self, &Masks::default());
+        state["rules"] = json!(self.rules());
+        state
+    }
+
+    /// The rule set of nf_tables without handles and counters; empty tables are told too.
+    pub fn rules(&self) -> String {
+        self.sh("nft -s list ruleset")
+    }
+
+    /// Names of the host's links, sorted.
+    pub fn links(&self) -> Vec<String> {
+        let links = json_of(&self.sh("ip -j link show"));
+        let mut names: Vec<_> =
+            list(&links).iter().filter_map(|link| link["ifname"].as_str().map(str::to_owned)).collect();
+        names.sort();
+        names
+    }
+
+    /// One link of the host as `ip -d -j addr show` tells it.
+    pub fn link(&self, name: &str) -> Value {
+        json_of(&self.sh(&format!("ip -d -j addr show dev {name}")))[0].clone()
+    }
+
+    /// Reservation files of a network in host-local's default folder: address and content.
+    pub fn reservations(&self, network: &str) -> BTreeMap<String, String> {
+        self.reservations_in(&format!("/var/lib/cni/networks/{network}"))
+    }
+
+    /// Reservation files in a folder of this host: address and content.
+    pub fn reservations_in(&self, folder: &str) -> BTreeMap<String, String> {
+        let Ok(entries) = fs::read_dir(self.path(folder)) else {
+            return BTreeMap::new();
+        };
+        entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                // Windows peers write `_` for `:`; no one does here.
+                name.parse::<std::net::IpAddr>().ok()?;
+                Some((name, fs::read_to_string(entry.path()).unwrap_or_default()))
+            })
+            .collect()
+    }
+}
+
+impl Container<'_> {
+    /// One link of the container as `ip -d -j addr show` tells it; null where there is none.
+    pub fn link(&self, name: &str) -> Value {
+        match self.try_sh(&format!("ip -d -j addr show dev {name}")) {
+            Ok(text) => json_of(&text)[0].clone(),
+            Err(_) => Value::Null,
+        }
+    }
+
+    /// Routes of the container's main table, both families, as `ip -j route` tells them.
+    pub fn routes(&self) -> Vec<Value> {
+        ["-4", "-6"]
+            .iter()
+            .flat_map(|family| list(&json_of(&self.sh(&format!("ip {family} -j route show")))).to_vec())
+            .filter(|route| !route["dst"].as_str().unwrap_or_default().starts_with("fe80:"))
+            .collect()
+    }
+
+    /// The container's default routes' gateways.
+    pub fn default_gateways(&self) -> Vec<String> {
+        self.routes()
+            .iter()
+            .filter(|route| route["dst"] == "default")
+            .filter_map(|route| route["gateway"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// The MAC address of a link.
+    pub fn mac(&self, name: &str) -> String {
+        self.link(name)["address"].as_str().unwrap_or_default().to_owned()
+    }
+}
