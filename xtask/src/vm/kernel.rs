@@ -1,0 +1,156 @@
+//! The stock Debian kernel: fetched once, unpacked into a folder, never installed.
+
+use crate::debian::apt_get;
+use crate::error::{Context, Failure, Result};
+use crate::process::quietly;
+use crate::progress::Progress;
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Debian's name for "the newest stock kernel". Its `-cloud-` flavour has no 9p.
+const META_PACKAGE: &str = "linux-image-amd64";
+
+/// What must be loaded before the host's root can be mounted. Dependencies are added.
+const NEEDED_TO_MOUNT: [&str; 8] =
+    ["virtio_pci", "virtio_console", "virtio_blk", "crc32c_generic", "ext4", "9pnet_virtio", "9p", "overlay"];
+
+/// An unpacked kernel with its modules indexed.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// The folder that holds `boot/` and `lib/modules/`.
+    pub(crate) folder: PathBuf,
+    /// Such as `6.1.0-56-amd64`.
+    pub(crate) release: String,
+}
+
+impl Kernel {
+    /// Takes the kernel below `cache`, or fetches and unpacks it there first.
+    pub(crate) fn obtain(cache: &Path, progress: &Progress) -> Result<Self> {
+        let folder = cache.join("kernel");
+        if !folder.exists() {
+            fetch(cache, &folder, progress)?;
+        }
+        let modules = folder.join("lib/modules");
+        let release = fs::read_dir(&modules)
+            .context(|| format!("can't read {}", modules.display()))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .next()
+            .ok_or_else(|| Failure::new(format!("no kernel in {}", modules.display())))?;
+        Ok(Self { folder, release })
+    }
+
+    /// The image to boot.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.folder.join("boot").join(format!("vmlinuz-{}", self.release))
+    }
+
+    /// The modules needed to mount the host's root, each after those it depends on.
+    pub(crate) fn boot_modules(&self) -> Result<Vec<PathBuf>> {
+        let modules = self.folder.join("lib/modules").join(&self.release);
+        let index = modules.join("modules.dep");
+        let text = fs::read_to_string(&index).context(|| format!("can't read {}", index.display()))?;
+        let order = load_order(&text, &NEEDED_TO_MOUNT)?;
+        Ok(order.iter().map(|path| modules.join(path)).collect())
+    }
+}
+
+/// Downloads the package and unpacks it beside the place where it belongs, so that a kernel that
+/// is there is a whole one.
+fn fetch(cache: &Path, folder: &Path, progress: &Progress) -> Result<()> {
+    let staging = cache.join("kernel.new");
+    let _ = fs::remove_dir_all(&staging);
+    fs::create_dir_all(&staging).context(|| format!("can't make {}", staging.display()))?;
+    let package = versioned_package(progress)?;
+    progress.say(format!("Fetching {package} (70 MB, once)"));
+    quietly(apt_get().arg("download").arg(&package).current_dir(&staging))?;
+    let archive = fs::read_dir(&staging)
+        .context(|| format!("can't read {}", staging.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|end| end == "deb"))
+        .ok_or_else(|| Failure::new(format!("apt-get left no package in {}", staging.display())))?;
+    progress.say("Unpacking it and indexing its modules");
+    quietly(Command::new("dpkg").arg("-x").arg(&archive).arg(&staging))?;
+    fs::remove_file(&archive).context(|| format!("can't remove {}", archive.display()))?;
+    let release = package.trim_start_matches("linux-image-");
+    quietly(Command::new("/sbin/depmod").arg("-b").arg(&staging).arg(release))?;
+    fs::rename(&staging, folder).context(|| format!("can't make {}", folder.display()))
+}
+
+/// The package that the meta package stands for at present, such as `linux-image-6.1.0-56-amd64`.
+fn versioned_package(progress: &Progress) -> Result<String> {
+    let ask = || quietly(Command::new("apt-cache").args(["depends", META_PACKAGE]));
+    let find = |text: String| {
+        text.lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with("linux-image-"))
+            .map(str::to_owned)
+    };
+    if let Some(name) = ask().ok().and_then(find) {
+        return Ok(name);
+    }
+    progress.say("Fetching Debian's package lists");
+    quietly(apt_get().arg("update"))?;
+    ask().map(find)?.ok_or_else(|| Failure::new(format!("Debian's {META_PACKAGE} depends on no kernel")))
+}
+
+/// Paths of `wanted` and all they depend on, in an order in which `insmod` can load them.
+///
+/// `index` is depmod's `modules.dep`: a line `PATH: DEPENDENCY...` each, dependencies complete and
+/// the first to load last.
+fn load_order(index: &str, wanted: &[&str]) -> Result<Vec<String>> {
+    let by_name: HashMap<String, (&str, &str)> = index
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(path, dependencies)| (module_name(path), (path, dependencies)))
+        .collect();
+    let mut order: Vec<String> = Vec::new();
+    for name in wanted {
+        let Some((path, dependencies)) = by_name.get(*name) else {
+            return Err(Failure::new(format!("the kernel has no module {name}")));
+        };
+        for path in dependencies.split_whitespace().rev().chain([*path]) {
+            if !order.iter().any(|loaded| loaded == path) {
+                order.push(path.to_owned());
+            }
+        }
+    }
+    Ok(order)
+}
+
+/// `kernel/fs/9p/9p.ko` → `9p`; a dash in a file's name is an underscore in the module's.
+fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split('.').next().unwrap_or(file).replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::load_order;
+
+    const INDEX: &str = "kernel/fs/9p/9p.ko: kernel/net/9p/9pnet.ko kernel/fs/netfs/netfs.ko\n\
+                         kernel/net/9p/9pnet.ko:\n\
+                         kernel/fs/netfs/netfs.ko:\n\
+                         kernel/net/9p/9pnet_virtio.ko: kernel/net/9p/9pnet.ko\n";
+
+    #[test]
+    fn a_module_comes_after_what_it_depends_on_and_once() {
+        let order = load_order(INDEX, &["9p", "9pnet_virtio"]).unwrap();
+        assert_eq!(
+            order,
+            [
+                "kernel/fs/netfs/netfs.ko",
+                "kernel/net/9p/9pnet.ko",
+                "kernel/fs/9p/9p.ko",
+                "kernel/net/9p/9pnet_virtio.ko"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_module_that_the_kernel_lacks_is_named() {
+        let failure = load_order(INDEX, &["zfs"]).unwrap_err();
+        assert!(failure.to_string().contains("zfs"));
+    }
+}

@@ -1,0 +1,34 @@
+#!/bin/sh
+# First process of the virtual machine once the host's root is in place: runs the command with
+# its output on two ports, reports its exit code on a third, and switches the machine off.
+status=$1 interactive=$2 limit=$3
+here=/run/oxcni-vm
+busybox() { "$here/busybox" "$@"; }
+port() {
+	for entry in /sys/class/virtio-ports/*/name; do
+		read -r name <"$entry"
+		[ "$name" = "$1" ] && { entry=${entry%/name}; echo "/dev/${entry##*/}"; return; }
+	done
+}
+exec 3>"$status"
+busybox mount --make-rshared /
+# Whoever started the machine ends it when its time is up; this is for when they are gone.
+(busybox sleep "$limit"; busybox poweroff -f) 3>&- &
+echo started >&3
+
+if [ "$interactive" = 1 ]; then
+	busybox setsid -c "$here/busybox" sh "$here/command" <>/dev/hvc0 >&0 2>&1 3>&-
+	code=$?
+else
+	# Pipes, not the ports themselves: what the command starts may open /dev/stdout again.
+	busybox mkfifo "$here/stdout" "$here/stderr"
+	"$here/busybox" cat "$here/stdout" >"$(port oxcni.stdout)" 3>&- & out=$!
+	"$here/busybox" cat "$here/stderr" >"$(port oxcni.stderr)" 3>&- & err=$!
+	busybox setsid "$here/busybox" sh "$here/command" </dev/null >"$here/stdout" 2>"$here/stderr" 3>&-
+	code=$?
+	# A process left behind may hold the pipes open; all that the command itself wrote is through soon.
+	(busybox sleep 2; busybox kill "$out" "$err") 2>/dev/null &
+	wait "$out" "$err"
+fi
+echo "exit $code" >&3
+busybox poweroff -f

@@ -1,0 +1,90 @@
+//! Where things are in this checkout, as cargo sees them.
+
+use crate::error::{Context, Failure, Result};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The parts of `cargo metadata` that tasks need.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Workspace {
+    #[serde(rename = "workspace_root")]
+    pub(crate) root: PathBuf,
+    #[serde(rename = "target_directory")]
+    pub(crate) target: PathBuf,
+    pub(crate) packages: Vec<Package>,
+}
+
+/// A package of the workspace.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) manifest_path: PathBuf,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// One thing that cargo builds from a package.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) kind: Vec<String>,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    pub(crate) fn load() -> Result<Self> {
+        let out = cargo()
+            .args(["metadata", "--format-version=1", "--no-deps"])
+            .output()
+            .context(|| "can't start cargo metadata".into())?;
+        if !out.status.success() {
+            let stderr = String::from_utf8_lossy(&out.stderr);
+            return Err(Failure::new(format!("cargo metadata failed:\n{stderr}")));
+        }
+        serde_json::from_slice(&out.stdout).context(|| "can't read cargo metadata's answer".into())
+    }
+
+    /// Where `cargo xtask dist` puts the multicall binary under all its names.
+    pub(crate) fn dist_bin(&self) -> PathBuf {
+        self.target.join("dist/bin")
+    }
+
+    /// Where `cargo xtask dist` puts each plugin as a binary of its own.
+    pub(crate) fn dist_separate(&self) -> PathBuf {
+        self.dist_bin().join("separate")
+    }
+
+    /// The binaries of the packages in `crates/`: what goes on nodes, as (package, binary).
+    pub(crate) fn shipped_binaries(&self) -> Vec<(&str, &str)> {
+        let crates = self.root.join("crates");
+        self.packages
+            .iter()
+            .filter(|package| package.manifest_path.starts_with(&crates))
+            .flat_map(|package| {
+                package
+                    .targets
+                    .iter()
+                    .filter(|target| target.is_binary())
+                    .map(|target| (package.name.as_str(), target.name.as_str()))
+            })
+            .collect()
+    }
+}
+
+impl Package {
+    /// The folder with the package's manifest, where cargo runs its tests.
+    pub(crate) fn folder(&self) -> &Path {
+        self.manifest_path.parent().unwrap_or(Path::new("/"))
+    }
+}
+
+impl Target {
+    fn is_binary(&self) -> bool {
+        self.kind.iter().any(|kind| kind == "bin")
+    }
+}
+
+/// The cargo that runs us, so that a `+toolchain` on the command line is kept.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
