@@ -1,0 +1,19 @@
+//! What every CNI plugin needs, and nothing that only one of them does.
+//!
+//! A plugin is a type that implements [`plugin::Plugin`]; its `main` is one call of
+//! [`plugin::main`]. Between them:
+//!
+//! - [`spec`]: the types of the CNI specification, without I/O;
+//! - [`plugin`] and [`request`]: from environment and standard input to standard output;
+//! - [`delegate`] and [`ipam`]: calling other plugins, in process or by exec;
+//! - [`netns`], [`netlink`], [`sysctl`]: the kernel;
+//! - [`undo`]: taking back what an ADD made when it can't finish.
+#![deny(missing_docs)]
+
+pub mod delegate;
+pub mod ipam;
+pub mod netns;
+pub mod plugin;
+pub mod request;
+pub mod spec;
+pub mod undo;

@@ -1,0 +1,141 @@
+//! Network namespaces.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{FsType, fstatfs};
+
+use crate::spec::{Code, Error, Result};
+
+/// The namespace of this thread (`/proc/self` would be that of the process's first thread).
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// `NSFS_MAGIC` of include/uapi/linux/magic.h: the file system of namespace files.
+const NSFS: FsType = FsType(0x6e73_6673);
+
+/// An open network namespace.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+    path: PathBuf,
+}
+
+impl Netns {
+    /// Opens the namespace at a path, `None` when nothing is there.
+    ///
+    /// # Errors
+    /// [`Code::INVALID_NETNS`] when what is there is no network namespace.
+    pub fn open(path: &Path) -> Result<Option<Netns>> {
+        let bad =
+            |why: String| Error::new(Code::INVALID_NETNS, format!("CNI_NETNS {}: {why}", path.display()));
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(err) => return Err(bad(err.to_string())),
+        };
+        // A namespace of another kind is told apart when it is entered (CLONE_NEWNET below).
+        if fstatfs(&file).map_err(|err| bad(err.desc().to_owned()))?.filesystem_type() != NSFS {
+            return Err(bad("is not a network namespace".to_owned()).details(
+                "a file whose namespace was unmounted or never mounted stays behind as an empty file",
+            ));
+        }
+        Ok(Some(Netns { file, path: path.to_owned() }))
+    }
+
+    /// Opens the namespace at a path, which must be there.
+    ///
+    /// # Errors
+    /// [`Code::INVALID_NETNS`] when it is not.
+    pub fn open_existing(path: &Path) -> Result<Netns> {
+        Netns::open(path)?.ok_or_else(|| {
+            Error::new(Code::INVALID_NETNS, format!("CNI_NETNS {}: does not exist", path.display()))
+        })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs a closure inside. The thread is back when this returns, whatever happened: where
+    /// the way back fails the process ends rather than go on in the wrong namespace.
+    ///
+    /// # Errors
+    /// [`Code::INVALID_NETNS`] when it is a namespace of another kind, or may not be entered.
+    pub fn enter<T>(&self, inside: impl FnOnce() -> T) -> Result<T> {
+        let home = File::open(OWN).map_err(|err| Error::io(format!("opening {OWN}"), err))?;
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|err| {
+            Error::new(
+                Code::INVALID_NETNS,
+                format!("entering CNI_NETNS {}: {}", self.path.display(), err.desc()),
+            )
+        })?;
+        let _back = Back(home);
+        Ok(inside())
+    }
+}
+
+/// The way back of [`Netns::enter`].
+struct Back(File);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        if setns(&self.0, CloneFlags::CLONE_NEWNET).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Refuses a path that is the namespace this thread is in: an interface would be made, or
+/// deleted, on the host itself.
+///
+/// # Errors
+/// [`Code::INVALID_NETNS`].
+pub fn refuse_own(path: &Path) -> Result<()> {
+    let (Ok(theirs), Ok(own)) = (std::fs::metadata(path), std::fs::metadata(OWN)) else {
+        return Ok(());
+    };
+    if (theirs.dev(), theirs.ino()) != (own.dev(), own.ino()) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::INVALID_NETNS,
+        format!("CNI_NETNS {} is the network namespace of the plugin itself", path.display()),
+    )
+    .details("CNI_NETNS_OVERRIDE=1 allows it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_namespace_is_opened() {
+        assert!(Netns::open(Path::new("/nonexistent")).unwrap().is_none());
+        assert_eq!(Netns::open_existing(Path::new("/nonexistent")).unwrap_err().code(), Code::INVALID_NETNS);
+        assert_eq!(Netns::open(Path::new("/proc/self/exe")).unwrap_err().code(), Code::INVALID_NETNS);
+        assert_eq!(Netns::open(Path::new("/tmp")).unwrap_err().code(), Code::INVALID_NETNS);
+        assert!(Netns::open(Path::new(OWN)).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_own_namespace_is_refused() {
+        assert_eq!(refuse_own(Path::new(OWN)).unwrap_err().code(), Code::INVALID_NETNS);
+        assert!(refuse_own(Path::new("/proc/self/exe")).is_ok());
+    }
+
+    #[test]
+    fn a_namespace_of_another_kind_is_not_entered() {
+        let other = Netns::open(Path::new("/proc/self/ns/uts")).unwrap().unwrap();
+        assert_eq!(other.enter(|| ()).unwrap_err().code(), Code::INVALID_NETNS);
+    }
+}

@@ -1,0 +1,237 @@
+//! The skeleton of a plugin: from environment and standard input to standard output.
+
+use std::io::{IsTerminal, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use crate::netns;
+use crate::request::{Command, Environment, Request};
+use crate::spec::{AddResult, Code, Error, NetConf, Result, Version};
+
+/// The longest configuration that is read, in bytes.
+const MAX_INPUT: u64 = 16 << 20;
+
+/// A CNI plugin: what it does for each command of the specification.
+///
+/// ```
+/// use cni_core::plugin::{About, Plugin};
+/// use cni_core::request::Request;
+/// use cni_core::spec::{AddResult, Result};
+///
+/// struct Nothing;
+///
+/// impl Plugin for Nothing {
+///     fn about(&self) -> About {
+///         About { names: &["nothing"], summary: "attaches nothing" }
+///     }
+///     fn add(&self, _: &Request) -> Result<AddResult> {
+///         Ok(AddResult::default())
+///     }
+///     fn del(&self, _: &Request) -> Result<()> {
+///         Ok(())
+///     }
+///     fn check(&self, _: &Request) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+/// // main.rs is then: fn main() -> ExitCode { cni_core::plugin::main(&[&Nothing]) }
+/// ```
+pub trait Plugin: Sync {
+    /// The names it is called by, and what it is.
+    fn about(&self) -> About;
+
+    /// Attaches the container to the network, or leaves the node as it was.
+    ///
+    /// # Errors
+    /// Whatever stood in the way; all that was made is undone by then.
+    fn add(&self, request: &Request) -> Result<AddResult>;
+
+    /// Detaches it. Succeeds when there is nothing left to detach.
+    ///
+    /// # Errors
+    /// When something remains that could not be removed.
+    fn del(&self, request: &Request) -> Result<()>;
+
+    /// Compares the attachment with `prevResult`.
+    ///
+    /// # Errors
+    /// The first difference.
+    fn check(&self, request: &Request) -> Result<()>;
+
+    /// Whether an ADD could be served.
+    ///
+    /// # Errors
+    /// [`Code::UNAVAILABLE`] or [`Code::UNAVAILABLE_LIMITED`] when not.
+    fn status(&self, _request: &Request) -> Result<()> {
+        Ok(())
+    }
+
+    /// Removes what belongs to attachments that are not valid any more.
+    ///
+    /// # Errors
+    /// When something remains that could not be removed.
+    fn gc(&self, _request: &Request) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a plugin says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// The values of `type` that mean this plugin.
+    pub names: &'static [&'static str],
+    /// What it does, in a line.
+    pub summary: &'static str,
+}
+
+/// Finds a plugin by the name it is called by.
+pub fn find(plugins: &'static [&'static dyn Plugin], name: &str) -> Option<&'static dyn Plugin> {
+    plugins.iter().copied().find(|plugin| plugin.about().names.contains(&name))
+}
+
+/// The whole `main` of a program that holds one plugin, or of a multicall program that
+/// found by its own name which of its `plugins` is meant: that one comes first.
+pub fn main(plugins: &'static [&'static dyn Plugin]) -> ExitCode {
+    let Some(plugin) = plugins.first().copied() else {
+        return ExitCode::FAILURE;
+    };
+    run_named(plugin, plugins)
+}
+
+/// [`main`] for the plugin of `plugins` that is meant.
+pub fn run_named(plugin: &'static dyn Plugin, plugins: &'static [&'static dyn Plugin]) -> ExitCode {
+    if std::env::args_os().len() > 1 || std::env::var_os("CNI_COMMAND").is_none() {
+        return introduce(plugin.about());
+    }
+    let mut version = Version::NEWEST;
+    let answered = match catch_unwind(AssertUnwindSafe(|| answer(plugin, plugins, &mut version))) {
+        Ok(answered) => answered,
+        Err(_) => Err(Error::new(Code::PANIC, format!("defect in {}: it panicked", plugin.about().names[0]))
+            .details("what it had made was undone; standard error has the place")),
+    };
+    let (text, code) = match answered {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(err) => (err.to_json(version), ExitCode::FAILURE),
+    };
+    let mut stdout = std::io::stdout().lock();
+    if !text.is_empty() && writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+        return ExitCode::FAILURE;
+    }
+    code
+}
+
+/// What a person sees who starts a plugin by hand.
+fn introduce(about: About) -> ExitCode {
+    let [name, others @ ..] = about.names else {
+        return ExitCode::FAILURE;
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == "--version" || arg == "-V") {
+        println!("{name} (oxcni) {version}");
+        return ExitCode::SUCCESS;
+    }
+    println!("{name} (oxcni) {version}: {}", about.summary);
+    if !others.is_empty() {
+        println!("also called {}", others.join(", "));
+    }
+    println!("CNI specification versions: {}", Version::list());
+    println!(
+        "A container runtime calls this with CNI_COMMAND and a network configuration on standard input."
+    );
+    println!("Documentation: {}, crates/{name}/README.md", env!("CARGO_PKG_REPOSITORY"));
+    ExitCode::SUCCESS
+}
+
+/// Reads the call, makes it, and gives what goes to standard output.
+fn answer(
+    plugin: &'static dyn Plugin,
+    plugins: &'static [&'static dyn Plugin],
+    version: &mut Version,
+) -> Result<String> {
+    let env =
+        Environment::read(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))?;
+    if env.command == Command::Version {
+        return Ok(version_object());
+    }
+    let text = read_input()?;
+    let conf = NetConf::parse(&text)?;
+    *version = conf.cni_version;
+    let request = Request { env, conf, text, plugins };
+    if let (Some(path), false) = (&request.env.netns, request.env.netns_override) {
+        netns::refuse_own(path)?;
+    }
+    match call(plugin, &request)? {
+        Some(result) => result.to_json(*version),
+        None => Ok(String::new()),
+    }
+}
+
+/// Calls the function of the plugin that the request's command means.
+///
+/// # Errors
+/// Those of the plugin, and [`Code::INCOMPATIBLE_VERSION`] for a command that the
+/// configuration's version does not have.
+pub fn call(plugin: &dyn Plugin, request: &Request) -> Result<Option<AddResult>> {
+    let version = request.conf.cni_version;
+    let since = |allowed: bool, since: Version| {
+        let command = request.env.command.as_str();
+        let msg = format!("cniVersion {version} has no {command}");
+        if allowed {
+            Ok(())
+        } else {
+            Err(Error::new(Code::INCOMPATIBLE_VERSION, msg)
+                .details(format!("{command} exists since {since}")))
+        }
+    };
+    match request.env.command {
+        Command::Add => plugin.add(request).map(Some),
+        Command::Del => plugin.del(request).map(|()| None),
+        Command::Check => {
+            since(version.has_check(), Version::V0_4_0)?;
+            plugin.check(request).map(|()| None)
+        }
+        Command::Status => {
+            since(version.has_gc(), Version::V1_1_0)?;
+            plugin.status(request).map(|()| None)
+        }
+        Command::Gc => {
+            since(version.has_gc(), Version::V1_1_0)?;
+            plugin.gc(request).map(|()| None)
+        }
+        Command::Version => Ok(None),
+    }
+}
+
+/// The answer to VERSION. It says the `cniVersion` that was asked with, where one was.
+fn version_object() -> String {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Asked {
+        cni_version: String,
+    }
+    // A person at a terminal gives no input and must not be kept waiting for it.
+    let input = if std::io::stdin().is_terminal() { Vec::new() } else { read_input().unwrap_or_default() };
+    let asked = serde_json::from_slice(&input).map(|asked: Asked| asked.cni_version);
+    let asked = asked.ok().filter(|version| !version.is_empty() && version.len() <= 32);
+    serde_json::json!({
+        "cniVersion": asked.as_deref().unwrap_or(Version::NEWEST.as_str()),
+        "supportedVersions": Version::ALL.map(Version::as_str),
+    })
+    .to_string()
+}
+
+fn read_input() -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(MAX_INPUT + 1)
+        .read_to_end(&mut text)
+        .map_err(|err| Error::io("reading the network configuration from standard input", err))?;
+    if text.len() as u64 > MAX_INPUT {
+        return Err(Error::new(
+            Code::IO,
+            format!("the network configuration is longer than {} MiB", MAX_INPUT >> 20),
+        ));
+    }
+    Ok(text)
+}

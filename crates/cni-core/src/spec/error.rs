@@ -1,0 +1,219 @@
+//! The error object of the specification.
+
+use std::fmt;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::Version;
+
+/// What every fallible function of a plugin returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The number that tells the runtime what kind of failure it was
+/// (specification, section 5, "Error"; 100 and up are free for plugins).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Code(pub u32);
+
+impl Code {
+    /// The configuration asks for a version of the specification that is not spoken here.
+    pub const INCOMPATIBLE_VERSION: Code = Code(1);
+    /// A field of the configuration cannot be honoured; the message has its key and value.
+    pub const UNSUPPORTED_FIELD: Code = Code(2);
+    /// The container is unknown and nothing was made: the runtime need not call DEL.
+    pub const UNKNOWN_CONTAINER: Code = Code(3);
+    /// Environment variables are missing or wrong; the message names them.
+    pub const INVALID_ENVIRONMENT: Code = Code(4);
+    /// Reading or writing failed.
+    pub const IO: Code = Code(5);
+    /// What was read is not what it should be, JSON for one.
+    pub const UNDECODABLE: Code = Code(6);
+    /// The configuration can be read and makes no sense.
+    pub const INVALID_CONFIG: Code = Code(7);
+    /// The network namespace is not one, or is the plugin's own (as libcni numbers it).
+    pub const INVALID_NETNS: Code = Code(8);
+    /// A transient condition: the same call may succeed later.
+    pub const TRY_AGAIN: Code = Code(11);
+    /// STATUS: no ADD can be served.
+    pub const UNAVAILABLE: Code = Code(50);
+    /// STATUS: no ADD can be served, and containers may have lost connectivity.
+    pub const UNAVAILABLE_LIMITED: Code = Code(51);
+    /// Ours: the kernel refused a netlink request or a system call.
+    pub const KERNEL: Code = Code(100);
+    /// Ours: no address is free.
+    pub const EXHAUSTED: Code = Code(101);
+    /// Ours: CHECK found the node in another state than the result says.
+    pub const CHECK_FAILED: Code = Code(102);
+    /// Ours: another plugin was called and did not answer as a plugin does.
+    pub const DELEGATE: Code = Code(103);
+    /// Ours: a firewall rule could not be made or removed.
+    pub const FIREWALL: Code = Code(104);
+    /// Ours: a defect of this program; it undid what it had made.
+    pub const PANIC: Code = Code(105);
+    /// Ours: several things failed, all of them are in the details.
+    pub const SEVERAL: Code = Code(106);
+}
+
+/// A failure, as it is printed for the runtime: a code, a short message, and details.
+///
+/// The message says what was being done and to what, the details what helps to mend it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Error {
+    code: Code,
+    msg: String,
+    details: String,
+}
+
+impl Error {
+    /// An error with a message and no details yet.
+    pub fn new(code: Code, msg: impl Into<String>) -> Error {
+        Error { code, msg: msg.into(), details: String::new() }
+    }
+
+    /// [`Code::INVALID_CONFIG`] with a message.
+    pub fn invalid_config(msg: impl Into<String>) -> Error {
+        Error::new(Code::INVALID_CONFIG, msg)
+    }
+
+    /// [`Code::CHECK_FAILED`] with a message.
+    pub fn check(msg: impl Into<String>) -> Error {
+        Error::new(Code::CHECK_FAILED, msg)
+    }
+
+    /// [`Code::IO`]: what was tried, and what the system said.
+    pub fn io(what: impl fmt::Display, err: impl Into<io::Error>) -> Error {
+        Error::new(Code::IO, format!("{what}: {}", err.into()))
+    }
+
+    /// Several failures of a teardown as one; `None` when there were none.
+    /// One failure stays as it is.
+    pub fn collect(mut errors: Vec<Error>) -> Option<Error> {
+        if errors.len() < 2 {
+            return errors.pop();
+        }
+        let msg = format!("{} steps failed, the first: {}", errors.len(), errors[0].msg);
+        let all: Vec<String> = errors.iter().map(Error::to_string).collect();
+        Some(Error::new(Code::SEVERAL, msg).details(all.join("; ")))
+    }
+
+    /// The same error with (more) details.
+    #[must_use]
+    pub fn details(mut self, details: impl Into<String>) -> Error {
+        let details = details.into();
+        if self.details.is_empty() {
+            self.details = details;
+        } else if !details.is_empty() {
+            self.details = format!("{}; {details}", self.details);
+        }
+        self
+    }
+
+    /// The same error, its message preceded by what was being done.
+    #[must_use]
+    pub fn context(mut self, doing: impl fmt::Display) -> Error {
+        self.msg = format!("{doing}: {}", self.msg);
+        self
+    }
+
+    /// The same error under another code.
+    #[must_use]
+    pub fn with_code(mut self, code: Code) -> Error {
+        self.code = code;
+        self
+    }
+
+    /// The code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The short message.
+    pub fn msg(&self) -> &str {
+        &self.msg
+    }
+
+    /// The error object of the specification, as one JSON text.
+    pub fn to_json(&self, version: Version) -> String {
+        let object = ErrorObject {
+            cni_version: version.as_str().to_owned(),
+            code: self.code,
+            msg: self.msg.clone(),
+            details: self.details.clone(),
+        };
+        // Strings and numbers always have a JSON form.
+        serde_json::to_string(&object).unwrap_or_default()
+    }
+
+    /// Reads the error object that another plugin printed; `None` when it is none.
+    pub fn from_json(text: &[u8]) -> Option<Error> {
+        let object: ErrorObject = serde_json::from_slice(text).ok()?;
+        (object.code.0 != 0 || !object.msg.is_empty()).then_some(Error {
+            code: object.code,
+            msg: object.msg,
+            details: object.details,
+        })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.msg)?;
+        if !self.details.is_empty() {
+            write!(f, "; {}", self.details)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The error object on the wire.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorObject {
+    #[serde(default)]
+    cni_version: String,
+    #[serde(default = "no_code")]
+    code: Code,
+    #[serde(default)]
+    msg: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    details: String,
+}
+
+fn no_code() -> Code {
+    Code(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_goes_before_and_details_after() {
+        let error =
+            Error::new(Code::KERNEL, "no such device").context("adding a route").details("a").details("b");
+        assert_eq!(error.to_string(), "adding a route: no such device; a; b");
+    }
+
+    #[test]
+    fn an_error_object_survives_the_wire() {
+        let error = Error::new(Code::TRY_AGAIN, "busy").details("later");
+        let text = error.to_json(Version::V1_1_0);
+        assert_eq!(text, r#"{"cniVersion":"1.1.0","code":11,"msg":"busy","details":"later"}"#);
+        assert_eq!(Error::from_json(text.as_bytes()), Some(error));
+        assert_eq!(Error::from_json(b"{}"), None);
+        assert_eq!(Error::from_json(b"garbage"), None);
+    }
+
+    #[test]
+    fn collecting_keeps_one_and_joins_many() {
+        let (a, b) = (Error::invalid_config("a"), Error::check("b"));
+        assert_eq!(Error::collect(vec![]), None);
+        assert_eq!(Error::collect(vec![a.clone()]), Some(a.clone()));
+        let both = Error::collect(vec![a, b]).unwrap();
+        assert_eq!(both.code(), Code::SEVERAL);
+        assert_eq!(both.to_string(), "2 steps failed, the first: a; a; b");
+    }
+}

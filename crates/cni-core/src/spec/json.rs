@@ -1,0 +1,127 @@
+//! Reading JSON that people write, with errors that show them the spot.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::error::Category;
+
+use super::{Code, Error, Result};
+
+/// Characters of a line shown on either side of a mistake.
+const EXCERPT: usize = 40;
+
+/// Reads `text` as a `T`; `what` names it in the error ("network configuration").
+///
+/// A `null` is read as if the key were absent, as the Go plugins do.
+///
+/// # Errors
+/// [`Code::UNDECODABLE`] when it is not JSON, [`Code::INVALID_CONFIG`] when it is JSON of
+/// another shape; both name line and column and show the text around it.
+pub fn from_json<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T> {
+    let err = match serde_json::from_slice(text) {
+        Ok(value) => return Ok(value),
+        Err(err) => err,
+    };
+    let code = match err.classify() {
+        Category::Data => Code::INVALID_CONFIG,
+        Category::Io | Category::Syntax | Category::Eof => Code::UNDECODABLE,
+    };
+    if code == Code::INVALID_CONFIG
+        && let Some(value) = without_nulls(text)
+    {
+        return Ok(value);
+    }
+    let problem = err.to_string();
+    let problem = problem.split(" at line ").next().unwrap_or(&problem);
+    let fault = if code == Code::UNDECODABLE { "is not valid JSON" } else { "is not valid" };
+    let (line, column) = (err.line(), err.column());
+    let mut msg = format!("{what} {fault}: {problem}");
+    if line > 0 {
+        msg = format!("{what} {fault}: line {line}, column {column}: {problem}");
+    }
+    Err(Error::new(code, msg).details(excerpt(text, line, column)))
+}
+
+/// The second try for a text with a `null` in it; `None` when there is none, or it is not that.
+fn without_nulls<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    if !text.windows(4).any(|window| window == b"null") {
+        return None;
+    }
+    let mut value: Value = serde_json::from_slice(text).ok()?;
+    strip_nulls(&mut value);
+    T::deserialize(value).ok()
+}
+
+fn strip_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, member| !member.is_null());
+            map.values_mut().for_each(strip_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_nulls),
+        _ => {}
+    }
+}
+
+/// The line of the mistake with a mark behind the column, cut to what fits on a screen.
+fn excerpt(text: &[u8], line: usize, column: usize) -> String {
+    let Some(line) = text.split(|b| *b == b'\n').nth(line.saturating_sub(1)) else {
+        return String::new();
+    };
+    let at = column.min(line.len());
+    let before = String::from_utf8_lossy(&line[at.saturating_sub(EXCERPT)..at]);
+    let after = String::from_utf8_lossy(&line[at..(at + EXCERPT).min(line.len())]);
+    format!("near {:?}", format!("{}<HERE>{}", before.trim_start(), after.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize, Debug, PartialEq)]
+    struct Conf {
+        #[serde(default)]
+        vlan: u16,
+        #[serde(default)]
+        list: Vec<u8>,
+    }
+
+    #[test]
+    fn a_syntax_error_shows_its_place() {
+        let error = from_json::<Conf>(b"{\n  \"vlan\": 7\n  \"list\": []\n}", "configuration").unwrap_err();
+        assert_eq!(error.code(), Code::UNDECODABLE);
+        assert!(error.msg().starts_with("configuration is not valid JSON: line 3, column "), "{error}");
+        assert!(error.to_string().contains(r#"<HERE>"#), "{error}");
+        assert!(error.to_string().contains("list"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_type_is_an_invalid_configuration() {
+        let error = from_json::<Conf>(br#"{"vlan": "seven"}"#, "configuration").unwrap_err();
+        assert_eq!(error.code(), Code::INVALID_CONFIG);
+        assert!(error.msg().contains("seven"), "{error}");
+    }
+
+    #[test]
+    fn null_means_absent() {
+        let conf: Conf = from_json(br#"{"vlan": null, "list": null}"#, "configuration").unwrap();
+        assert_eq!(conf, Conf { vlan: 0, list: vec![] });
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = from_json::<Conf>(&bytes, "configuration");
+        }
+
+        #[test]
+        fn any_cut_and_twist_of_a_configuration_is_read_or_refused(cut in 0usize..40, byte in any::<u8>()) {
+            let mut text = "{\"vlan\": 7, \"list\": [1,\n2, null]}".to_owned().into_bytes();
+            text.truncate(cut);
+            text.push(byte);
+            let _ = from_json::<Conf>(&text, "configuration");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The data of the CNI specification: what a plugin reads and what it prints.
+//!
+//! Nothing here does I/O; all of it is values and conversions between the seven
+//! published versions of the specification. Strings from outside become checked
+//! types here, once: past this module a [`ContainerId`] or an [`IfName`] is known
+//! to be safe in a path and acceptable to the kernel.
+//!
+//! ```
+//! use cni_core::spec::{AddResult, NetConf, Version};
+//!
+//! let conf = NetConf::parse(br#"{"cniVersion":"0.4.0","name":"net","type":"bridge"}"#)?;
+//! assert_eq!(conf.cni_version, Version::V0_4_0);
+//! assert!(AddResult::default().to_json(Version::V0_2_0).is_err(), "0.2.0 needs an address");
+//! # Ok::<(), cni_core::spec::Error>(())
+//! ```
+
+mod address;
+mod args;
+mod conf;
+mod error;
+mod json;
+mod names;
+mod result;
+mod result_json;
+mod version;
+
+pub use address::{Cidr, Mac};
+pub use args::CniArgs;
+pub use conf::{Attachment, NetConf};
+pub use error::{Code, Error, Result};
+pub use json::from_json;
+pub use names::{ContainerId, IfName, NetworkName, PluginType};
+pub use result::{AddResult, Dns, Interface, IpConfig, Route};
+pub use version::Version;

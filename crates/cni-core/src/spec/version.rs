@@ -1,0 +1,106 @@
+//! Versions of the specification.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Code, Error};
+
+/// A published version of the CNI specification, in the order of publication.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[allow(missing_docs)] // the names are the documentation
+pub enum Version {
+    /// What a configuration without `cniVersion` means.
+    #[default]
+    V0_1_0,
+    V0_2_0,
+    V0_3_0,
+    V0_3_1,
+    V0_4_0,
+    V1_0_0,
+    V1_1_0,
+}
+
+impl Version {
+    /// Every version, oldest first.
+    pub const ALL: [Version; 7] = [
+        Version::V0_1_0,
+        Version::V0_2_0,
+        Version::V0_3_0,
+        Version::V0_3_1,
+        Version::V0_4_0,
+        Version::V1_0_0,
+        Version::V1_1_0,
+    ];
+
+    /// The newest version, in whose terms everything is held in memory.
+    pub const NEWEST: Version = Version::V1_1_0;
+
+    /// The version as it is written in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::V0_1_0 => "0.1.0",
+            Version::V0_2_0 => "0.2.0",
+            Version::V0_3_0 => "0.3.0",
+            Version::V0_3_1 => "0.3.1",
+            Version::V0_4_0 => "0.4.0",
+            Version::V1_0_0 => "1.0.0",
+            Version::V1_1_0 => "1.1.0",
+        }
+    }
+
+    /// All versions in one line, for a person.
+    pub fn list() -> String {
+        Version::ALL.map(Version::as_str).join(", ")
+    }
+
+    /// Whether CHECK exists (0.4.0).
+    pub fn has_check(self) -> bool {
+        self >= Version::V0_4_0
+    }
+
+    /// Whether GC and STATUS exist (1.1.0).
+    pub fn has_gc(self) -> bool {
+        self >= Version::V1_1_0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Version {
+    type Err = Error;
+
+    /// The empty string is 0.1.0, as a missing `cniVersion` is.
+    fn from_str(text: &str) -> Result<Version, Error> {
+        if text.is_empty() {
+            return Ok(Version::default());
+        }
+        Version::ALL.into_iter().find(|version| version.as_str() == text).ok_or_else(|| {
+            Error::new(Code::INCOMPATIBLE_VERSION, format!("cniVersion {text:?} is not supported"))
+                .details(format!("supported versions: {}", Version::list()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_reads_back() {
+        for version in Version::ALL {
+            assert_eq!(version.as_str().parse(), Ok(version));
+        }
+        assert_eq!("".parse(), Ok(Version::V0_1_0));
+    }
+
+    #[test]
+    fn an_unknown_version_lists_the_known_ones() {
+        let error = "1.2.0".parse::<Version>().unwrap_err();
+        assert_eq!(error.code(), Code::INCOMPATIBLE_VERSION);
+        assert!(error.to_string().contains("0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"), "{error}");
+    }
+}
