@@ -1,0 +1,326 @@
+//! The same configuration to the Go plugins and to ours: the same results, the same kernel.
+//!
+//! Two peers: the plugins of Debian's package, run beside ours, and newer ones, whose
+//! observations are kept as data (see `data/README.md`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use oxcni_tests::gate::{self, Feature};
+use oxcni_tests::{Case, Intended, Plugins, compare, observe};
+use serde_json::{Value, json};
+
+/// Differences from Debian's Go plugins (1.1.1) that are wanted everywhere.
+const ALWAYS: &[Intended] = &[Intended {
+    path: "/links/eth0/txqlen",
+    reason: "1.1.1 leaves the container's veth without a transmit queue length; newer Go plugins and ours ask for the kernel's 1000",
+}];
+
+/// Where nothing keeps the bridge's MAC, it follows its ports, and 1.1.1 compares it in CHECK.
+const CHECK_BESIDE_OTHERS: &[Intended] = &[Intended {
+    path: "/checks succeed",
+    reason: "Go's CHECK of one container fails when another one's port changed the bridge's MAC: by chance",
+}];
+
+/// Found with resolvConf and with static's dns.
+const DNS_OF_IPAM: &[Intended] = &[Intended {
+    path: "/results/0/dns",
+    reason: "1.1.1 loses the DNS settings that IPAM gave when the bridge's configuration has none; newer ones keep them",
+}];
+
+fn same_as_go(test: &str, features: &[Feature], case: &Case, intended: &[Intended]) {
+    let features: Vec<_> = features.iter().copied().chain([Feature::GoPlugins]).collect();
+    if !gate::open(test, &features) {
+        return;
+    }
+    let theirs = observe(Plugins::Go, case);
+    same_as(&theirs, case, intended);
+}
+
+fn same_as(theirs: &Value, case: &Case, intended: &[Intended]) {
+    let intended: Vec<_> = ALWAYS.iter().chain(intended).copied().collect();
+    for known in &intended {
+        assert!(!known.reason.is_empty(), "{} is intended without a reason", known.path);
+    }
+    for flavour in Plugins::OURS {
+        let ours = observe(flavour, case);
+        let differences = compare(theirs, &ours, &intended);
+        assert!(
+            differences.is_empty(),
+            "{flavour:?} differs from the peer in {}\n{:#}\n\n{}",
+            case.name,
+            case.config,
+            differences.join("\n")
+        );
+    }
+}
+
+fn bridge(rest: Value) -> Value {
+    let mut config = json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-par" });
+    for (key, value) in rest.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    config
+}
+
+fn with_ipam(rest: Value) -> Value {
+    let mut config = bridge(rest);
+    config["ipam"] = json!({ "type": "host-local", "subnet": "10.1.2.0/24" });
+    config
+}
+
+macro_rules! parity {
+    ($( $(#[$meta:meta])* $name:ident $([$($feature:ident),*])? { $config:expr
+        $(, args: $args:expr)? $(, setup: $setup:expr)? $(, containers: $containers:expr)?
+        $(, intended: $intended:expr)? } )*) => {$(
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            #[allow(unused_mut)]
+            let mut case = Case::new(stringify!($name), $config);
+            $(case.args = $args.to_owned();)?
+            $(case.setup = $setup.to_owned();)?
+            $(case.containers = $containers;)?
+            let intended: &[&[Intended]] = &[$($intended)?];
+            same_as_go(stringify!($name), &[$($(Feature::$feature),*)?], &case, &intended.concat());
+        }
+    )*};
+}
+
+/// The Go plugin delegates CHECK to the IPAM plugin of no name and fails.
+const CHECK_OF_LAYER_2: &[Intended] = &[Intended {
+    path: "/checks succeed",
+    reason: "Go's CHECK fails for every layer 2 attachment, for want of an IPAM plugin to ask",
+}];
+
+parity! {
+    layer_2 { bridge(json!({})), intended: CHECK_OF_LAYER_2 }
+    layer_2_with_an_empty_ipam { bridge(json!({ "ipam": {} })), intended: CHECK_OF_LAYER_2 }
+    layer_2_with_mtu { bridge(json!({ "mtu": 1300 })), intended: CHECK_OF_LAYER_2 }
+    layer_2_with_dns { bridge(json!({ "dns": { "nameservers": ["10.9.9.9"], "domain": "example.org" } })),
+        intended: CHECK_OF_LAYER_2 }
+    default_bridge_name { json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge",
+        "ipam": { "type": "host-local", "subnet": "10.1.2.0/24" } }) }
+    an_address { with_ipam(json!({})) }
+    two_containers { with_ipam(json!({})), containers: 2, intended: CHECK_BESIDE_OTHERS }
+    gateway { with_ipam(json!({ "isGateway": true })) }
+    gateway_for_two { with_ipam(json!({ "isGateway": true })), containers: 2 }
+    default_gateway { with_ipam(json!({ "isDefaultGateway": true })) }
+    default_gateway_with_default_route_from_ipam { bridge(json!({ "isDefaultGateway": true, "ipam": {
+        "type": "host-local", "subnet": "10.1.2.0/24",
+        "routes": [{ "dst": "0.0.0.0/0", "gw": "10.1.2.9" }] } })) }
+    routes { bridge(json!({ "isGateway": true, "ipam": {
+        "type": "host-local", "subnet": "10.1.2.0/24",
+        "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "172.30.0.0/16", "gw": "10.1.2.7" }] } })) }
+    gateway_given { bridge(json!({ "isGateway": true, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24", "rangeStart": "10.1.2.50", "rangeEnd": "10.1.2.60", "gateway": "10.1.2.77" }]] } })) }
+    gateway_outside_of_its_subnet { bridge(json!({ "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24", "gateway": "10.7.7.7" }]] } })) }
+    ipv6 { bridge(json!({ "isGateway": true, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "fd00:1::/64" }]], "routes": [{ "dst": "::/0" }] } })) }
+    dual_stack { bridge(json!({ "isDefaultGateway": true, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] } })), containers: 2 }
+    two_addresses_of_one_family { bridge(json!({ "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "10.1.3.0/24" }]] } })) }
+    two_gateways_of_one_family { bridge(json!({ "isGateway": true, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "10.1.3.0/24" }]] } })) }
+    duplicate_address_detection { bridge(json!({ "enabledad": true, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "fd00:1::/64" }]] } })) }
+    hairpin { with_ipam(json!({ "hairpinMode": true })) }
+    promiscuous { with_ipam(json!({ "promiscMode": true })) }
+    hairpin_with_promiscuous_is_refused { with_ipam(json!({ "hairpinMode": true, "promiscMode": true })) }
+    mtu { with_ipam(json!({ "mtu": 1400 })) }
+    mtu_on_a_bridge_that_exists { with_ipam(json!({ "mtu": 1400 })),
+        setup: "ip link add name br-par type bridge" }
+    mac_from_cni_args { with_ipam(json!({})), args: "MAC=c2:11:22:33:44:55" }
+    mac_from_args_overrules_cni_args {
+        with_ipam(json!({ "args": { "cni": { "mac": "c2:11:22:33:44:66" } } })), args: "MAC=c2:11:22:33:44:55" }
+    mac_from_runtime_config_overrules_all {
+        with_ipam(json!({ "args": { "cni": { "mac": "c2:11:22:33:44:66" } },
+            "capabilities": { "mac": true }, "runtimeConfig": { "mac": "c2:11:22:33:44:77" } })),
+        args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:55" }
+    unknown_cni_arg_is_refused { with_ipam(json!({})), args: "UNHEARD=of" }
+    unknown_cni_arg_is_ignored_when_asked { with_ipam(json!({})), args: "IgnoreUnknown=true;UNHEARD=of;MAC=c2:11:22:33:44:55" }
+    bridge_that_exists { with_ipam(json!({ "isGateway": true })),
+        setup: "ip link add name br-par address c2:00:00:00:00:01 type bridge; ip link set br-par up" }
+    bridge_name_of_another_kind { with_ipam(json!({})), setup: "ip link add name br-par type veth peer name other" }
+    bridge_has_another_address { with_ipam(json!({ "isGateway": true })),
+        setup: "ip link add name br-par type bridge; ip addr add 10.9.9.9/24 dev br-par" }
+    force_address { with_ipam(json!({ "isGateway": true, "forceAddress": true })),
+        setup: "ip link add name br-par type bridge; ip addr add 10.9.9.9/24 dev br-par" }
+    force_address_of_ipv6 { bridge(json!({ "isGateway": true, "forceAddress": true, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "fd00:1::/64" }]] } })),
+        setup: "ip link add name br-par type bridge; ip addr add fd00:1::77/64 dev br-par nodad; ip addr add fd00:2::1/64 dev br-par nodad" }
+    ipv6_of_another_subnet_stays { bridge(json!({ "isGateway": true, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "fd00:1::/64" }]] } })),
+        setup: "ip link add name br-par type bridge; ip addr add fd00:2::1/64 dev br-par nodad" }
+    dns_of_the_configuration { with_ipam(json!({ "dns": { "nameservers": ["10.9.9.9"], "search": ["a.example", "b.example"],
+        "options": ["ndots:5"] } })) }
+    unknown_keys_are_tolerated { with_ipam(json!({ "mode": "bridge", "x": { "y": [1, null] } })) }
+    version_0_1_0 { with_ipam(json!({ "cniVersion": "0.1.0", "isGateway": true })) }
+    version_0_2_0 { with_ipam(json!({ "cniVersion": "0.2.0", "isGateway": true })) }
+    version_0_3_0 { with_ipam(json!({ "cniVersion": "0.3.0", "isGateway": true })) }
+    version_0_3_1 { with_ipam(json!({ "cniVersion": "0.3.1", "isGateway": true })) }
+    version_0_4_0 { with_ipam(json!({ "cniVersion": "0.4.0", "isGateway": true })) }
+    no_version_at_all { { let mut config = with_ipam(json!({})); config.as_object_mut().map(|object| object.remove("cniVersion")); config } }
+    vlan [BridgeVlan] { with_ipam(json!({ "vlan": 100 })) }
+    vlan_with_gateway [BridgeVlan] { with_ipam(json!({ "vlan": 100, "isGateway": true })), containers: 2 }
+    static_addresses { bridge(json!({ "isGateway": true, "ipam": { "type": "static",
+        "addresses": [{ "address": "10.10.0.1/24", "gateway": "10.10.0.254" }, { "address": "fd00:1::7/64", "gateway": "fd00:1::1" }],
+        "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "192.168.0.0/16", "gw": "10.10.0.5" }, { "dst": "fd00:9::/32", "gw": "fd00:1::9" }],
+        "dns": { "nameservers": ["8.8.8.8"], "domain": "example.com", "search": ["example.com"] } } })), intended: DNS_OF_IPAM }
+    static_address_from_cni_args { bridge(json!({ "ipam": { "type": "static" } })),
+        args: "IgnoreUnknown=1;IP=10.10.0.7/24;GATEWAY=10.10.0.254" }
+    static_addresses_from_cni_args_add { bridge(json!({ "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }] } })),
+        args: "IgnoreUnknown=1;IP=10.11.0.7/24" }
+    static_addresses_from_args_replace { bridge(json!({ "args": { "cni": { "ips": ["10.12.0.3/24"] } },
+        "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }] } })) }
+    static_addresses_from_runtime_config_replace { bridge(json!({ "args": { "cni": { "ips": ["10.12.0.3/24"] } },
+        "capabilities": { "ips": true }, "runtimeConfig": { "ips": ["10.13.0.4/24"] },
+        "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }] } })) }
+    static_without_addresses { bridge(json!({ "ipam": { "type": "static" } })) }
+    loopback { json!({ "cniVersion": "1.0.0", "name": "net", "type": "loopback" }) }
+    loopback_0_2_0 { json!({ "cniVersion": "0.2.0", "name": "net", "type": "loopback" }) }
+    requested_address_from_cni_args { with_ipam(json!({})), args: "IgnoreUnknown=1;IP=10.1.2.99" }
+    requested_address_from_args { with_ipam(json!({ "args": { "cni": { "ips": ["10.1.2.98"] } } })) }
+    requested_address_from_runtime_config { with_ipam(json!({ "capabilities": { "ips": true }, "runtimeConfig": { "ips": ["10.1.2.97"] } })) }
+    requested_addresses_add_up { bridge(json!({ "args": { "cni": { "ips": ["10.1.3.5"] } }, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "10.1.3.0/24" }]] } })), args: "IgnoreUnknown=1;IP=10.1.2.99" }
+    requested_address_outside_is_refused { with_ipam(json!({ "args": { "cni": { "ips": ["10.9.9.9"] } } })) }
+    ip_ranges_from_runtime_config { with_ipam(json!({ "capabilities": { "ipRanges": true },
+        "runtimeConfig": { "ipRanges": [[{ "subnet": "10.5.0.0/24" }]] } })) }
+    range_set_of_two_subnets { bridge(json!({ "ipam": { "type": "host-local", "ranges": [[
+        { "subnet": "10.1.2.0/29", "rangeStart": "10.1.2.2", "rangeEnd": "10.1.2.2" }, { "subnet": "10.1.3.0/24" }]] } })), containers: 3,
+        intended: CHECK_BESIDE_OTHERS }
+    address_of_the_gateway_is_never_given { bridge(json!({ "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/29", "gateway": "10.1.2.3" }]] } })), containers: 3,
+        intended: CHECK_BESIDE_OTHERS }
+    exhausted_range { bridge(json!({ "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24", "rangeStart": "10.1.2.4", "rangeEnd": "10.1.2.5" }]] } })), containers: 3,
+        intended: CHECK_BESIDE_OTHERS }
+    resolv_conf { bridge(json!({ "ipam": { "type": "host-local", "subnet": "10.1.2.0/24", "resolvConf": "/run/resolv.conf" } })),
+        setup: "printf 'nameserver 10.0.0.53\\n# comment\\nsearch a.example b.example\\ndomain c.example\\noptions ndots:2 edns0\\n' > /run/resolv.conf",
+        intended: DNS_OF_IPAM }
+}
+
+/// Where the observations of newer plugins are.
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/bridge")
+}
+
+/// Fields that Debian's plugins do not know, recorded from newer ones.
+fn cases_to_record() -> Vec<Case> {
+    let v1_1 = |rest: Value| {
+        let mut config = with_ipam(rest);
+        config["cniVersion"] = json!("1.1.0");
+        config
+    };
+    let mut cases = vec![
+        Case::new("version_1_1_0", v1_1(json!({ "isGateway": true, "mtu": 1400 }))),
+        Case::new("port_isolation", v1_1(json!({ "portIsolation": true }))),
+        Case::new(
+            "disable_container_interface",
+            bridge(json!({ "cniVersion": "1.1.0", "disableContainerInterface": true })),
+        ),
+        Case::new(
+            "disable_container_interface_with_ipam",
+            v1_1(json!({ "disableContainerInterface": true })),
+        ),
+        Case::new("vlan_out_of_range", v1_1(json!({ "vlan": 4095 }))),
+        Case::new("trunk_upside_down", v1_1(json!({ "vlanTrunk": [{ "minID": 110, "maxID": 101 }] }))),
+        Case::new("trunk_id_out_of_range", v1_1(json!({ "vlanTrunk": [{ "id": 4095 }] }))),
+        Case::new("trunk_id_zero", v1_1(json!({ "vlanTrunk": [{ "id": 0 }] }))),
+        Case::new("trunk_without_max_id", v1_1(json!({ "vlanTrunk": [{ "minID": 110 }] }))),
+        Case::new("preserve_default_vlan_without_vlan", v1_1(json!({ "preserveDefaultVlan": true }))),
+        Case::new(
+            "routes_with_attributes",
+            bridge(json!({ "cniVersion": "1.1.0", "isGateway": true, "ipam": { "type": "host-local",
+                "subnet": "10.1.2.0/24", "routes": [
+                    { "dst": "0.0.0.0/0", "mtu": 1300, "advmss": 1200, "priority": 50 },
+                    { "dst": "172.30.0.0/16", "gw": "10.1.2.7", "table": 77 },
+                    { "dst": "172.31.0.0/16", "scope": 253 }] } })),
+        ),
+        Case::new(
+            "static_routes_with_attributes",
+            bridge(json!({ "cniVersion": "1.1.0", "ipam": { "type": "static",
+                "addresses": [{ "address": "10.10.0.1/24", "gateway": "10.10.0.254" }, { "address": "fd00:1::7/64" }],
+                "routes": [
+                    { "dst": "192.168.0.0/16", "mtu": 1300, "advmss": 1200, "priority": 50 },
+                    { "dst": "fd00:9::/32", "gw": "fd00:1::9", "mtu": 1400, "priority": 70 }] } })),
+        ),
+    ];
+    cases.extend(vlan_cases(&v1_1));
+    cases
+}
+
+fn vlan_cases(config: &dyn Fn(Value) -> Value) -> Vec<Case> {
+    let trunk = json!([{ "id": 101 }, { "minID": 200, "maxID": 202 }]);
+    [
+        ("vlan", json!({ "vlan": 100 })),
+        ("vlan_gateway", json!({ "vlan": 100, "isGateway": true })),
+        ("vlan_preserving", json!({ "vlan": 100, "preserveDefaultVlan": true })),
+        ("vlan_trunk", json!({ "vlanTrunk": trunk })),
+        ("vlan_trunk_preserving", json!({ "vlanTrunk": trunk, "preserveDefaultVlan": true })),
+        ("vlan_trunk_with_vlan", json!({ "vlanTrunk": trunk, "vlan": 100 })),
+        ("vlan_trunk_empty", json!({ "vlanTrunk": [] })),
+    ]
+    .into_iter()
+    .map(|(name, rest)| Case::new(name, config(rest)))
+    .collect()
+}
+
+/// VLAN cases are observed only where the kernel filters.
+fn features_of(case: &Case) -> &'static [Feature] {
+    let name = case.name.as_str();
+    if name == "vlan"
+        || name.starts_with("vlan_gateway")
+        || name.starts_with("vlan_p")
+        || name.starts_with("vlan_trunk")
+    {
+        &[Feature::BridgeVlan]
+    } else {
+        &[]
+    }
+}
+
+#[test]
+#[ignore = "writes data: run by hand with OXCNI_RECORD_FROM naming a folder of plugins"]
+fn record() {
+    fs::create_dir_all(data()).expect("the data folder");
+    for case in cases_to_record() {
+        if !features_of(&case).iter().all(|feature| feature.is_there()) {
+            continue;
+        }
+        let mut record = case.to_json();
+        record["observed"] = observe(Plugins::Recorded, &case);
+        let text = serde_json::to_string_pretty(&record).expect("JSON");
+        fs::write(data().join(format!("{}.json", case.name)), text + "\n").expect("writing data");
+    }
+}
+
+/// Differences from the recorded plugins that are wanted.
+fn intended_of(case: &str) -> &'static [Intended] {
+    match case {
+        "disable_container_interface" => CHECK_OF_LAYER_2,
+        _ => &[],
+    }
+}
+
+#[test]
+fn same_as_recorded() {
+    if !gate::open("same_as_recorded", &[]) {
+        return;
+    }
+    let mut seen = 0;
+    for entry in fs::read_dir(data()).expect("the data folder") {
+        let file = entry.expect("an entry").path();
+        let record: Value =
+            serde_json::from_str(&fs::read_to_string(&file).expect("data")).expect("data is JSON");
+        let case = Case::from_json(&record);
+        if gate::open(&format!("same_as_recorded::{}", case.name), features_of(&case)) {
+            same_as(&record["observed"], &case, intended_of(&case.name));
+        }
+        seen += 1;
+    }
+    assert!(seen >= 12, "only {seen} records");
+}
