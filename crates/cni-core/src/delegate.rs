@@ -1,31 +1,42 @@
 //! Calling another plugin, in this process where the file found is this program.
 
+mod exec;
+
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
 
 use crate::plugin::{self, Plugin};
-use crate::request::{Command, Request};
+use crate::request::Request;
 use crate::spec::{AddResult, Code, Error, PluginType, Result};
-
-/// The longest answer that is read from a plugin, in bytes.
-const MAX_OUTPUT: u64 = 16 << 20;
 
 /// Calls the plugin of a type with a request, and gives the result where it was an ADD.
 ///
 /// # Errors
 /// That of the plugin as it gave it; [`Code::INVALID_CONFIG`] when there is no such plugin,
-/// [`Code::DELEGATE`] when it did not answer as a plugin does.
+/// [`Code::DELEGATE`] when it did not answer as a plugin does, or not in time
+/// ([`crate::request::ExecOptions`]).
 pub fn call(plugin_type: &PluginType, request: &Request) -> Result<Option<AddResult>> {
     let file = find(plugin_type, &request.env.path)?;
     match in_process(plugin_type, &file, request.plugins) {
         Some(plugin) => {
-            plugin::call(plugin, request)?.map(|result| result.through(request.conf.cni_version)).transpose()
+            let result = call_guarded(plugin, plugin_type, request)?;
+            result.map(|result| result.through(request.conf.cni_version)).transpose()
         }
-        None => execute(&file, request),
+        None => exec::execute(&file, request),
     }
+}
+
+/// A plugin that panics in this process fails as one that dies in its own: its caller goes
+/// on, and undoes or tries the others.
+fn call_guarded(
+    plugin: &dyn Plugin,
+    plugin_type: &PluginType,
+    request: &Request,
+) -> Result<Option<AddResult>> {
+    catch_unwind(AssertUnwindSafe(|| plugin::call(plugin, request)))
+        .unwrap_or_else(|_| Err(Error::new(Code::PANIC, format!("defect in {plugin_type}: it panicked"))))
 }
 
 /// The first file of that name in the folders of `CNI_PATH`.
@@ -106,64 +117,6 @@ fn build_id(path: &Path) -> Option<Vec<u8>> {
         }
     }
     None
-}
-
-/// Executes the file with the request as its environment and standard input.
-fn execute(file: &Path, request: &Request) -> Result<Option<AddResult>> {
-    let failed = |what: &str, err| {
-        Error::io(format!("{what} plugin {}", file.display()), err).with_code(Code::DELEGATE)
-    };
-    let mut child = process(file, request).spawn().map_err(|err| {
-        let executable = fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
-        failed("executing", err).details(if executable { "" } else { "the file is not executable" })
-    })?;
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let mut output = Vec::new();
-    // Both at once: a plugin may answer before it has read everything.
-    let read = std::thread::scope(|scope| {
-        // A plugin that does not read its input is none that fails for it.
-        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&request.text)));
-        stdout.map_or(Ok(0), |stdout| stdout.take(MAX_OUTPUT).read_to_end(&mut output))
-    });
-    let status = child.wait().map_err(|err| failed("waiting for", err))?;
-    read.map_err(|err| failed("reading from", err))?;
-    if !status.success() {
-        return Err(Error::from_json(&output).unwrap_or_else(|| {
-            Error::new(
-                Code::DELEGATE,
-                format!("plugin {} failed without an error object: {status}", file.display()),
-            )
-            .details(format!("it printed {:?}", String::from_utf8_lossy(&output[..output.len().min(200)])))
-        }));
-    }
-    if request.env.command != Command::Add {
-        return Ok(None);
-    }
-    let result = AddResult::from_json(&output, request.conf.cni_version);
-    result.map(Some).map_err(|err| {
-        err.context(format!("plugin {} printed no result", file.display())).with_code(Code::DELEGATE)
-    })
-}
-
-/// The process of a plugin, with the variables of the specification and nothing else changed.
-fn process(file: &Path, request: &Request) -> Process {
-    let env = &request.env;
-    let mut process = Process::new(file);
-    process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut set = |name: &str, value: Option<&std::ffi::OsStr>| {
-        match value {
-            Some(value) => process.env(name, value),
-            None => process.env_remove(name),
-        };
-    };
-    set("CNI_COMMAND", Some(env.command.as_str().as_ref()));
-    set("CNI_CONTAINERID", env.attachment.as_ref().map(|at| at.container_id.as_str().as_ref()));
-    set("CNI_IFNAME", env.attachment.as_ref().map(|at| at.ifname.as_str().as_ref()));
-    set("CNI_NETNS", env.netns.as_ref().map(|path| path.as_os_str()));
-    set("CNI_ARGS", Some(env.args.to_string().as_ref()));
-    set("CNI_PATH", std::env::join_paths(&env.path).ok().as_deref());
-    set("CNI_NETNS_OVERRIDE", env.netns_override.then_some("1".as_ref()));
-    process
 }
 
 #[cfg(test)]

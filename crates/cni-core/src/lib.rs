@@ -12,6 +12,7 @@
 
 pub mod delegate;
 pub mod ipam;
+pub mod netlink;
 pub mod netns;
 pub mod plugin;
 pub mod request;

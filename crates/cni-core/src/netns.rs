@@ -55,6 +55,15 @@ impl Netns {
         })
     }
 
+    /// A second handle of the same namespace.
+    ///
+    /// # Errors
+    /// When the process may have no more open files.
+    pub fn try_clone(&self) -> Result<Netns> {
+        let file = self.file.try_clone().map_err(|err| Error::io("duplicating a namespace handle", err))?;
+        Ok(Netns { file, path: self.path.clone() })
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use crate::netns;
-use crate::request::{Command, Environment, Request};
+use crate::request::{Command, Environment, ExecOptions, Request};
 use crate::spec::{AddResult, Code, Error, NetConf, Result, Version};
 
 /// The longest configuration that is read, in bytes.
@@ -156,7 +156,7 @@ fn answer(
     let text = read_input()?;
     let conf = NetConf::parse(&text)?;
     *version = conf.cni_version;
-    let request = Request { env, conf, text, plugins };
+    let request = Request { env, conf, text, plugins, exec: ExecOptions::default() };
     if let (Some(path), false) = (&request.env.netns, request.env.netns_override) {
         netns::refuse_own(path)?;
     }

@@ -1,6 +1,7 @@
 //! One call of a plugin: everything it may know, read and checked before it runs.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::plugin::Plugin;
 use crate::spec::{Attachment, CniArgs, Code, ContainerId, Error, IfName, NetConf, Result};
@@ -149,6 +150,18 @@ pub struct Request {
     pub text: Vec<u8>,
     /// The plugins that this program holds, which it can call without executing a file.
     pub plugins: &'static [&'static dyn Plugin],
+    /// How plugins are executed on behalf of this call.
+    pub exec: ExecOptions,
+}
+
+/// How a plugin that is not in this program is executed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ExecOptions {
+    /// How long it may take before it and what it started are killed; `None` for no limit.
+    pub time_limit: Option<Duration>,
+    /// Whether each line of its standard error is preceded by its name. Otherwise it writes
+    /// to the standard error of this program itself.
+    pub name_stderr: bool,
 }
 
 impl Request {
@@ -187,7 +200,13 @@ impl Request {
     /// # Errors
     /// When the configuration is none, see [`NetConf::parse`].
     pub fn with_conf(&self, text: Vec<u8>) -> Result<Request> {
-        Ok(Request { conf: NetConf::parse(&text)?, text, env: self.env.clone(), plugins: self.plugins })
+        Ok(Request {
+            conf: NetConf::parse(&text)?,
+            text,
+            env: self.env.clone(),
+            plugins: self.plugins,
+            exec: self.exec,
+        })
     }
 
     /// The plugin's own keys of the configuration.

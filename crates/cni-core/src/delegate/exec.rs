@@ -1,0 +1,331 @@
+//! Executing a plugin: its input, its output, its standard error and its end, in time.
+
+use std::fs;
+use std::io::{ErrorKind, PipeReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command as Process, ExitStatus, Stdio};
+use std::time::Instant;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use crate::request::{Command, Request};
+use crate::spec::{AddResult, Code, Error, Result};
+
+/// The longest answer that is read from a plugin, in bytes.
+const MAX_OUTPUT: usize = 16 << 20;
+
+/// The longest line of standard error that is kept together, in bytes.
+const MAX_LINE: usize = 8 << 10;
+
+/// Executes the file with the request as its environment and standard input.
+pub(super) fn execute(file: &Path, request: &Request) -> Result<Option<AddResult>> {
+    let mut child = process(file, request).spawn().map_err(|err| {
+        let executable = fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
+        failed("executing", file, err).details(if executable { "" } else { "the file is not executable" })
+    })?;
+    let (output, status) = converse(&mut child, file, request)?;
+    if !status.success() {
+        return Err(Error::from_json(&output).unwrap_or_else(|| {
+            Error::new(
+                Code::DELEGATE,
+                format!("plugin {} failed without an error object: {status}", file.display()),
+            )
+            .details(format!("it printed {:?}", String::from_utf8_lossy(&output[..output.len().min(200)])))
+        }));
+    }
+    if request.env.command != Command::Add {
+        return Ok(None);
+    }
+    let result = AddResult::from_json(&output, request.conf.cni_version);
+    result.map(Some).map_err(|err| {
+        err.context(format!("plugin {} printed no result", file.display())).with_code(Code::DELEGATE)
+    })
+}
+
+fn failed(what: &str, file: &Path, err: impl Into<std::io::Error>) -> Error {
+    Error::io(format!("{what} plugin {}", file.display()), err).with_code(Code::DELEGATE)
+}
+
+/// The process of a plugin, with the variables of the specification and nothing else changed.
+fn process(file: &Path, request: &Request) -> Process {
+    let env = &request.env;
+    let mut process = Process::new(file);
+    let stderr = if request.exec.name_stderr { Stdio::piped() } else { Stdio::inherit() };
+    process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+    if request.exec.time_limit.is_some() {
+        // A group of its own, so that what a hanging plugin started is killed with it.
+        process.process_group(0);
+    }
+    let mut set = |name: &str, value: Option<&std::ffi::OsStr>| {
+        match value {
+            Some(value) => process.env(name, value),
+            None => process.env_remove(name),
+        };
+    };
+    set("CNI_COMMAND", Some(env.command.as_str().as_ref()));
+    set("CNI_CONTAINERID", env.attachment.as_ref().map(|at| at.container_id.as_str().as_ref()));
+    set("CNI_IFNAME", env.attachment.as_ref().map(|at| at.ifname.as_str().as_ref()));
+    set("CNI_NETNS", env.netns.as_ref().map(|path| path.as_os_str()));
+    set("CNI_ARGS", Some(env.args.to_string().as_ref()));
+    set("CNI_PATH", std::env::join_paths(&env.path).ok().as_deref());
+    set("CNI_NETNS_OVERRIDE", env.netns_override.then_some("1".as_ref()));
+    process
+}
+
+/// Feeds the process, reads what it says and awaits its end.
+fn converse(child: &mut Child, file: &Path, request: &Request) -> Result<(Vec<u8>, ExitStatus)> {
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let (ended, end) = std::io::pipe().map_err(|err| failed("awaiting", file, err))?;
+    let deadline = request.exec.time_limit.map(|limit| Instant::now() + limit);
+    let talked = std::thread::scope(|scope| {
+        // The end of the process is not the end of its output: something it started may keep
+        // the pipes open for ever. WNOWAIT leaves it to be reaped below, so that its id can't
+        // belong to another process when it is killed.
+        scope.spawn(move || {
+            let _end = end;
+            let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        });
+        let talked = Talk::new(child, &request.text, file).run(&ended, deadline);
+        if talked.is_err() {
+            if request.exec.time_limit.is_some() {
+                let _ = killpg(pid, Signal::SIGKILL);
+            }
+            let _ = child.kill();
+        }
+        talked
+    });
+    let status = child.wait().map_err(|err| failed("waiting for", file, err));
+    let output = talked.map_err(|err| match err.kind() {
+        ErrorKind::TimedOut => {
+            let limit = request.exec.time_limit.unwrap_or_default().as_secs_f32();
+            Error::new(Code::DELEGATE, format!("plugin {} did not end within {limit} s", file.display()))
+                .details("it was killed")
+        }
+        _ => failed("talking with", file, err),
+    })?;
+    Ok((output, status?))
+}
+
+/// The three streams of a process while it runs.
+struct Talk<'a> {
+    stdin: Option<std::process::ChildStdin>,
+    input: &'a [u8],
+    stdout: Option<std::process::ChildStdout>,
+    output: Vec<u8>,
+    stderr: Option<std::process::ChildStderr>,
+    line: Vec<u8>,
+    name: String,
+}
+
+impl<'a> Talk<'a> {
+    fn new(child: &mut Child, input: &'a [u8], file: &Path) -> Talk<'a> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Talk {
+            stdin: child.stdin.take(),
+            input,
+            stdout: child.stdout.take(),
+            output: Vec::new(),
+            stderr: child.stderr.take(),
+            line: Vec::new(),
+            name,
+        }
+    }
+
+    /// Until the process has ended, gives its output.
+    fn run(mut self, ended: &PipeReader, deadline: Option<Instant>) -> std::io::Result<Vec<u8>> {
+        for fd in [
+            self.stdin.as_ref().map(AsFd::as_fd),
+            self.stdout.as_ref().map(AsFd::as_fd),
+            self.stderr.as_ref().map(AsFd::as_fd),
+        ] {
+            fd.map_or(Ok(()), set_nonblocking)?;
+        }
+        loop {
+            let over = self.wait(ended, deadline)?;
+            self.write();
+            self.read_output()?;
+            self.read_errors();
+            if over {
+                self.flush_line();
+                return Ok(self.output);
+            }
+        }
+    }
+
+    /// Waits until something can be done; gives whether the process has ended.
+    fn wait(&self, ended: &PipeReader, deadline: Option<Instant>) -> std::io::Result<bool> {
+        let mut fds = vec![PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.stdin.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)));
+        fds.extend(self.stdout.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.stderr.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        let timeout = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => PollTimeout::NONE,
+            Some(left) if left.is_zero() => return Err(ErrorKind::TimedOut.into()),
+            // Rounded up: not to spin through the last millisecond.
+            Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(err) => return Err(err.into()),
+        }
+        Ok(fds[0].revents().is_some_and(|events| !events.is_empty()))
+    }
+
+    /// A plugin that does not read its input is none that fails for it.
+    fn write(&mut self) {
+        let Some(stdin) = &mut self.stdin else { return };
+        match stdin.write(self.input) {
+            Ok(written) => self.input = &self.input[written..],
+            Err(err) if is_later(&err) => return,
+            Err(_) => self.input = &[],
+        }
+        if self.input.is_empty() {
+            self.stdin = None;
+        }
+    }
+
+    fn read_output(&mut self) -> std::io::Result<()> {
+        let Some(stdout) = &mut self.stdout else { return Ok(()) };
+        let mut part = [0; 8 << 10];
+        loop {
+            match stdout.read(&mut part) {
+                Ok(0) => break,
+                Ok(len) => self.output.extend_from_slice(&part[..len]),
+                Err(err) if is_later(&err) => return Ok(()),
+                Err(err) => return Err(err),
+            }
+            if self.output.len() > MAX_OUTPUT {
+                return Err(std::io::Error::other(format!("it printed more than {} MiB", MAX_OUTPUT >> 20)));
+            }
+        }
+        self.stdout = None;
+        Ok(())
+    }
+
+    /// Passes standard error on, line by line.
+    fn read_errors(&mut self) {
+        let Some(mut stderr) = self.stderr.take() else { return };
+        let mut part = [0; 4 << 10];
+        loop {
+            match stderr.read(&mut part) {
+                Ok(0) => return,
+                Ok(len) => self.errors(&part[..len]),
+                Err(err) if is_later(&err) => break,
+                Err(_) => return,
+            }
+        }
+        self.stderr = Some(stderr);
+    }
+
+    fn errors(&mut self, part: &[u8]) {
+        for byte in part {
+            if *byte == b'\n' {
+                self.flush_line();
+            } else {
+                self.line.push(*byte);
+            }
+            if self.line.len() >= MAX_LINE {
+                self.flush_line();
+            }
+        }
+    }
+
+    fn flush_line(&mut self) {
+        if !self.line.is_empty() {
+            eprintln!("{}: {}", self.name, String::from_utf8_lossy(&self.line));
+            self.line.clear();
+        }
+    }
+}
+
+fn is_later(err: &std::io::Error) -> bool {
+    matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+fn set_nonblocking(fd: BorrowedFd<'_>) -> std::io::Result<()> {
+    let flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::request::{Environment, ExecOptions};
+    use crate::spec::NetConf;
+
+    /// Runs a shell script as a plugin, for ADD, and gives its outcome.
+    fn run(script: &str, time_limit: Option<Duration>) -> Result<Option<AddResult>> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("script");
+        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let vars = [
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "c"),
+            ("CNI_IFNAME", "e"),
+            ("CNI_NETNS", "/n"),
+            ("CNI_PATH", "/"),
+        ];
+        let get =
+            |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        // Longer than what a pipe holds.
+        let text =
+            format!(r#"{{"cniVersion":"1.0.0","name":"n","pad":"{}"}}"#, "x".repeat(200_000)).into_bytes();
+        let request = Request {
+            env: Environment::read(get).unwrap(),
+            conf: NetConf::parse(&text).unwrap(),
+            text,
+            plugins: &[],
+            exec: ExecOptions { time_limit, name_stderr: true },
+        };
+        execute(&file, &request)
+    }
+
+    const ANSWER: &str = r#"echo '{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.1/8"}]}'"#;
+
+    #[test]
+    fn a_plugin_may_answer_before_it_reads_and_read_nothing() {
+        assert_eq!(run(ANSWER, None).unwrap().unwrap().ips.len(), 1);
+        assert_eq!(run(&format!("{ANSWER}; cat >/dev/null"), None).unwrap().unwrap().ips.len(), 1);
+        assert_eq!(
+            run(&format!("test $(wc -c) -gt 200000 && {ANSWER}"), None).unwrap().unwrap().ips.len(),
+            1
+        );
+    }
+
+    #[test]
+    fn what_it_leaves_running_keeps_nobody_waiting() {
+        let started = Instant::now();
+        let result = run(&format!("sleep 30 & {ANSWER}"), Some(Duration::from_secs(20)));
+        assert_eq!(result.unwrap().unwrap().ips.len(), 1);
+        assert!(started.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn a_plugin_that_hangs_is_killed_with_what_it_started() {
+        let started = Instant::now();
+        let error = run("sh -c 'sleep 30'; :", Some(Duration::from_millis(50))).unwrap_err();
+        assert_eq!(error.code(), Code::DELEGATE);
+        assert!(error.msg().contains("did not end within 0.05 s"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn garbage_and_death_are_told_apart() {
+        assert!(run("echo what", None).unwrap_err().msg().contains("printed no result"));
+        let error = run("kill -9 $$", None).unwrap_err();
+        assert!(error.msg().contains("signal: 9"), "{error}");
+        let error = run(r#"echo '{"code":11,"msg":"later"}'; exit 1"#, None).unwrap_err();
+        assert_eq!((error.code(), error.msg()), (Code::TRY_AGAIN, "later"));
+    }
+}

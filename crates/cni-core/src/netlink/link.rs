@@ -1,0 +1,288 @@
+//! Links: finding, changing and deleting them.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::message::{Answer, Message, attributes, text, u16_at, u32_at};
+use super::uapi::*;
+use super::{Failure, Netlink, Result};
+use crate::spec::Mac;
+
+/// A network interface as the kernel describes it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its hardware address; `None` where that is not six bytes long.
+    pub mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// Whether it was made promiscuous (`ip link set promisc on`, not by a packet socket).
+    pub promiscuous: bool,
+    /// Its operational state.
+    pub oper_state: OperState,
+    /// The kind it was created as, such as `veth`; `None` for hardware.
+    pub kind: Option<String>,
+    /// The link below it (a macvlan's master), or a veth's other end.
+    pub parent: Option<u32>,
+    /// The number that this namespace has for the one its parent is in, if another.
+    pub parent_netnsid: Option<u32>,
+    /// The bridge (or bond, or VRF) that it is a port of.
+    pub master: Option<u32>,
+    /// The group it is in (`ip link set group`).
+    pub group: u32,
+    /// The attributes of its kind, as the kernel sent them.
+    kind_data: Vec<u8>,
+    /// The attributes of the port it is, as the kernel sent them.
+    port_data: Vec<u8>,
+}
+
+/// RFC 2863's operational state, as far as it is told apart here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OperState {
+    /// Not known: the driver does not say (loopback, tun).
+    #[default]
+    Unknown,
+    /// Packets pass.
+    Up,
+    /// Packets do not pass: down, or what is below is.
+    Down,
+}
+
+impl Link {
+    /// Reads an answer; `None` when it is about something else.
+    pub(super) fn read(answer: &Answer<'_>) -> Option<Link> {
+        const IF_OPER_UNKNOWN: u8 = 0;
+        const IF_OPER_UP: u8 = 6;
+        if answer.kind != RTM_NEWLINK {
+            return None;
+        }
+        // struct ifinfomsg: family, padding, type, index, flags, change
+        let index = u32_at(answer.body, 4)?;
+        let flags = u32_at(answer.body, 8)?;
+        let up = flags & IFF_UP != 0;
+        let mut link = Link { index, up, promiscuous: flags & IFF_PROMISC != 0, ..Link::default() };
+        for (kind, value) in attributes(answer.body.get(16..)?) {
+            match kind {
+                IFLA_IFNAME => link.name = text(value).to_owned(),
+                IFLA_ADDRESS => link.mac = Mac::from_bytes(value),
+                IFLA_MTU => link.mtu = u32_at(value, 0)?,
+                IFLA_LINK => link.parent = u32_at(value, 0),
+                IFLA_LINK_NETNSID => link.parent_netnsid = u32_at(value, 0),
+                IFLA_MASTER => link.master = u32_at(value, 0),
+                IFLA_GROUP => link.group = u32_at(value, 0)?,
+                IFLA_OPERSTATE => {
+                    link.oper_state = match *value.first()? {
+                        IF_OPER_UNKNOWN => OperState::Unknown,
+                        IF_OPER_UP => OperState::Up,
+                        _ => OperState::Down,
+                    }
+                }
+                IFLA_LINKINFO => link.read_info(value),
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+
+    fn read_info(&mut self, value: &[u8]) {
+        for (kind, value) in attributes(value) {
+            match kind {
+                IFLA_INFO_KIND => self.kind = Some(text(value).to_owned()),
+                IFLA_INFO_DATA => self.kind_data = value.to_vec(),
+                IFLA_INFO_SLAVE_DATA => self.port_data = value.to_vec(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether it is of a kind.
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind.as_deref() == Some(kind)
+    }
+
+    /// A number among the attributes of its kind, of 1, 2 or 4 bytes.
+    pub(super) fn kind_number(&self, attribute: u16) -> Option<u32> {
+        number_in(&self.kind_data, attribute)
+    }
+
+    /// A number among the attributes of the port it is.
+    pub(super) fn port_number(&self, attribute: u16) -> Option<u32> {
+        number_in(&self.port_data, attribute)
+    }
+}
+
+fn number_in(attrs: &[u8], attribute: u16) -> Option<u32> {
+    let (_, value) = attributes(attrs).find(|(kind, _)| *kind == attribute)?;
+    match value.len() {
+        1 => Some(value[0].into()),
+        2 => u16_at(value, 0).map(u32::from),
+        _ => u32_at(value, 0),
+    }
+}
+
+/// `struct ifinfomsg` for a link by number, 0 where its name or the kernel says which.
+pub(super) fn ifinfomsg(family: i32, index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[0] = family as u8;
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&change.to_ne_bytes());
+    bytes
+}
+
+impl Netlink {
+    /// The link of a name, `None` when there is none.
+    ///
+    /// # Errors
+    /// When the kernel can't answer.
+    pub fn link(&self, name: &str) -> Result<Option<Link>> {
+        let mut message = get_link(0);
+        message.attr_str(IFLA_IFNAME, name);
+        self.one_link(message, || format!("looking up interface {name}"))
+    }
+
+    /// The link of a number, `None` when there is none.
+    ///
+    /// # Errors
+    /// When the kernel can't answer.
+    pub fn link_by_index(&self, index: u32) -> Result<Option<Link>> {
+        self.one_link(get_link(index), || format!("looking up interface number {index}"))
+    }
+
+    fn one_link(&self, message: Message, doing: impl FnOnce() -> String) -> Result<Option<Link>> {
+        match self.first(message, doing, Link::read) {
+            // EINVAL: an old kernel's word for a name that nothing has.
+            Err(Failure { errno: Errno::ENODEV | Errno::EINVAL, .. }) => Ok(None),
+            found => found,
+        }
+    }
+
+    /// All links of the namespace.
+    ///
+    /// # Errors
+    /// When the kernel can't answer.
+    pub fn links(&self) -> Result<Vec<Link>> {
+        let mut message = Message::new(RTM_GETLINK, libc::NLM_F_DUMP, &ifinfomsg(libc::AF_UNSPEC, 0, 0, 0));
+        message.attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+        self.query(message, || "listing interfaces".to_owned(), Link::read)
+    }
+
+    /// Sets a link up.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_up(&self, link: &Link) -> Result<()> {
+        self.set_flags(link, IFF_UP, IFF_UP, "up")
+    }
+
+    /// Sets a link down.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_down(&self, link: &Link) -> Result<()> {
+        self.set_flags(link, 0, IFF_UP, "down")
+    }
+
+    /// Sets a link promiscuous.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_promiscuous(&self, link: &Link) -> Result<()> {
+        self.set_flags(link, IFF_PROMISC, IFF_PROMISC, "promiscuous")
+    }
+
+    fn set_flags(&self, link: &Link, flags: u32, change: u32, state: &str) -> Result<()> {
+        let fixed = ifinfomsg(libc::AF_UNSPEC, link.index, flags, change);
+        let message = Message::new(RTM_NEWLINK, libc::NLM_F_ACK, &fixed);
+        self.apply(message, || format!("setting interface {} {state}", link.name))
+    }
+
+    /// Gives a link a hardware address.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_mac(&self, link: &Link, mac: Mac) -> Result<()> {
+        let mut message = set_link(link);
+        message.attr(IFLA_ADDRESS, &mac.0);
+        self.apply(message, || format!("setting MAC address {mac} of interface {}", link.name))
+    }
+
+    /// Gives a link another name. It must be down.
+    ///
+    /// # Errors
+    /// When the kernel refuses, `EEXIST` for a name that another link has.
+    pub fn rename(&self, link: &Link, name: &str) -> Result<()> {
+        let mut message = set_link(link);
+        message.attr_str(IFLA_IFNAME, name);
+        self.apply(message, || format!("renaming interface {} to {name}", link.name))
+    }
+
+    /// Puts a link into a group.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_group(&self, link: &Link, group: u32) -> Result<()> {
+        let mut message = set_link(link);
+        message.attr_u32(IFLA_GROUP, group);
+        self.apply(message, || format!("putting interface {} into group {group}", link.name))
+    }
+
+    /// Deletes a link. Succeeds when it is gone already.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete_link(&self, link: &Link) -> Result<()> {
+        let fixed = ifinfomsg(libc::AF_UNSPEC, link.index, 0, 0);
+        let message = Message::new(RTM_DELLINK, libc::NLM_F_ACK, &fixed);
+        gone_is_fine(self.apply(message, || format!("deleting interface {}", link.name)))
+    }
+
+    /// Deletes all links of a group with one message: the kernel waits once for all of them
+    /// (`rtnl_group_dellink` in net/core/rtnetlink.c).
+    ///
+    /// # Errors
+    /// When the kernel refuses, as it does when one of them can't be deleted.
+    pub fn delete_group(&self, group: u32) -> Result<()> {
+        let mut message = Message::new(RTM_DELLINK, libc::NLM_F_ACK, &ifinfomsg(libc::AF_UNSPEC, 0, 0, 0));
+        message.attr_u32(IFLA_GROUP, group);
+        gone_is_fine(self.apply(message, || format!("deleting the interfaces of group {group}")))
+    }
+
+    /// Waits until a link that is up is operational too.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT` when it is not by then; when the link is gone.
+    pub fn wait_until_operational(&self, link: &Link, limit: Duration) -> Result<Link> {
+        let doing = || format!("waiting for interface {} to become operational", link.name);
+        self.wait_for(RTNLGRP_LINK, limit, doing, || {
+            let Some(now) = self.link_by_index(link.index)? else {
+                return Err(Failure { doing: doing(), errno: Errno::ENODEV, words: String::new() });
+            };
+            Ok((now.oper_state != OperState::Down).then_some(now))
+        })
+    }
+}
+
+fn get_link(index: u32) -> Message {
+    let mut message = Message::new(RTM_GETLINK, 0, &ifinfomsg(libc::AF_UNSPEC, index, 0, 0));
+    message.attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    message
+}
+
+fn set_link(link: &Link) -> Message {
+    Message::new(RTM_NEWLINK, libc::NLM_F_ACK, &ifinfomsg(libc::AF_UNSPEC, link.index, 0, 0))
+}
+
+pub(super) fn gone_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Failure { errno: Errno::ENODEV | Errno::ESRCH | Errno::EADDRNOTAVAIL, .. }) => Ok(()),
+        other => other,
+    }
+}

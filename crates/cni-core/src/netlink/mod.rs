@@ -1,0 +1,209 @@
+//! Talking to the kernel's routing and link layer (rtnetlink(7)).
+//!
+//! A [`Netlink`] is a socket, and a socket keeps talking to the network namespace in which it
+//! was opened. A plugin holds two: one for the host, one for the container. Calls block: the
+//! kernel answers a request of this kind before `send` returns, so there is nothing to gain
+//! from waiting asynchronously, and a runtime for it would cost more than the requests.
+//!
+//! Every failure carries the kernel's own words where it gave some (`NETLINK_EXT_ACK`).
+
+mod address;
+mod bridge;
+mod create;
+mod link;
+mod message;
+mod neighbour;
+mod route;
+mod uapi;
+mod wait;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::os::fd::AsFd;
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::errno::Errno;
+use nix::libc;
+
+use crate::netns::Netns;
+use crate::spec::{Code, Error};
+
+pub use address::Address;
+pub use bridge::{BridgePort, BridgeVlan};
+pub use create::{IpvlanMode, Kind, MacvlanMode, NewLink};
+pub use link::{Link, OperState};
+pub use neighbour::Neighbour;
+pub use route::InstalledRoute;
+
+use message::{Answer, Message, acknowledgement, answers};
+
+/// Large enough for every part of a dump (the kernel fills at most 32 KiB at a time,
+/// `netlink_dump` in net/netlink/af_netlink.c).
+const RECEIVE_BUFFER: usize = 64 << 10;
+
+/// A connection to the kernel in one network namespace.
+pub struct Netlink {
+    socket: Socket,
+    /// The namespace it was opened in, where that is not the thread's own.
+    netns: Option<Netns>,
+    seq: Cell<u32>,
+    buffer: RefCell<Vec<u8>>,
+}
+
+/// What the kernel refused.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What was asked.
+    pub doing: String,
+    /// The error number.
+    pub errno: Errno,
+    /// The kernel's own words, empty where it gave none.
+    pub words: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.doing, self.errno.desc())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        let mut details = Vec::new();
+        if !failure.words.is_empty() {
+            details.push(format!("the kernel says: {}", failure.words));
+        }
+        match failure.errno {
+            Errno::EPERM => details.push("CAP_NET_ADMIN is needed".to_owned()),
+            Errno::EOPNOTSUPP => details.push("this kernel lacks it, or its module is not loaded".to_owned()),
+            _ => {}
+        }
+        Error::new(Code::KERNEL, failure.to_string()).details(details.join("; "))
+    }
+}
+
+/// The result of a request.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Netlink {
+    /// Opens a connection to the namespace that this thread is in.
+    ///
+    /// # Errors
+    /// When the process may not have another socket.
+    pub fn open() -> Result<Netlink> {
+        let opening = |err: std::io::Error| failure("opening a netlink socket", &err);
+        let mut socket = Socket::new(NETLINK_ROUTE).map_err(opening)?;
+        // Older kernels know neither of these three; all of them only make answers better.
+        let _ = socket.set_ext_ack(true);
+        let _ = socket.set_cap_ack(true);
+        let _ = socket.set_netlink_get_strict_chk(true);
+        socket.bind(&SocketAddr::new(0, 0)).map_err(opening)?;
+        Ok(Netlink {
+            socket,
+            netns: None,
+            seq: Cell::new(0),
+            buffer: RefCell::new(Vec::with_capacity(RECEIVE_BUFFER)),
+        })
+    }
+
+    /// Opens a connection to another namespace.
+    ///
+    /// # Errors
+    /// When the namespace can't be entered or the socket can't be opened.
+    pub fn open_in(netns: &Netns) -> crate::spec::Result<Netlink> {
+        let netlink = netns.enter(Netlink::open)??;
+        Ok(Netlink { netns: Some(netns.try_clone()?), ..netlink })
+    }
+
+    /// Sends a request that changes something and waits for its acknowledgement. `seen` gets
+    /// what the kernel echoes of it (`NLM_F_ECHO`).
+    fn change(
+        &self,
+        message: Message,
+        doing: impl FnOnce() -> String,
+        mut seen: impl FnMut(&Answer<'_>),
+    ) -> Result<()> {
+        let mut all = |answer: &Answer<'_>| {
+            seen(answer);
+            false
+        };
+        self.exchange(message, &mut all).map_err(|(errno, words)| Failure { doing: doing(), errno, words })
+    }
+
+    /// Sends a request without an interest in what it echoes.
+    fn apply(&self, message: Message, doing: impl FnOnce() -> String) -> Result<()> {
+        self.change(message, doing, |_| ())
+    }
+
+    /// Sends a request for data and collects what `read` makes of each message.
+    fn query<T>(
+        &self,
+        message: Message,
+        doing: impl FnOnce() -> String,
+        mut read: impl FnMut(&Answer<'_>) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        self.change(message, doing, |answer| found.extend(read(answer)))?;
+        Ok(found)
+    }
+
+    /// Sends a request for one thing, which comes in one message and without an acknowledgement.
+    fn first<T>(
+        &self,
+        message: Message,
+        doing: impl FnOnce() -> String,
+        read: impl Fn(&Answer<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let mut found = None;
+        let asked = self.exchange(message, &mut |answer| {
+            found = read(answer);
+            found.is_some()
+        });
+        asked.map(|()| found).map_err(|(errno, words)| Failure { doing: doing(), errno, words })
+    }
+
+    /// Sends a request and reads answers until the kernel says that it is done, or `seen` that
+    /// it has seen enough.
+    fn exchange(
+        &self,
+        message: Message,
+        seen: &mut dyn FnMut(&Answer<'_>) -> bool,
+    ) -> Result<(), (Errno, String)> {
+        let system = |err: std::io::Error| (Errno::from_raw(err.raw_os_error().unwrap_or(0)), String::new());
+        let seq = self.seq.get() + 1;
+        self.seq.set(seq);
+        self.socket.send(&message.finish(seq), 0).map_err(system)?;
+        let mut buffer = self.buffer.borrow_mut();
+        loop {
+            buffer.clear();
+            match self.socket.recv(&mut *buffer, 0) {
+                Ok(_) => {}
+                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(err) => return Err(system(err)),
+            }
+            for answer in answers(&buffer).filter(|answer| answer.seq == seq) {
+                match i32::from(answer.kind) {
+                    libc::NLMSG_ERROR | libc::NLMSG_DONE => {
+                        let (errno, words) = acknowledgement(&answer);
+                        return if errno == 0 { Ok(()) } else { Err((Errno::from_raw(errno), words)) };
+                    }
+                    _ if seen(&answer) => return Ok(()),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn failure(doing: &str, err: &std::io::Error) -> Failure {
+    let errno = Errno::from_raw(err.raw_os_error().unwrap_or(0));
+    Failure { doing: doing.to_owned(), errno, words: String::new() }
+}

@@ -1,0 +1,181 @@
+//! Routes.
+
+use std::net::IpAddr;
+
+use nix::libc;
+
+use super::address::{family, ip, octets};
+use super::link::{Link, gone_is_fine};
+use super::message::{Answer, Message, attributes, u16_at, u32_at};
+use super::uapi::*;
+use super::{Netlink, Result};
+use crate::spec::{Cidr, Route};
+
+/// A route as the kernel has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InstalledRoute {
+    /// The destination.
+    pub dst: Cidr,
+    /// The next hop, if there is one.
+    pub gw: Option<IpAddr>,
+    /// The link it leads out by, by number.
+    pub index: u32,
+    /// Its metric.
+    pub priority: u32,
+    /// Its table.
+    pub table: u32,
+    /// Its scope.
+    pub scope: u8,
+}
+
+impl InstalledRoute {
+    /// One route for each next hop: IPv6 keeps several under one destination.
+    fn read(answer: &Answer<'_>) -> Option<Vec<InstalledRoute>> {
+        if answer.kind != RTM_NEWROUTE {
+            return None;
+        }
+        // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
+        let [af, prefix, _, _, table, _, scope, kind] = *answer.body.get(..8)? else {
+            return None;
+        };
+        let zero = match i32::from(af) {
+            libc::AF_INET => IpAddr::from([0; 4]),
+            libc::AF_INET6 => IpAddr::from([0; 16]),
+            _ => return None,
+        };
+        if kind != RTN_UNICAST {
+            return None;
+        }
+        let mut dst = zero;
+        let mut route = InstalledRoute {
+            dst: Cidr::host(zero),
+            gw: None,
+            index: 0,
+            priority: 0,
+            table: table.into(),
+            scope,
+        };
+        let mut hops = Vec::new();
+        for (kind, value) in attributes(answer.body.get(12..)?) {
+            match kind {
+                RTA_DST => dst = ip(value)?,
+                RTA_GATEWAY => route.gw = ip(value),
+                RTA_OIF => route.index = u32_at(value, 0)?,
+                RTA_PRIORITY => route.priority = u32_at(value, 0)?,
+                RTA_TABLE => route.table = u32_at(value, 0)?,
+                RTA_MULTIPATH => hops = next_hops(value),
+                _ => {}
+            }
+        }
+        route.dst = Cidr::new(dst, prefix)?;
+        if hops.is_empty() {
+            return Some(vec![route]);
+        }
+        Some(hops.into_iter().map(|(index, gw)| InstalledRoute { index, gw, ..route.clone() }).collect())
+    }
+}
+
+/// The next hops of `RTA_MULTIPATH`: `struct rtnexthop` (length, flags, hops, index) and attributes.
+fn next_hops(mut bytes: &[u8]) -> Vec<(u32, Option<IpAddr>)> {
+    let mut hops = Vec::new();
+    while let (Some(len), Some(index)) = (u16_at(bytes, 0), u32_at(bytes, 4)) {
+        let len = usize::from(len);
+        if len < 8 || len > bytes.len() {
+            break;
+        }
+        let gw = attributes(&bytes[8..len])
+            .find(|(kind, _)| *kind == RTA_GATEWAY)
+            .and_then(|(_, value)| ip(value));
+        hops.push((index, gw));
+        bytes = &bytes[len.next_multiple_of(4).min(bytes.len())..];
+    }
+    hops
+}
+
+impl Netlink {
+    /// The routes of all tables and both families.
+    ///
+    /// # Errors
+    /// When the kernel can't answer.
+    pub fn routes(&self) -> Result<Vec<InstalledRoute>> {
+        let mut found = Vec::new();
+        for af in [libc::AF_INET, libc::AF_INET6] {
+            let message = Message::new(RTM_GETROUTE, libc::NLM_F_DUMP, &rtmsg(af as u8, 0, 0, 0));
+            found.extend(self.query(message, || "listing routes".to_owned(), InstalledRoute::read)?);
+        }
+        Ok(found.concat())
+    }
+
+    /// The link that packets to nowhere in particular leave by: that of the default route
+    /// with the lowest metric of the main table, IPv4 before IPv6. By number.
+    ///
+    /// # Errors
+    /// When the kernel can't answer.
+    pub fn default_route_link(&self) -> Result<Option<u32>> {
+        let mut routes = self.routes()?;
+        routes.retain(|route| route.dst.prefix() == 0 && route.table == RT_TABLE_MAIN && route.index != 0);
+        routes.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
+        Ok(routes.first().map(|route| route.index))
+    }
+
+    /// Adds a route out of a link. Where another route with the same destination is there,
+    /// this is one more next hop, not a replacement.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` when the next hop is not reachable through the link.
+    pub fn add_route(&self, link: &Link, route: &Route, gw: Option<IpAddr>) -> Result<()> {
+        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+        let message = route_message(RTM_NEWROUTE, flags, link, route, gw);
+        self.apply(message, || format!("adding route {} to interface {}", describe(route, gw), link.name))
+    }
+
+    /// Removes a route. Succeeds when it is gone already.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete_route(&self, link: &Link, route: &Route, gw: Option<IpAddr>) -> Result<()> {
+        let message = route_message(RTM_DELROUTE, libc::NLM_F_ACK, link, route, gw);
+        let doing = || format!("removing route {} from interface {}", describe(route, gw), link.name);
+        gone_is_fine(self.apply(message, doing))
+    }
+}
+
+fn describe(route: &Route, gw: Option<IpAddr>) -> String {
+    match gw {
+        Some(gw) => format!("{} via {gw}", route.dst),
+        None => route.dst.to_string(),
+    }
+}
+
+/// `struct rtmsg`.
+fn rtmsg(family: u8, prefix: u8, table: u8, scope: u8) -> [u8; 12] {
+    [family, prefix, 0, 0, table, RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0]
+}
+
+fn route_message(kind: u16, flags: i32, link: &Link, route: &Route, gw: Option<IpAddr>) -> Message {
+    let dst = route.dst.to_network();
+    // Tables above 255 go into RTA_TABLE alone, which overrules the header.
+    let table = route.table.unwrap_or(RT_TABLE_MAIN);
+    // A route without a next hop reaches the link only; IPv6 knows no scopes.
+    let on_link = gw.is_none() && dst.is_ipv4();
+    let scope = route.scope.unwrap_or(if on_link { RT_SCOPE_LINK } else { RT_SCOPE_UNIVERSE });
+    let fixed = rtmsg(family(dst.ip()), dst.prefix(), u8::try_from(table).unwrap_or(0), scope);
+    let mut message = Message::new(kind, flags, &fixed);
+    message.attr(RTA_DST, &octets(dst.ip())).attr_u32(RTA_OIF, link.index).attr_u32(RTA_TABLE, table);
+    if let Some(gw) = gw {
+        message.attr(RTA_GATEWAY, &octets(gw));
+    }
+    if route.priority != 0 {
+        message.attr_u32(RTA_PRIORITY, route.priority);
+    }
+    if route.mtu != 0 || route.advmss != 0 {
+        message.nest(RTA_METRICS, |metrics| {
+            for (kind, value) in [(RTAX_MTU, route.mtu), (RTAX_ADVMSS, route.advmss)] {
+                if value != 0 {
+                    metrics.attr_u32(kind, value);
+                }
+            }
+        });
+    }
+    message
+}
