@@ -80,7 +80,7 @@ pub(crate) fn prepare(
              read them all: run this as root",
         ));
     }
-    debian::ensure(&["qemu-system-x86", "busybox-static", "kmod", "e2fsprogs"], progress)?;
+    debian::ensure(&["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "e2fsprogs"], progress)?;
     let cache = workspace.target.join("vm");
     let results = cache.join("results");
     fs::create_dir_all(&results).context(|| format!("can't make {}", results.display()))?;

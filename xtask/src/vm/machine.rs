@@ -178,7 +178,7 @@ impl Machine {
             .arg("-kernel")
             .arg(self.kernel.image())
             .args(["-initrd", &at("initrd"), "-append"])
-            .arg("console=ttyS0 loglevel=4 mitigations=off panic=-1 random.trust_cpu=on")
+            .arg("console=ttyS0 loglevel=4 mitigations=off tsc=reliable no_timer_check panic=-1 random.trust_cpu=on")
             .args(["-serial", &format!("file:{}", at("console"))])
             .args(["-fsdev", "local,id=host,path=/,security_model=none,multidevs=remap,readonly=on"])
             .args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"])

@@ -17,14 +17,14 @@ busybox mount --make-rshared /
 echo started >&3
 
 if [ "$interactive" = 1 ]; then
-	busybox setsid -c "$here/busybox" sh "$here/command" <>/dev/hvc0 >&0 2>&1 3>&-
+	busybox setsid -c /bin/sh "$here/command" <>/dev/hvc0 >&0 2>&1 3>&-
 	code=$?
 else
 	# Pipes, not the ports themselves: what the command starts may open /dev/stdout again.
 	busybox mkfifo "$here/stdout" "$here/stderr"
 	"$here/busybox" cat "$here/stdout" >"$(port oxcni.stdout)" 3>&- & out=$!
 	"$here/busybox" cat "$here/stderr" >"$(port oxcni.stderr)" 3>&- & err=$!
-	busybox setsid "$here/busybox" sh "$here/command" </dev/null >"$here/stdout" 2>"$here/stderr" 3>&-
+	busybox setsid /bin/sh "$here/command" </dev/null >"$here/stdout" 2>"$here/stderr" 3>&-
 	code=$?
 	# A process left behind may hold the pipes open; all that the command itself wrote is through soon.
 	(busybox sleep 2; busybox kill "$out" "$err") 2>/dev/null &
