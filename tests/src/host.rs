@@ -81,6 +81,11 @@ impl Host {
         Container { host: self, id: name.to_owned(), netns: path }
     }
 
+    /// A container that was made before, by its id.
+    pub fn again(&self, id: &str) -> Container<'_> {
+        Container { host: self, id: id.to_owned(), netns: format!("/run/netns/{id}") }
+    }
+
     /// Where a file of this host (an absolute path) is found from outside of it.
     pub fn path(&self, inside: &str) -> PathBuf {
         let inside = inside.strip_prefix('/').expect("an absolute path");
@@ -182,9 +187,19 @@ impl<'h> Container<'h> {
         self.enter(|| shell(script))
     }
 
-    /// True where `address` answers a ping within two seconds.
+    /// True where `address` answers a ping within seconds, also while an IPv6 address of the
+    /// other side is still being looked for elsewhere.
     pub fn reaches(&self, address: &str) -> bool {
-        self.try_sh(&format!("ping -n -c 1 -W 2 {address}")).is_ok()
+        crate::eventually(|| self.answered(address))
+    }
+
+    /// True where `address` does not answer a ping within a second.
+    pub fn is_cut_off_from(&self, address: &str) -> bool {
+        !self.answered(address)
+    }
+
+    fn answered(&self, address: &str) -> bool {
+        self.try_sh(&format!("ping -n -c 1 -W 1 {address}")).is_ok()
     }
 
     /// Takes the namespace away, as a runtime does before a late DEL.
@@ -239,4 +254,19 @@ pub(crate) fn set_xattr(file: &Path, name: &str, value: &str) -> io::Result<()> 
     let result =
         unsafe { nix::libc::setxattr(file.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// An extended attribute as text; nothing where it is not there. See getxattr(2).
+#[allow(unsafe_code, reason = "neither std nor nix wraps getxattr")]
+pub fn get_xattr(file: &Path, name: &str) -> Option<String> {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt as _;
+    let file = CString::new(file.as_os_str().as_bytes()).ok()?;
+    let name = CString::new(name).ok()?;
+    let mut value = [0_u8; 256];
+    // SAFETY: both names end in NUL and, like the buffer, outlive the call; the length is the buffer's.
+    let length =
+        unsafe { nix::libc::getxattr(file.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let length = usize::try_from(length).ok()?;
+    Some(String::from_utf8_lossy(&value[..length]).into_owned())
 }

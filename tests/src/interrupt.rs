@@ -31,9 +31,8 @@ pub fn kill_at_syscall(call: &Call<'_>, stop: u64) -> (u64, ExitStatus) {
     kill(main, Signal::SIGCONT).expect("continuing the child");
     let mut trace = Trace { main, alive: BTreeSet::from([main]), stops: 0, execed: false };
     let status = trace.run(stop);
-    // Readers of its output end with it; the status was reaped above.
-    drop(child.stdout.take());
-    drop(child.stderr.take());
+    // Was reaped above: this only tells `Child` so.
+    drop(child.wait());
     (trace.stops, status)
 }
 

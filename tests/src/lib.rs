@@ -40,13 +40,13 @@ pub mod gate;
 
 pub use attachment::{Network, Running};
 pub use call::{Call, CniError, Outcome};
-pub use host::{Container, Host};
+pub use host::{Container, Host, get_xattr};
 pub use interrupt::kill_at_syscall;
 pub use manifest::nad_config;
 pub use parity::{Case, Intended, compare, observe};
 pub use plugins::Plugins;
 pub use snapshot::Masks;
-pub use traffic::{UdpEcho, rx_packets, source_seen_by};
+pub use traffic::{ArpCounter, UdpEcho, eventually, source_seen_by};
 
 /// Makes two tests of one body: on the multicall binary and on the separate binaries.
 ///

@@ -201,9 +201,17 @@ impl Host {
         state
     }
 
-    /// The rule set of nf_tables without handles and counters; empty tables are told too.
-    pub fn rules(&self) -> String {
-        self.sh("nft -s list ruleset")
+    /// The rules of nf_tables, a line each, without handles and counters.
+    ///
+    /// Tables and chains without a rule have no effect and are left out: they are shared, and
+    /// taking an empty one away would race with somebody about to use it.
+    pub fn rules(&self) -> Vec<String> {
+        let frame = |line: &&str| {
+            let line = line.trim();
+            !(line.is_empty() || line == "}" || line.ends_with('{') || line.starts_with("type "))
+        };
+        let shown = self.sh("nft -s list ruleset");
+        shown.lines().filter(frame).map(|line| line.trim().to_owned()).collect()
     }
 
     /// Names of the host's links, sorted.

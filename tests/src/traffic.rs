@@ -1,8 +1,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Container;
-use crate::snapshot::json_of;
 
 /// A datagram that does not arrive within this time is lost.
 const LOST: Duration = Duration::from_secs(5);
@@ -44,8 +43,40 @@ pub fn source_seen_by(to: &Container<'_>, address: IpAddr, from: &Container<'_>)
     echo.sender()
 }
 
-/// How many packets a container's link has received.
-pub fn rx_packets(container: &Container<'_>, link: &str) -> u64 {
-    let stats = json_of(&container.sh(&format!("ip -s -j link show dev {link}")));
-    stats[0]["stats64"]["rx"]["packets"].as_u64().unwrap_or_default()
+/// Counts the ARP frames that come in on a container's link.
+#[derive(Debug)]
+pub struct ArpCounter<'c> {
+    container: &'c Container<'c>,
+}
+
+impl<'c> ArpCounter<'c> {
+    /// Counts from here on.
+    pub fn on(container: &'c Container<'c>, link: &str) -> Self {
+        container.sh(&format!(
+            "nft add table netdev count; \
+             nft 'add chain netdev count questions {{ type filter hook ingress device {link} priority 0; }}'; \
+             nft add rule netdev count questions ether type arp counter"
+        ));
+        Self { container }
+    }
+
+    /// How many came.
+    pub fn frames(&self) -> u64 {
+        let chain = self.container.sh("nft list chain netdev count questions");
+        let after = chain.split("packets ").nth(1).expect("a counter");
+        after.split(' ').next().and_then(|count| count.parse().ok()).expect("a count")
+    }
+}
+
+/// Waits until `holds`, asking again and again where there is no event to wait for; false where
+/// it does not within seconds.
+pub fn eventually(holds: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + LOST;
+    while Instant::now() < end {
+        if holds() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }

@@ -1,0 +1,391 @@
+//! host-local: what it gives, what it keeps on disk, and what trouble does to it.
+
+use std::fs;
+use std::path::Path;
+
+use oxcni_tests::{Container, Host, Network, both_flavours, eventually};
+use serde_json::{Value, json};
+
+const DATA: &str = "/var/lib/cni/networks/net";
+
+fn config(ipam: Value) -> Value {
+    let mut config = json!({ "cniVersion": "1.1.0", "name": "net", "type": "host-local" });
+    config["ipam"] = json!({ "type": "host-local" });
+    for (key, value) in ipam.as_object().expect("an object") {
+        config["ipam"][key] = value.clone();
+    }
+    config
+}
+
+fn subnet(host: &Host) -> Network<'_> {
+    host.network(config(json!({ "subnet": "10.1.2.0/24" })))
+}
+
+fn range<'h>(host: &'h Host, start: &str, end: &str) -> Network<'h> {
+    host.network(config(
+        json!({ "ranges": [[{ "subnet": "10.1.2.0/24", "rangeStart": start, "rangeEnd": end }]] }),
+    ))
+}
+
+/// The id of this boot.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id").trim().to_owned()
+}
+
+/// What a reboot leaves of a reservation that we made: the file, marked with the boot before.
+fn reboot(host: &Host, address: &str) {
+    host.set_xattr(
+        &format!("{DATA}/{address}"),
+        "user.oxcni.boot_id",
+        "00000000-0000-4000-8000-000000000000",
+    );
+    host.sh("rm -rf /run/oxcni");
+}
+
+both_flavours! {
+    fn reservation_has_the_format_of_the_go_plugin(host) {
+        let pod = host.container();
+        assert_eq!(subnet(&host).add_addresses(&pod), ["10.1.2.2"]);
+        let held = host.reservations("net");
+        assert_eq!(held.get("10.1.2.2").map(String::as_str), Some("c1\r\neth0"));
+        assert_eq!(held.len(), 1);
+        let mark = fs::read_to_string(host.path(&format!("{DATA}/last_reserved_ip.0"))).expect("the mark");
+        assert_eq!(mark, "10.1.2.2");
+        assert!(host.path(&format!("{DATA}/lock")).exists());
+    }
+
+    fn gives_addresses_round_robin(host) {
+        let net = range(&host, "10.1.2.10", "10.1.2.12");
+        let (one, two, three) = (host.container(), host.container(), host.container());
+        assert_eq!(net.add_addresses(&one), ["10.1.2.10"]);
+        net.del(&one).succeeds();
+        assert_eq!(net.add_addresses(&two), ["10.1.2.11"]);
+        assert_eq!(net.add_addresses(&one), ["10.1.2.12"]);
+        assert_eq!(net.add_addresses(&three), ["10.1.2.10"]);
+    }
+
+    fn exhausted_range_tells_its_size_and_what_is_held(host) {
+        let net = range(&host, "10.1.2.10", "10.1.2.12");
+        for _ in 0..3 {
+            net.add(&host.container()).succeeds();
+        }
+        let before = host.reservations("net");
+        let error = net.add(&host.container()).error();
+        assert!(error.code >= 11, "{error:?}");
+        assert!(error.text().contains('3'), "neither size nor number held: {}", error.text());
+        assert!(error.text().contains("10.1.2.10"), "the range is not named: {}", error.text());
+        assert_eq!(host.reservations("net"), before);
+    }
+
+    fn address_in_use_is_refused(host) {
+        let net = subnet(&host).args("IP=10.1.2.44");
+        net.add(&host.container()).succeeds();
+        let before = host.reservations("net");
+        assert!(net.add(&host.container()).error().text().contains("10.1.2.44"));
+        assert_eq!(host.reservations("net"), before);
+    }
+
+    fn second_set_that_fails_gives_the_first_back(host) {
+        let net = host.network(config(json!({ "ranges": [
+            [{ "subnet": "10.1.2.0/24" }],
+            [{ "subnet": "10.1.3.0/24", "rangeStart": "10.1.3.9", "rangeEnd": "10.1.3.9" }] ] })));
+        net.add(&host.container()).succeeds();
+        let before = host.reservations("net");
+        assert!(!net.add(&host.container()).ok());
+        assert_eq!(host.reservations("net"), before);
+    }
+
+    fn same_attachment_twice_is_refused_or_gives_the_same(host) {
+        let net = subnet(&host);
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        let again = net.add(&pod);
+        if again.ok() {
+            assert_eq!(again.result()["ips"][0]["address"], "10.1.2.2/24");
+        }
+        assert_eq!(host.reservations("net").len(), 1);
+    }
+
+    fn two_interfaces_of_one_container_hold_an_address_each(host) {
+        let pod = host.container();
+        let first = subnet(&host);
+        let second = subnet(&host).ifname("net1");
+        assert_eq!(first.add_addresses(&pod), ["10.1.2.2"]);
+        assert_eq!(second.add_addresses(&pod), ["10.1.2.3"]);
+        first.del(&pod).succeeds();
+        assert_eq!(host.reservations("net").get("10.1.2.3").map(String::as_str), Some("c1\r\nnet1"));
+        assert_eq!(host.reservations("net").len(), 1);
+    }
+
+    fn del_of_a_stranger_releases_nothing(host) {
+        let net = subnet(&host);
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        // Ids and names of which one begins with the other.
+        net.del(&host.named_container("c")).succeeds();
+        net.del(&host.named_container("c11")).succeeds();
+        subnet(&host).ifname("eth").del(&pod).succeeds();
+        subnet(&host).ifname("eth01").del(&pod).succeeds();
+        assert_eq!(host.reservations("net").len(), 1);
+    }
+
+    fn del_releases_older_files_without_an_interface_name(host) {
+        host.sh(&format!("mkdir -p {DATA}; printf c1 > {DATA}/10.1.2.9; printf 'c1 \\n' > {DATA}/10.1.2.8; printf c2 > {DATA}/10.1.2.7"));
+        subnet(&host).del(&host.container()).succeeds();
+        assert_eq!(host.reservations("net").into_keys().collect::<Vec<_>>(), ["10.1.2.7"]);
+    }
+
+    fn del_succeeds_where_nothing_ever_was(host) {
+        subnet(&host).del(&host.container()).succeeds();
+    }
+
+    fn del_finds_what_others_wrote_meanwhile(host) {
+        let net = subnet(&host);
+        let (one, two) = (host.container(), host.container());
+        net.add(&one).succeeds();
+        net.add(&two).succeeds();
+        // Behind our back, as the Go plugin does: one released, one reserved.
+        host.sh(&format!("rm {DATA}/10.1.2.3; printf 'c9\\r\\neth0' > {DATA}/10.1.2.4; printf 'c2\\r\\neth0' > {DATA}/10.1.2.77"));
+        net.del(&two).succeeds();
+        assert_eq!(host.reservations("net").into_keys().collect::<Vec<_>>(), ["10.1.2.2", "10.1.2.4"]);
+        assert_eq!(net.add_addresses(&two), ["10.1.2.5"]);
+    }
+
+    fn check_wants_the_reservation(host) {
+        let net = subnet(&host);
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        net.check(&pod, &result).succeeds();
+        host.sh(&format!("rm {DATA}/10.1.2.2"));
+        assert!(!net.check(&pod, &result).ok());
+    }
+
+    fn gc_releases_all_but_the_valid(host) {
+        let net = subnet(&host);
+        let (keep, lose, other) = (host.container(), host.container(), host.container());
+        net.add(&keep).succeeds();
+        net.add(&lose).succeeds();
+        net.clone().ifname("net1").add(&keep).succeeds();
+        host.sh(&format!("printf 'gone\\r\\neth0' > {DATA}/10.1.2.200; : > {DATA}/10.1.2.201"));
+        net.gc(&[&keep, &other]).succeeds();
+        assert_eq!(host.reservations("net").into_keys().collect::<Vec<_>>(), ["10.1.2.2"]);
+        net.gc(&[]).succeeds();
+        assert!(host.reservations("net").is_empty());
+    }
+
+    fn gc_without_a_list_collects_nothing(host) {
+        let net = subnet(&host);
+        net.add(&host.container()).succeeds();
+        net.hostwide("GC", net.config());
+        assert_eq!(host.reservations("net").len(), 1);
+    }
+
+    fn status_is_good(host) {
+        subnet(&host).status().succeeds();
+    }
+
+    fn status_tells_a_folder_that_can_not_be_written(host) {
+        host.sh("mkdir -p /var/lib/cni/networks; printf x > /var/lib/cni/networks/net");
+        let error = subnet(&host).status().error();
+        assert!([50, 51].contains(&error.code), "{error:?}");
+    }
+
+    fn empty_files_of_others_are_reclaimed(host) {
+        let net = range(&host, "10.1.2.10", "10.1.2.11");
+        host.sh(&format!("mkdir -p {DATA}; : > {DATA}/10.1.2.10; : > {DATA}/10.1.2.11"));
+        assert_eq!(net.add_addresses(&host.container()), ["10.1.2.10"]);
+        assert_eq!(net.add_addresses(&host.container()), ["10.1.2.11"]);
+        assert!(!net.add(&host.container()).ok());
+    }
+
+    fn reservation_carries_this_boot(host) needs [TmpfsXattr] {
+        subnet(&host).add(&host.container()).succeeds();
+        let file = host.path(&format!("{DATA}/10.1.2.2"));
+        assert_eq!(oxcni_tests::get_xattr(&file, "user.oxcni.boot_id").as_deref(), Some(boot().as_str()));
+    }
+
+    fn own_reservation_of_an_earlier_boot_is_reclaimed(host) needs [TmpfsXattr] {
+        let net = range(&host, "10.1.2.10", "10.1.2.11");
+        net.add(&host.container()).succeeds();
+        net.add(&host.container()).succeeds();
+        assert!(!net.add(&host.container()).ok(), "of this boot, and reclaimed");
+        reboot(&host, "10.1.2.11");
+        let after = host.container();
+        assert_eq!(net.add_addresses(&after), ["10.1.2.11"]);
+        let held = host.reservations("net");
+        assert_eq!(held["10.1.2.11"], format!("{}\r\neth0", after.id()));
+        assert_eq!(held["10.1.2.10"], "c1\r\neth0");
+        assert!(!net.add(&host.container()).ok());
+    }
+
+    fn reclaiming_can_be_turned_off(host) needs [TmpfsXattr] {
+        let net = range(&host, "10.1.2.10", "10.1.2.10");
+        net.add(&host.container()).succeeds();
+        reboot(&host, "10.1.2.10");
+        let mut off = net.config()["ipam"].clone();
+        off["reclaimAfterReboot"] = json!(false);
+        assert!(!net.clone().with("ipam", off).add(&host.container()).ok());
+        assert_eq!(host.reservations("net")["10.1.2.10"], "c1\r\neth0");
+        net.add(&host.container()).succeeds();
+    }
+
+    fn reservations_of_the_go_plugin_outlive_a_reboot(host) {
+        let net = range(&host, "10.1.2.10", "10.1.2.10");
+        host.sh(&format!("mkdir -p {DATA}; printf 'theirs\\r\\neth0' > {DATA}/10.1.2.10; touch -d '3 years ago' {DATA}/10.1.2.10"));
+        host.sh("rm -rf /run/oxcni");
+        assert!(!net.add(&host.container()).ok());
+        assert_eq!(host.reservations("net")["10.1.2.10"], "theirs\r\neth0");
+    }
+
+    fn own_reservation_that_somebody_rewrote_is_not_reclaimed(host) needs [TmpfsXattr] {
+        let net = range(&host, "10.1.2.10", "10.1.2.10");
+        net.add(&host.container()).succeeds();
+        // The Go plugin released it and took it again: a new file without our mark.
+        host.sh(&format!("rm {DATA}/10.1.2.10; printf 'theirs\\r\\neth0' > {DATA}/10.1.2.10; rm -rf /run/oxcni"));
+        assert!(!net.add(&host.container()).ok());
+        assert_eq!(host.reservations("net")["10.1.2.10"], "theirs\r\neth0");
+    }
+
+    fn data_folder_missing_is_made(host) {
+        let net = host.network(config(json!({ "subnet": "10.1.2.0/24", "dataDir": "/var/lib/some/where/else" })));
+        net.add(&host.container()).succeeds();
+        assert_eq!(host.reservations_in("/var/lib/some/where/else/net").len(), 1);
+        assert!(!host.path(DATA).exists());
+    }
+
+    fn data_folder_that_is_a_file_is_an_io_error(host) {
+        host.sh("mkdir -p /var/lib/cni/networks; printf x > /var/lib/cni/networks/net");
+        subnet(&host).add(&host.container()).fails(5, &[DATA]);
+        assert_eq!(host.sh("cat /var/lib/cni/networks/net"), "x");
+    }
+
+    fn data_folder_read_only_is_an_io_error(host) {
+        host.sh("mkdir -p /var/lib/cni/networks; mount -t tmpfs -o ro tmpfs /var/lib/cni/networks");
+        subnet(&host).add(&host.container()).fails(5, &["/var/lib/cni/networks"]);
+    }
+
+    fn data_folder_full_is_an_io_error_and_holds_nothing(host) {
+        let net = subnet(&host);
+        host.sh("mkdir -p /var/lib/cni/networks; mount -t tmpfs -o size=64k,nr_inodes=64 tmpfs /var/lib/cni/networks");
+        net.add(&host.container()).succeeds();
+        // No room for a byte, then no room for a name: an address is not given, or given and on disk.
+        host.sh("dd if=/dev/zero of=/var/lib/cni/networks/fill bs=4k 2>/dev/null || true");
+        holds_what_it_gives(&host, &net);
+        host.sh("rm /var/lib/cni/networks/fill; i=0; while : 2>/dev/null > /var/lib/cni/networks/f$i; do i=$((i+1)); done 2>/dev/null || true");
+        let error = net.add(&host.container()).fails(5, &[]);
+        assert!(error.text().to_lowercase().contains("no space"), "{error:?}");
+        holds_what_it_gives(&host, &net);
+        host.sh("rm /var/lib/cni/networks/f*");
+        net.add(&host.container()).succeeds();
+        net.gc(&[]).succeeds();
+        assert!(host.reservations("net").is_empty());
+    }
+
+    fn lock_held_by_another_is_waited_for(host) {
+        let net = subnet(&host);
+        let (first, second) = (host.container(), host.container());
+        net.add(&first).succeeds();
+        let lock = fs::File::open(host.path(&format!("{DATA}/lock"))).expect("the lock");
+        let held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).expect("locking");
+        let adding = net.start_add(&second);
+        assert!(eventually(|| waits_for_a_lock(adding.id())), "ADD does not wait for the lock");
+        assert_eq!(host.reservations("net").len(), 1, "reserved without the lock");
+        let deleting = net.start_del(&first);
+        assert!(eventually(|| waits_for_a_lock(deleting.id())), "DEL does not wait for the lock");
+        drop(held);
+        adding.wait().succeeds();
+        deleting.wait().succeeds();
+        assert_eq!(host.reservations("net").into_keys().collect::<Vec<_>>(), ["10.1.2.3"]);
+    }
+
+    fn sixty_four_at_once_get_an_address_each(host) {
+        let net = subnet(&host);
+        let containers: Vec<_> = (0..64).map(|_| host.container()).collect();
+        let adding: Vec<_> = containers.iter().map(|container| net.start_add(container)).collect();
+        let mut given: Vec<_> = adding
+            .into_iter()
+            .map(|running| running.wait().result()["ips"][0]["address"].as_str().expect("an address").to_owned())
+            .collect();
+        given.sort();
+        given.dedup();
+        assert_eq!(given.len(), 64);
+        assert_eq!(host.reservations("net").len(), 64);
+        let deleting: Vec<_> = containers.iter().map(|container| net.start_del(container)).collect();
+        for running in deleting {
+            running.wait().succeeds();
+        }
+        assert!(host.reservations("net").is_empty());
+    }
+
+    fn folder_grows_no_files_but_its_own(host) {
+        let net = subnet(&host);
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        net.del(&pod).succeeds();
+        let left = host.sh(&format!("ls -A {DATA}"));
+        assert_eq!(left.split_whitespace().collect::<Vec<_>>(), ["last_reserved_ip.0", "lock"]);
+    }
+
+    fn mark_that_is_garbage_is_ignored(host) {
+        for garbage in ["", "not an address", "10.99.99.99", "fd00::1", "\\377\\376"] {
+            host.sh(&format!("mkdir -p {DATA}; printf '{garbage}' > {DATA}/last_reserved_ip.0"));
+            let pod = host.container();
+            let net = subnet(&host);
+            assert_eq!(net.add_addresses(&pod), ["10.1.2.2"], "{garbage:?}");
+            net.del(&pod).succeeds();
+            host.sh(&format!("rm -r {DATA}"));
+        }
+    }
+
+    fn strange_files_in_the_folder_are_left_alone(host) {
+        host.sh(&format!(
+            "mkdir -p {DATA}/sub; printf c1 > {DATA}/sub/10.1.2.9; printf x > {DATA}/README; \
+             ln -s /etc/passwd {DATA}/10.1.2.200; mkdir {DATA}/10.1.2.201; mkfifo {DATA}/10.1.2.202"
+        ));
+        let net = subnet(&host);
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        net.del(&pod).succeeds();
+        net.gc(&[]);
+        for file in ["README", "sub"] {
+            assert!(host.path(&format!("{DATA}/{file}")).exists(), "{file} is gone");
+        }
+        assert!(Path::new("/etc/passwd").exists());
+    }
+
+    fn names_that_would_leave_the_data_folder_are_refused(host) {
+        for name in ["../../escape", "a/b", "", ".", ".."] {
+            let net = subnet(&host).with("name", json!(name));
+            net.add(&host.container()).fails(7, &[]);
+            net.del(&host.container()).fails(7, &[]);
+        }
+        assert!(!host.path("/var/lib/escape").exists());
+        assert_eq!(host.sh("ls -A /var/lib/cni"), "");
+    }
+}
+
+/// Each reservation that a call answers for is on disk, whole; and no other one is.
+fn holds_what_it_gives(host: &Host, net: &Network<'_>) {
+    let before = host.reservations("net");
+    let pod: Container<'_> = host.container();
+    let outcome = net.add(&pod);
+    let after = host.reservations("net");
+    if outcome.ok() {
+        assert_eq!(after.len(), before.len() + 1, "{outcome}");
+        assert!(after.values().any(|holder| *holder == format!("{}\r\neth0", pod.id())), "{after:?}");
+    } else {
+        outcome.fails(5, &[]);
+        assert_eq!(after, before);
+    }
+}
+
+/// True where the process, or a child of it, is blocked in flock(2) or waits in `/proc/locks`.
+fn waits_for_a_lock(process: u32) -> bool {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    let processes = children.split_whitespace().map(str::to_owned).chain([process.to_string()]);
+    let locks = fs::read_to_string("/proc/locks").expect("/proc/locks");
+    let waiting: Vec<_> = locks.lines().filter(|line| line.contains("->")).collect();
+    processes
+        .into_iter()
+        .any(|pid| waiting.iter().any(|line| line.split_whitespace().any(|word| word == pid)))
+}

@@ -1,0 +1,217 @@
+//! A node goes from the Go plugins to ours and back with containers running.
+
+use oxcni_tests::{Host, Plugins, both_flavours, source_seen_by};
+use serde_json::{Value, json};
+
+fn config(rest: Value) -> Value {
+    let mut config = json!({
+        "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-turns", "isDefaultGateway": true,
+        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+    });
+    for (key, value) in rest.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    config
+}
+
+/// No port, no rule, no reservation.
+fn nothing_is_left(host: &Host) {
+    assert_eq!(host.sh("ip -br link show master br-turns"), "");
+    assert!(host.rules().is_empty(), "{:#?}", host.rules());
+    assert!(host.reservations("net").is_empty(), "{:?}", host.reservations("net"));
+}
+
+both_flavours! {
+    fn add_by_go_check_and_del_by_ours(host) needs [GoPlugins] {
+        let mut host = host;
+        let ours = host.plugins();
+        host.upgrade(Plugins::Go);
+        let (one, two) = (host.container(), host.container());
+        let (id1, id2) = (one.id().to_owned(), two.id().to_owned());
+        let results = [&one, &two].map(|pod| host.network(config(json!({}))).add(pod).result());
+
+        host.upgrade(ours);
+        let net = host.network(config(json!({})));
+        let (one, two) = (host.again(&id1), host.again(&id2));
+        net.check(&one, &results[0]).succeeds();
+        let third = host.container();
+        assert_eq!(net.add_addresses(&third), ["10.1.2.4", "fd00:1::4"]);
+        assert!(third.reaches("10.1.2.2"));
+        net.del_after(&one, &results[0]).succeeds();
+        net.del(&two).succeeds();
+        net.del(&third).succeeds();
+        nothing_is_left(&host);
+    }
+
+    fn add_by_ours_check_and_del_by_go(host) needs [GoPlugins] {
+        let mut host = host;
+        let (one, two) = (host.container(), host.container());
+        let (id1, id2) = (one.id().to_owned(), two.id().to_owned());
+        let results = [&one, &two].map(|pod| host.network(config(json!({}))).add(pod).result());
+
+        host.upgrade(Plugins::Go);
+        let net = host.network(config(json!({})));
+        let (one, two) = (host.again(&id1), host.again(&id2));
+        net.check(&one, &results[0]).succeeds();
+        let third = host.container();
+        assert_eq!(net.add_addresses(&third), ["10.1.2.4", "fd00:1::4"]);
+        assert!(third.reaches("10.1.2.2"));
+        net.del_after(&one, &results[0]).succeeds();
+        net.del(&two).succeeds();
+        net.del(&third).succeeds();
+        nothing_is_left(&host);
+    }
+
+    fn masquerade_of_go_is_taken_away_by_ours(host) needs [GoPlugins, Iptables] {
+        let mut host = host;
+        let ours = host.plugins();
+        host.upgrade(Plugins::Go);
+        let pod = host.container();
+        let id = pod.id().to_owned();
+        let result = host.network(config(json!({ "ipMasq": true }))).add(&pod).result();
+        assert!(host.rules().iter().any(|rule| rule.contains("masquerade")), "{:#?}", host.rules());
+        host.upgrade(ours);
+        host.network(config(json!({ "ipMasq": true }))).del_after(&host.again(&id), &result).succeeds();
+        nothing_is_left(&host);
+    }
+
+    fn masquerade_of_go_is_taken_away_without_a_result(host) needs [GoPlugins, Iptables] {
+        let mut host = host;
+        let ours = host.plugins();
+        host.upgrade(Plugins::Go);
+        let (stays, goes) = (host.container(), host.container());
+        let (stays, goes) = (stays.id().to_owned(), goes.id().to_owned());
+        for id in [&stays, &goes] {
+            host.network(config(json!({ "ipMasq": true }))).add(&host.again(id)).succeeds();
+        }
+        host.upgrade(ours);
+        let net = host.network(config(json!({ "ipMasq": true })));
+        let (stays, goes) = (host.again(&stays), host.again(&goes));
+        goes.vanish();
+        net.del(&goes).succeeds();
+        let rules = host.rules();
+        assert!(rules.iter().any(|rule| rule.contains("10.1.2.2")), "the rules of a living container are gone: {rules:#?}");
+        assert!(!rules.iter().any(|rule| rule.contains("10.1.2.3")), "{rules:#?}");
+        net.del(&stays).succeeds();
+        nothing_is_left(&host);
+    }
+
+    fn gc_by_ours_after_add_by_go(host) needs [GoPlugins, Iptables] {
+        let mut host = host;
+        let ours = host.plugins();
+        host.upgrade(Plugins::Go);
+        let (keep, lose) = (host.container(), host.container());
+        let (keep, lose) = (keep.id().to_owned(), lose.id().to_owned());
+        for id in [&keep, &lose] {
+            host.network(config(json!({ "ipMasq": true }))).add(&host.again(id)).succeeds();
+        }
+        host.upgrade(ours);
+        let net = host.network(config(json!({ "ipMasq": true, "cniVersion": "1.1.0" })));
+        let (keep, lose) = (host.again(&keep), host.again(&lose));
+        lose.vanish();
+        net.gc(&[&keep]).succeeds();
+        assert_eq!(host.reservations("net").into_keys().collect::<Vec<_>>(), ["10.1.2.2", "fd00:1::2"]);
+        let rules = host.rules();
+        assert!(rules.iter().any(|rule| rule.contains("10.1.2.2")), "{rules:#?}");
+        assert!(!rules.iter().any(|rule| rule.contains("10.1.2.3")), "{rules:#?}");
+        net.del(&keep).succeeds();
+        nothing_is_left(&host);
+    }
+
+    fn spoof_check_of_go_is_taken_away_by_ours(host) needs [GoPlugins, NftBridge] {
+        let mut host = host;
+        let ours = host.plugins();
+        host.upgrade(Plugins::Go);
+        let pod = host.container();
+        let id = pod.id().to_owned();
+        host.network(config(json!({ "macspoofchk": true }))).add(&pod).succeeds();
+        assert!(host.rules().iter().any(|rule| rule.contains("drop")));
+        host.upgrade(ours);
+        host.network(config(json!({ "macspoofchk": true }))).del(&host.again(&id)).succeeds();
+        nothing_is_left(&host);
+    }
+
+    fn spoof_check_of_ours_is_taken_away_by_go(host) needs [GoPlugins, NftBridge] {
+        let mut host = host;
+        let pod = host.container();
+        let id = pod.id().to_owned();
+        host.network(config(json!({ "macspoofchk": true }))).add(&pod).succeeds();
+        assert!(host.rules().iter().any(|rule| rule.contains("drop")));
+        host.upgrade(Plugins::Go);
+        host.network(config(json!({ "macspoofchk": true }))).del(&host.again(&id)).succeeds();
+        nothing_is_left(&host);
+    }
+
+    fn masquerade_of_both_side_by_side(host) needs [GoPlugins, Iptables] {
+        let mut host = host;
+        let ours = host.plugins();
+        host.named_container("beyond");
+        host.sh("ip link add name up0 type veth peer name eth0 netns beyond; ip addr add 192.0.2.1/24 dev up0; ip link set up0 up");
+        host.again("beyond").sh("ip addr add 192.0.2.2/24 dev eth0; ip link set eth0 up");
+        let mut ids = Vec::new();
+        for plugins in [Plugins::Go, ours] {
+            host.upgrade(plugins);
+            let pod = host.container();
+            host.network(config(json!({ "ipMasq": true }))).add(&pod).succeeds();
+            ids.push(pod.id().to_owned());
+        }
+        for id in &ids {
+            let seen = source_seen_by(&host.again("beyond"), "192.0.2.2".parse().expect("an address"), &host.again(id));
+            assert_eq!(seen.map(|from| from.to_string()).as_deref(), Some("192.0.2.1"), "{id}");
+        }
+        let between = source_seen_by(&host.again(&ids[0]), "10.1.2.2".parse().expect("an address"), &host.again(&ids[1]));
+        assert_eq!(between.map(|from| from.to_string()).as_deref(), Some("10.1.2.3"));
+        for id in &ids {
+            host.network(config(json!({ "ipMasq": true }))).del(&host.again(id)).succeeds();
+        }
+        nothing_is_left(&host);
+    }
+
+    fn host_local_of_both_on_one_folder_at_once(host) needs [GoPlugins] {
+        let config = json!({ "cniVersion": "1.0.0", "name": "net", "type": "host-local",
+            "ipam": { "type": "host-local", "subnet": "10.1.2.0/24" } });
+        let containers: Vec<_> = (0..32).map(|_| host.container()).collect();
+        let net = host.network(config);
+        let go = Plugins::Go.dir().join("host-local");
+        let both = |command: &str| -> Vec<_> {
+            let started: Vec<_> = containers
+                .iter()
+                .enumerate()
+                .map(|(number, pod)| {
+                    let call = net.call(command, pod);
+                    let call = if number % 2 == 0 { call.program(&go) } else { call };
+                    call.start()
+                })
+                .collect();
+            started.into_iter().map(|child| oxcni_tests::Outcome::of(child, command)).collect()
+        };
+        let mut given: Vec<_> =
+            both("ADD").iter().map(|added| added.result()["ips"][0]["address"].to_string()).collect();
+        given.sort();
+        given.dedup();
+        assert_eq!(given.len(), 32);
+        for deleted in both("DEL") {
+            deleted.succeeds();
+        }
+        assert!(host.reservations("net").is_empty());
+    }
+
+    fn our_bridge_calls_their_ipam_and_theirs_calls_ours(host) needs [GoPlugins] {
+        let theirs = Plugins::Go.dir();
+        host.sh(&format!("mkdir -p /run/theirs; cp {}/host-local /run/theirs/", theirs.display()));
+        let net = host.network(config(json!({}))).path_before("/run/theirs");
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        assert_eq!(result["ips"][0]["address"], "10.1.2.2/24");
+        net.check(&pod, &result).succeeds();
+        net.del(&pod).succeeds();
+
+        let net = host.network(config(json!({})));
+        let theirs_with_our_ipam = |command: &str, pod| net.call(command, pod).program(theirs.join("bridge")).run();
+        let pod = host.container();
+        let result = theirs_with_our_ipam("ADD", &pod).result();
+        assert_eq!(result["ips"][0]["address"], "10.1.2.3/24");
+        theirs_with_our_ipam("DEL", &pod).succeeds();
+        nothing_is_left(&host);
+    }
+}
