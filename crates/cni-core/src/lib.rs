@@ -7,10 +7,12 @@
 //! - [`plugin`] and [`request`]: from environment and standard input to standard output;
 //! - [`delegate`] and [`ipam`]: calling other plugins, in process or by exec;
 //! - [`netns`], [`netlink`], [`sysctl`]: the kernel;
+//! - [`fs`]: files that appear whole or not at all, and locks;
 //! - [`undo`]: taking back what an ADD made when it can't finish.
 #![deny(missing_docs)]
 
 pub mod delegate;
+pub mod fs;
 pub mod ipam;
 pub mod netlink;
 pub mod netns;
