@@ -1,9 +1,13 @@
 //! Every task a developer runs, as `cargo xtask TASK`. Each explains itself with `--help`.
 
 mod debian;
+mod dist;
+mod elf;
 mod error;
 mod process;
 mod progress;
+mod table;
+mod test;
 mod vm;
 mod workspace;
 
@@ -20,12 +24,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    Test(test::Args),
+    Dist(dist::Args),
     Vm(vm::Args),
+    #[command(hide = true)]
+    TestInMachine(test::GuestArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Vm(args) => vm::run(&args),
+        Task::TestInMachine(args) => test::run_inside(&args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
         Ok(code) => code,

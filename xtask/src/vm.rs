@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 pub(crate) use job::Job;
-pub(crate) use machine::{Machine, Run};
+pub(crate) use machine::Machine;
 
 /// Run a command on a stock Debian kernel, in a virtual machine.
 ///

@@ -1,0 +1,182 @@
+//! `cargo xtask dist`: the binaries that go on nodes.
+
+use crate::elf::Elf;
+use crate::error::{Context, Failure, Result};
+use crate::process::{quietly, run as run_program};
+use crate::progress::Progress;
+use crate::table::Table;
+use crate::workspace::{Workspace, cargo};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// The binary that holds all plugins, and the package it comes from.
+const MULTICALL: &str = "oxcni";
+
+/// Static, at a fixed address, and with a fingerprint: the binaries are dropped onto hosts with any
+/// libc, start without relocating themselves, and know copies of their own build by the build id.
+pub(crate) const STATIC_FLAGS: &str =
+    "-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--build-id=sha1";
+
+/// Build the release binaries: target/dist/bin/ and target/dist/bin/separate/.
+///
+/// In target/dist/bin/ is the multicall binary `oxcni` with a hard link for each plugin in it; in
+/// separate/ every plugin is a static binary of its own. A binary is replaced in one step, so that
+/// whoever runs the old one goes on undisturbed.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs the task.
+pub(crate) fn run(_: &Args) -> Result<ExitCode> {
+    let progress = Progress::start();
+    let built = build(&Workspace::load()?, &progress)?;
+    print!("{}", table(&built)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A binary in its place.
+#[derive(Debug)]
+pub(crate) struct Built {
+    path: PathBuf,
+    /// The names that are links to it.
+    links: Vec<String>,
+}
+
+/// Builds all binaries and puts them in place.
+pub(crate) fn build(workspace: &Workspace, progress: &Progress) -> Result<Vec<Built>> {
+    let binaries = workspace.shipped_binaries();
+    if binaries.is_empty() {
+        return Err(Failure::new("no package in crates/ has a binary"));
+    }
+    let packages: Vec<&str> = binaries.iter().map(|(package, _)| *package).collect();
+    let release = build_static(workspace, &packages, progress)?;
+    let separate = workspace.dist_separate();
+    fs::create_dir_all(&separate).context(|| format!("can't make {}", separate.display()))?;
+
+    let mut built = Vec::new();
+    for (_, name) in &binaries {
+        let from = release.join(name);
+        check_static(&from)?;
+        let path = if *name == MULTICALL { workspace.dist_bin() } else { separate.clone() }.join(name);
+        replace(&path, |new| fs::copy(&from, new).map(drop))?;
+        let links = if *name == MULTICALL { link_names(&path)? } else { Vec::new() };
+        built.push(Built { path, links });
+    }
+    let multicall = built.iter().find(|binary| !binary.links.is_empty());
+    sweep(&workspace.dist_bin(), multicall.map_or(&[], |binary| &binary.links))?;
+    Ok(built)
+}
+
+/// Builds packages as static release binaries and says where they are.
+pub(crate) fn build_static(workspace: &Workspace, packages: &[&str], progress: &Progress) -> Result<PathBuf> {
+    let triple = host_triple()?;
+    let mut packages = packages.to_vec();
+    packages.sort_unstable();
+    packages.dedup();
+    progress.say(format!("Building {} (release, static)", packages.join(", ")));
+    let mut build = cargo();
+    // `+crt-static` needs an explicit target, or procedural macros are built with it and fail.
+    build
+        .args(["build", "--release", "--bins", "--target", &triple])
+        .arg("--manifest-path")
+        .arg(workspace.root.join("Cargo.toml"))
+        .env("RUSTFLAGS", STATIC_FLAGS)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    run_program(&mut build)?;
+    Ok(workspace.target.join(triple).join("release"))
+}
+
+/// The names, sizes and kinds as a table.
+pub(crate) fn table(built: &[Built]) -> Result<Table> {
+    let mut table = Table::new(["binary", ">bytes", ">MB", "build id"]);
+    for Built { path, links } in built {
+        let size = fs::metadata(path).context(|| format!("can't read {}", path.display()))?.len();
+        let build_id = Elf::read(path)?.build_id.unwrap_or_else(|| "none".into());
+        if !links.is_empty() {
+            table.line();
+        }
+        table.row([
+            shown(path),
+            size.to_string(),
+            format!("{}.{:02}", size / 1_000_000, size % 1_000_000 / 10_000),
+            build_id.chars().take(12).collect(),
+        ]);
+        for link in links {
+            table.row([format!("  = {link}"), String::new(), String::new(), String::new()]);
+        }
+    }
+    Ok(table)
+}
+
+/// The path from the `bin` folder on.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    text.rsplit_once("dist/bin/").map(|(_, end)| end.to_owned()).unwrap_or(text)
+}
+
+fn check_static(path: &Path) -> Result<()> {
+    let elf = Elf::read(path)?;
+    if !elf.is_static {
+        return Err(Failure::new(format!("{} needs a dynamic loader", path.display())));
+    }
+    if elf.build_id.is_none() {
+        return Err(Failure::new(format!("{} has no build id", path.display())));
+    }
+    Ok(())
+}
+
+/// Asks the multicall binary for its names and makes a hard link of each beside it.
+fn link_names(multicall: &Path) -> Result<Vec<String>> {
+    let names: Vec<String> = quietly(Command::new(multicall).arg("list"))?
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != MULTICALL)
+        .map(str::to_owned)
+        .collect();
+    for name in &names {
+        if name.contains('/') || name.starts_with('.') {
+            return Err(Failure::new(format!(
+                "`{}` has an odd name in its list: {name}",
+                multicall.display()
+            )));
+        }
+        replace(&multicall.with_file_name(name), |new| fs::hard_link(multicall, new))?;
+    }
+    Ok(names)
+}
+
+/// Makes a file beside its place and renames it there.
+fn replace(path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    let _ = fs::remove_file(&new);
+    make(&new).context(|| format!("can't write {}", new.display()))?;
+    fs::rename(&new, path).context(|| format!("can't replace {}", path.display()))?;
+    // Renaming one hard link over another of the same file leaves both.
+    let _ = fs::remove_file(&new);
+    Ok(())
+}
+
+/// Removes names that an earlier build had and this one doesn't.
+fn sweep(folder: &Path, keep: &[String]) -> Result<()> {
+    let entries = fs::read_dir(folder).context(|| format!("can't read {}", folder.display()))?;
+    for entry in entries.filter_map(|entry| entry.ok()) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_file() && name != MULTICALL && !keep.contains(&name) {
+            fs::remove_file(entry.path()).context(|| format!("can't remove {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The triple that rustc builds for by default, such as `x86_64-unknown-linux-gnu`.
+fn host_triple() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    quietly(Command::new(rustc).arg("-vV"))?
+        .lines()
+        .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
+        .ok_or_else(|| Failure::new("rustc doesn't say what it builds for"))
+}

@@ -1,0 +1,118 @@
+//! `cargo xtask test`: all that a change must pass.
+
+mod binaries;
+mod guest;
+mod tally;
+
+use crate::error::Result;
+use crate::process::run as run_program;
+use crate::progress::{Progress, short};
+use crate::workspace::{Workspace, cargo};
+use crate::{debian, dist};
+use binaries::{Options, TestBinary};
+use std::process::ExitCode;
+use std::time::Duration;
+use tally::Tally;
+
+pub(crate) use guest::{Args as GuestArgs, run_inside};
+
+/// The package whose tests play hosts and containers with namespaces.
+const NAMESPACE_TESTS: &str = "oxcni-tests";
+
+/// What the tests run, beside our own binaries.
+const PACKAGES: [&str; 7] =
+    ["containernetworking-plugins", "iproute2", "iptables", "iputils-ping", "kmod", "nftables", "procps"];
+
+/// Check formatting and lints, build the binaries for nodes, and run all tests.
+///
+/// Tests in namespaces run twice: on this machine's kernel, where a test that needs a missing
+/// feature is skipped and says which, and on a stock Debian kernel in a virtual machine, where a
+/// skip is a failure. Missing Debian packages are installed, saying so first. Nothing touches this
+/// machine's own network.
+///
+/// Ends with one line: N passed, N failed, N skipped.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask test\n  \
+    cargo xtask test --no-vm -- bridge      (tests with `bridge` in their name)\n\n\
+    The output of every test binary is kept in target/test-logs.")]
+pub(crate) struct Args {
+    /// Leave out the second run, in the virtual machine.
+    #[arg(long)]
+    no_vm: bool,
+    /// End the virtual machine after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
+    vm_timeout: u64,
+    /// Filters and options for the test binaries.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+/// Runs the task.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let progress = Progress::start();
+    let mut total = Tally::default();
+    let complete = steps(args, &progress, &mut total);
+    if let Err(failure) = complete {
+        println!("\nerror: {failure}");
+        total.failed.push(failure.to_string().lines().next().unwrap_or_default().to_owned());
+    }
+    summarize(&total, &progress);
+    Ok(if total.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The steps in order; what can't be made up for later ends them.
+fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
+    let root = nix::unistd::geteuid().is_root();
+    if root {
+        debian::ensure(&PACKAGES, progress)?;
+    }
+    let workspace = Workspace::load()?;
+    let check = |name: &str, arguments: &[&str]| {
+        progress.say(name);
+        let outcome = run_program(cargo().args(arguments).current_dir(&workspace.root));
+        Tally::check(name, outcome.is_ok())
+    };
+    total.add(check("Checking the formatting", &["fmt", "--all", "--check"]));
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    total.add(check("Checking for warnings (clippy)", &clippy));
+    dist::build(&workspace, progress)?;
+    progress.say("Building the tests");
+    let binaries = binaries::build(&workspace)?;
+    let (namespace, unit): (Vec<TestBinary>, Vec<TestBinary>) =
+        binaries.into_iter().partition(|binary| binary.package == NAMESPACE_TESTS);
+
+    let options = Options {
+        arguments: args.arguments.clone(),
+        logs: workspace.target.join("test-logs"),
+        ..Options::default()
+    };
+    total.add(binaries::run_all(&unit, &options, progress)?);
+    total.add(binaries::run_doc_tests(&workspace, &options, progress)?);
+    if !root {
+        let text = "the tests in namespaces need root: run this as root";
+        println!("\nNot all was tested: {text}");
+        total.failed.push(text.to_owned());
+        return Ok(());
+    }
+    total.add(binaries::run_all(&namespace, &options, progress)?);
+    if !args.no_vm && !namespace.is_empty() {
+        let limit = Duration::from_secs(args.vm_timeout);
+        total.add(guest::run_in_machine(&workspace, &namespace, &args.arguments, limit, progress)?);
+    }
+    Ok(())
+}
+
+/// What failed, what was skipped and why, and the line that counts them.
+fn summarize(total: &Tally, progress: &Progress) {
+    if !total.skipped.is_empty() {
+        println!("\nSkipped:");
+        total.skipped.iter().for_each(|test| println!("  {test}"));
+    }
+    if !total.failed.is_empty() {
+        println!("\nFailed:");
+        total.failed.iter().for_each(|test| println!("  {test}"));
+    }
+    println!("\nDone in {}", short(progress.elapsed()));
+    println!("{total}");
+}
