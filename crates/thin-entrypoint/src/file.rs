@@ -1,4 +1,5 @@
-//! Files that appear whole or not at all.
+//! Files that appear whole or not at all, and last: these stand in `/etc` and `/opt` and are
+//! synchronised to disk, unlike the state under `/run` and `/var` that plugins write on their way.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};

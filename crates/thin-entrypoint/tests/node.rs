@@ -254,6 +254,19 @@ fn a_file_that_comes_to_be_the_first_is_the_default_network() {
 }
 
 #[test]
+fn a_linked_default_network_is_followed_to_where_it_points() {
+    let node = Node::new();
+    fs::create_dir(node.path("provider")).unwrap();
+    fs::rename(node.path("net.d/10-pods.conf"), node.path("provider/pods")).unwrap();
+    symlink(node.path("provider/pods"), node.path("net.d/10-pods.conf")).unwrap();
+    let running = node.start(&["--cleanup-config-on-exit"]);
+    running.says("following");
+    node.replace("provider/pods", &MASTER.replace("pods", "changed"));
+    running.says("wrote");
+    assert_eq!(node.config("net.d/00-multus.conf")["delegates"][0]["name"], "changed");
+}
+
+#[test]
 fn a_configuration_deleted_from_outside_is_not_made_again() {
     let node = Node::new();
     let running = node.start(&["--cleanup-config-on-exit"]);
