@@ -1,0 +1,42 @@
+//! Runs one program once and prints what that cost.
+//!
+//! It is small and does this a single time: memory and CPU time of its children are then those of
+//! this one run (getrusage(2) only adds up), and forking costs the same for whatever is measured.
+//!
+//! `probe-measure STDIN STDOUT PROGRAM [ARGUMENT...]` prints `WALL_NS CPU_US MAXRSS_KIB CODE`; CPU
+//! and memory include what the program itself started and waited for.
+
+use nix::sys::resource::{UsageWho, getrusage};
+use std::fs::File;
+use std::io;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("probe-measure: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> io::Result<()> {
+    let mut words = std::env::args_os().skip(1);
+    let (Some(stdin), Some(stdout), Some(program)) = (words.next(), words.next(), words.next()) else {
+        return Err(io::Error::other("takes STDIN STDOUT PROGRAM [ARGUMENT...]"));
+    };
+    let mut command = Command::new(program);
+    command.args(words).stdin(File::open(stdin)?).stdout(File::create(stdout)?);
+
+    let begun = Instant::now();
+    let status = command.spawn()?.wait()?;
+    let wall = begun.elapsed();
+
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let (user, system) = (used.user_time(), used.system_time());
+    let cpu = (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec();
+    println!("{} {cpu} {} {}", wall.as_nanos(), used.max_rss(), status.code().unwrap_or(-1));
+    Ok(())
+}
