@@ -1,0 +1,288 @@
+//! What ADD returned, kept for CHECK, DEL and GC: libcni's result cache.
+//!
+//! One file for each attachment, `<folder>/<network>-<container id>-<ifname>`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use cni_core::fs::{self, Folder};
+use cni_core::spec::{
+    AddResult, Attachment, CniArgs, ContainerId, Error, IfName, NetworkName, Result, Version,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::chain::Invocation;
+use crate::plugin_conf::CapabilityArgs;
+
+/// What a file of the cache says it is.
+const KIND: &str = "cniCacheV1";
+
+/// The longest file that is read, in bytes.
+const MAX_FILE: usize = 16 << 20;
+
+/// The folder of cached results, `/var/lib/cni/results` for a container runtime.
+#[derive(Clone, Debug)]
+pub struct ResultCache {
+    folder: PathBuf,
+}
+
+/// One attachment as the cache knows it.
+#[derive(Clone, Debug)]
+pub struct Cached {
+    /// The network.
+    pub network: NetworkName,
+    /// How it was called.
+    pub invocation: Invocation,
+    /// The network's configuration at that time.
+    pub config: Vec<u8>,
+    /// What it returned.
+    pub result: Option<AddResult>,
+}
+
+/// The file, with the names that libcni uses.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    kind: String,
+    container_id: ContainerId,
+    config: String,
+    if_name: IfName,
+    network_name: NetworkName,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    netns: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cni_args: Option<Vec<(String, String)>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    capability_args: Option<CapabilityArgs>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    result: Option<Box<RawValue>>,
+}
+
+impl ResultCache {
+    /// The cache in a folder, which is made when something is kept.
+    pub fn new(folder: impl Into<PathBuf>) -> ResultCache {
+        ResultCache { folder: folder.into() }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Keeps what ADD returned, in the version of the network.
+    ///
+    /// # Errors
+    /// Those of writing the file, which is whole or not there.
+    pub fn keep(
+        &self,
+        network: &NetworkName,
+        version: Version,
+        config: &[u8],
+        invocation: &Invocation,
+        result: &AddResult,
+    ) -> Result<()> {
+        let attachment = &invocation.attachment;
+        let raw = RawValue::from_string(result.to_json(version)?)
+            .map_err(|err| Error::invalid_config(format!("writing a result: {err}")))?;
+        let wire = Wire {
+            kind: KIND.to_owned(),
+            container_id: attachment.container_id.clone(),
+            config: BASE64.encode(config),
+            if_name: attachment.ifname.clone(),
+            network_name: network.clone(),
+            netns: invocation.netns.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+            cni_args: pairs(&invocation.args),
+            capability_args: Some(invocation.capability_args.clone()).filter(|args| !args.is_empty()),
+            result: Some(raw),
+        };
+        let text = serde_json::to_vec(&wire)
+            .map_err(|err| Error::invalid_config(format!("writing the result cache: {err}")))?;
+        let failed = |err| fs::failed("writing to the result cache", &self.folder, err);
+        let folder = Folder::open_or_create_with(&self.folder, 0o700).map_err(failed)?;
+        folder.replace(&file_name(network, attachment), &text, 0o600).map_err(failed)
+    }
+
+    /// What is kept of an attachment; `None` when there is nothing, or nothing that can be
+    /// read: DEL must do without it then.
+    pub fn get(&self, network: &NetworkName, attachment: &Attachment) -> Option<Cached> {
+        self.read(&file_name(network, attachment))
+    }
+
+    /// Forgets an attachment.
+    ///
+    /// # Errors
+    /// Those of removing the file; that there is none is no error.
+    pub fn forget(&self, network: &NetworkName, attachment: &Attachment) -> Result<()> {
+        match std::fs::remove_file(self.folder.join(file_name(network, attachment))) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                Err(fs::failed("removing from the result cache", &self.folder, err))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every attachment that is kept and can be read, sorted by file name.
+    ///
+    /// # Errors
+    /// Those of reading the folder; that there is none is no error.
+    pub fn all(&self) -> Result<Vec<Cached>> {
+        let names = self.names()?;
+        Ok(names.iter().filter_map(|name| self.read(name)).collect())
+    }
+
+    /// Every attachment of a container.
+    ///
+    /// # Errors
+    /// As [`ResultCache::all`].
+    pub fn of_container(&self, container_id: &ContainerId) -> Result<Vec<Cached>> {
+        let part = format!("-{container_id}-");
+        let names = self.names()?;
+        let cached = names.iter().filter(|name| name.contains(&part)).filter_map(|name| self.read(name));
+        Ok(cached.filter(|cached| cached.invocation.attachment.container_id == *container_id).collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let failed = |err| fs::failed("reading the result cache", &self.folder, err);
+        let entries = match std::fs::read_dir(&self.folder) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read(&self, name: &str) -> Option<Cached> {
+        let text = fs::read_bounded(&self.folder.join(name), MAX_FILE).ok()?;
+        parse(&text, name)
+    }
+}
+
+fn file_name(network: &NetworkName, attachment: &Attachment) -> String {
+    format!("{network}-{}-{}", attachment.container_id, attachment.ifname)
+}
+
+fn pairs(args: &CniArgs) -> Option<Vec<(String, String)>> {
+    let text = args.to_string();
+    let pairs = text.split(';').filter_map(|pair| pair.split_once('='));
+    Some(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+        .filter(|p: &Vec<_>| !p.is_empty())
+}
+
+/// Reads a file of the cache. The earliest libcni kept the bare result: that has neither
+/// configuration nor names, and is read only where the file's name says the rest.
+fn parse(text: &[u8], name: &str) -> Option<Cached> {
+    let wire: Wire = serde_json::from_slice(text).ok()?;
+    if wire.kind != KIND {
+        return None;
+    }
+    let config = BASE64.decode(&wire.config).ok()?;
+    let attachment = Attachment { container_id: wire.container_id, ifname: wire.if_name };
+    // A file under another name was not written for this attachment.
+    if name != file_name(&wire.network_name, &attachment) {
+        return None;
+    }
+    let args: Vec<String> =
+        wire.cni_args.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
+    let version = version_of(&config);
+    Some(Cached {
+        network: wire.network_name,
+        invocation: Invocation {
+            attachment,
+            netns: Some(wire.netns).filter(|path| !path.is_empty()).map(PathBuf::from),
+            args: CniArgs::parse(&args.join(";")).unwrap_or_default(),
+            capability_args: wire.capability_args.unwrap_or_default(),
+        },
+        config,
+        result: wire.result.and_then(|raw| AddResult::from_json(raw.get().as_bytes(), version).ok()),
+    })
+}
+
+/// The version of a configuration, for a result that says none itself.
+fn version_of(config: &[u8]) -> Version {
+    let members: BTreeMap<String, Value> = serde_json::from_slice(config).unwrap_or_default();
+    members.get("cniVersion").and_then(Value::as_str).unwrap_or_default().parse().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn invocation(container: &str, ifname: &str) -> Invocation {
+        Invocation {
+            attachment: Attachment {
+                container_id: container.parse().unwrap(),
+                ifname: ifname.parse().unwrap(),
+            },
+            netns: Some("/run/netns/x".into()),
+            args: CniArgs::parse("IgnoreUnknown=true;A=1").unwrap(),
+            capability_args: CapabilityArgs::from([("mac".to_owned(), json!("m"))]),
+        }
+    }
+
+    #[test]
+    fn the_file_is_the_one_that_libcni_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ResultCache::new(folder.path().join("results"));
+        let result = br#"{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.2/24"}]}"#;
+        let result = AddResult::from_json(result, Version::V1_0_0).unwrap();
+        let network = "net".parse().unwrap();
+        let config = br#"{"cniVersion":"1.0.0","name":"net","type":"x"}"#;
+        let invocation = invocation("c1", "eth0");
+        cache.keep(&network, Version::V1_0_0, config, &invocation, &result).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("results/net-c1-eth0")).unwrap();
+        let expected = json!({
+            "kind": "cniCacheV1", "containerId": "c1", "ifName": "eth0", "networkName": "net",
+            "config": "eyJjbmlWZXJzaW9uIjoiMS4wLjAiLCJuYW1lIjoibmV0IiwidHlwZSI6IngifQ==",
+            "netns": "/run/netns/x", "cniArgs": [["IgnoreUnknown", "true"], ["A", "1"]],
+            "capabilityArgs": {"mac": "m"},
+            "result": {"cniVersion": "1.0.0", "ips": [{"address": "10.0.0.2/24"}]},
+        });
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+
+        let cached = cache.get(&network, &invocation.attachment).unwrap();
+        assert_eq!((cached.config.as_slice(), cached.result), (config.as_slice(), Some(result)));
+        assert_eq!(cached.invocation, invocation);
+        cache.forget(&network, &invocation.attachment).unwrap();
+        cache.forget(&network, &invocation.attachment).unwrap();
+        assert!(cache.get(&network, &invocation.attachment).is_none());
+    }
+
+    #[test]
+    fn a_container_has_its_own_and_what_cannot_be_read_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ResultCache::new(folder.path());
+        let network: NetworkName = "net-c1".parse().unwrap();
+        for (container, ifname) in [("c1", "eth0"), ("c1", "net1"), ("c1-net1", "eth0"), ("c2", "eth0")] {
+            let invocation = invocation(container, ifname);
+            cache.keep(&network, Version::V1_0_0, b"{}", &invocation, &AddResult::default()).unwrap();
+        }
+        std::fs::write(folder.path().join("net-c1-c1-cut"), "{\"kind\":").unwrap();
+        let ifnames: Vec<_> = cache.of_container(&"c1".parse().unwrap()).unwrap();
+        let ifnames: Vec<_> = ifnames.iter().map(|c| c.invocation.attachment.ifname.as_str()).collect();
+        assert_eq!(ifnames, ["eth0", "net1"]);
+        assert_eq!(cache.all().unwrap().len(), 4);
+        assert!(ResultCache::new("/nonexistent").all().unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_left_out(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..150) {
+            let _ = parse(&bytes, "x");
+            let text = br#"{"kind":"cniCacheV1","containerId":"c","config":"e30=","ifName":"e","networkName":"n","cniArgs":[["a","b"]],"result":{}}"#;
+            let _ = parse(&text[..cut.min(text.len())], "n-c-e");
+        }
+    }
+}

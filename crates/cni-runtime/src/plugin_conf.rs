@@ -1,0 +1,127 @@
+//! The configuration of one plugin, as it stands in a network's configuration.
+
+use std::collections::BTreeMap;
+
+use cni_core::spec::{Error, PluginType, Result, from_json};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The members of a JSON object, each as it was written: what nobody here knows reaches the
+/// plugin unchanged.
+pub type Members = BTreeMap<String, Box<RawValue>>;
+
+/// What a runtime offers to plugins that declare the capability of that name.
+pub type CapabilityArgs = BTreeMap<String, Value>;
+
+/// The configuration of one plugin.
+#[derive(Clone, Debug)]
+pub struct PluginConf {
+    plugin_type: PluginType,
+    members: Members,
+    capabilities: Vec<String>,
+}
+
+impl PluginConf {
+    /// Reads an object; `what` names it in errors.
+    ///
+    /// # Errors
+    /// When it is not JSON, not an object, or has no valid `type`.
+    pub fn parse(text: &[u8], what: &str) -> Result<PluginConf> {
+        PluginConf::from_members(from_json(text, what)?, what)
+    }
+
+    /// Takes the members of an object; `what` names it in errors.
+    ///
+    /// # Errors
+    /// When `type` is missing or is not the name of a plugin, or `capabilities` is not an
+    /// object of booleans.
+    pub fn from_members(members: Members, what: &str) -> Result<PluginConf> {
+        let plugin_type: String = member(&members, "type", what)?.unwrap_or_default();
+        if plugin_type.is_empty() {
+            return Err(Error::invalid_config(format!("{what} has no type"))
+                .details("the key \"type\" names the plugin"));
+        }
+        let plugin_type = plugin_type.parse().map_err(|err: Error| err.context(what))?;
+        let declared: BTreeMap<String, bool> = member(&members, "capabilities", what)?.unwrap_or_default();
+        let capabilities = declared.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect();
+        Ok(PluginConf { plugin_type, members, capabilities })
+    }
+
+    /// `type`.
+    pub fn plugin_type(&self) -> &PluginType {
+        &self.plugin_type
+    }
+
+    /// The keys of `capabilities` that are true.
+    pub fn capabilities(&self) -> &[String] {
+        &self.capabilities
+    }
+
+    /// All members, as they were written.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Of what the runtime offers, that which this plugin declares to understand.
+    pub fn supported<'a>(&self, offered: &'a CapabilityArgs) -> BTreeMap<&'a str, &'a Value> {
+        let declared = |name: &str| self.capabilities.iter().any(|capability| capability == name);
+        offered
+            .iter()
+            .filter(|(name, _)| declared(name))
+            .map(|(name, value)| (name.as_str(), value))
+            .collect()
+    }
+}
+
+/// A member of an object, read as a `T`; `None` when it is absent or null.
+pub(crate) fn member<T: serde::de::DeserializeOwned>(
+    members: &Members,
+    key: &str,
+    what: &str,
+) -> Result<Option<T>> {
+    match members.get(key) {
+        None => Ok(None),
+        Some(raw) if raw.get() == "null" => Ok(None),
+        Some(raw) => from_json(raw.get().as_bytes(), &format!("{what}: {key:?}")).map(Some),
+    }
+}
+
+/// A value as a member of an object.
+pub(crate) fn to_raw(value: &impl Serialize) -> Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(value)
+        .map_err(|err| Error::invalid_config(format!("writing a configuration: {err}")))
+}
+
+/// An object as text.
+pub(crate) fn to_text(members: &Members) -> Result<Vec<u8>> {
+    serde_json::to_vec(members)
+        .map_err(|err| Error::invalid_config(format!("writing a configuration: {err}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_members_stay_as_they_were_written() {
+        let conf = PluginConf::parse(br#"{"type":"x","big":123456789012345678901234567890}"#, "it").unwrap();
+        assert_eq!(conf.members()["big"].get(), "123456789012345678901234567890");
+    }
+
+    #[test]
+    fn only_declared_capabilities_are_given() {
+        let text = br#"{"type":"x","capabilities":{"ips":true,"mac":false}}"#;
+        let conf = PluginConf::parse(text, "it").unwrap();
+        let offered = ["ips", "mac", "bandwidth"].map(|name| (name.to_owned(), Value::from(1)));
+        assert_eq!(conf.supported(&offered.into()).into_keys().collect::<Vec<_>>(), ["ips"]);
+    }
+
+    #[test]
+    fn a_type_is_required_and_stays_in_its_folder() {
+        for bad in ["{}", r#"{"type":""}"#, r#"{"type":"../sh"}"#, r#"{"type":3}"#, "[]", "7"] {
+            let error = PluginConf::parse(bad.as_bytes(), "the delegate").unwrap_err();
+            assert!(error.msg().contains("the delegate"), "{error}");
+        }
+    }
+}

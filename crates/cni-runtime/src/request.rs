@@ -1,0 +1,89 @@
+//! Deriving a plugin's request from its configuration (specification, section 3,
+//! "Deriving request configuration from plugin configuration").
+
+use cni_core::spec::{AddResult, Attachment, Result};
+
+use crate::conf::NetworkConf;
+use crate::plugin_conf::{CapabilityArgs, PluginConf, to_raw, to_text};
+
+/// What a request has beside the plugin's configuration.
+pub(crate) enum Purpose<'a> {
+    /// ADD, DEL and CHECK.
+    Attachment { capability_args: &'a CapabilityArgs, prev_result: Option<&'a AddResult> },
+    /// GC: the attachments that stay.
+    Gc(&'a [Attachment]),
+    /// STATUS.
+    Status,
+}
+
+/// The text that a plugin reads.
+///
+/// Reserved keys are the runtime's: what a configuration says under them is left out.
+/// `runtimeConfig` is the exception where nothing takes its place: people write it by hand,
+/// and libcni hands it on.
+pub(crate) fn derive(network: &NetworkConf, plugin: &PluginConf, purpose: &Purpose<'_>) -> Result<Vec<u8>> {
+    let mut members = plugin.members().clone();
+    members.retain(|key, _| {
+        !key.starts_with("cni.dev/") && key != "prevResult" && key != "capabilities" && key != "cniVersions"
+    });
+    members.insert("name".to_owned(), to_raw(network.name())?);
+    members.insert("cniVersion".to_owned(), to_raw(&network.version().as_str())?);
+    match purpose {
+        Purpose::Attachment { capability_args, prev_result } => {
+            let supported = plugin.supported(capability_args);
+            if !supported.is_empty() {
+                members.insert("runtimeConfig".to_owned(), to_raw(&supported)?);
+            }
+            // The oldest versions know no prevResult and can't say every result.
+            if let Some(text) = prev_result.and_then(|result| result.to_json(network.version()).ok()) {
+                let raw = serde_json::value::RawValue::from_string(text)
+                    .map_err(|err| cni_core::spec::Error::invalid_config(format!("prevResult: {err}")))?;
+                members.insert("prevResult".to_owned(), raw);
+            }
+        }
+        Purpose::Gc(valid) => {
+            let valid = to_raw(valid)?;
+            // The second is what an earlier libcni sent, and plugins look for.
+            members.insert("cni.dev/valid-attachments".to_owned(), valid.clone());
+            members.insert("cni.dev/attachments".to_owned(), valid);
+        }
+        Purpose::Status => {}
+    }
+    to_text(&members)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn derived(purpose: &Purpose<'_>) -> Value {
+        let text = br#"{"cniVersion":"1.1.0","cniVersions":["1.0.0"],"name":"net","plugins":[
+            {"type":"x","name":"own","capabilities":{"mac":true},"prevResult":{},"cni.dev/x":1,"keep":{"a":1}}]}"#;
+        let network = NetworkConf::parse(text, "it", &Default::default()).unwrap();
+        serde_json::from_slice(&derive(&network, &network.plugins()[0], purpose).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn reserved_keys_are_replaced_and_the_others_kept() {
+        let offered = CapabilityArgs::from([("mac".to_owned(), json!("m")), ("ips".to_owned(), json!([]))]);
+        let result = AddResult::default();
+        let purpose = Purpose::Attachment { capability_args: &offered, prev_result: Some(&result) };
+        let expected = json!({"cniVersion":"1.1.0","name":"net","type":"x","keep":{"a":1},
+            "runtimeConfig":{"mac":"m"},"prevResult":{"cniVersion":"1.1.0"}});
+        assert_eq!(derived(&purpose), expected);
+    }
+
+    #[test]
+    fn gc_names_what_stays_and_status_nothing() {
+        let valid = [Attachment { container_id: "c".parse().unwrap(), ifname: "eth0".parse().unwrap() }];
+        let conf = derived(&Purpose::Gc(&valid));
+        assert_eq!(conf["cni.dev/valid-attachments"], json!([{"containerID":"c","ifname":"eth0"}]));
+        assert_eq!(conf["cni.dev/attachments"], conf["cni.dev/valid-attachments"]);
+        assert_eq!(
+            derived(&Purpose::Status),
+            json!({"cniVersion":"1.1.0","name":"net","type":"x","keep":{"a":1}})
+        );
+    }
+}
