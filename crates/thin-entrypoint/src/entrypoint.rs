@@ -74,7 +74,7 @@ fn wait_for_stop(events: &Events) -> Result<()> {
 /// Looks again whenever something changed. A look writes only where a source has other content
 /// than before: a configuration of ours that someone else deletes stays deleted.
 fn follow(node: &mut Node<'_>, events: &Events) -> Result<()> {
-    println!("following {} and the service account", node.master_path().display());
+    let mut said = false;
     loop {
         // Waiting starts before the look, so that nothing falls between them.
         for source in node.sources() {
@@ -84,6 +84,9 @@ fn follow(node: &mut Node<'_>, events: &Events) -> Result<()> {
             if let Err(err) = updated {
                 eprintln!("{err}; what was made before stays");
             }
+        }
+        if !std::mem::replace(&mut said, true) {
+            println!("following {} and the service account", node.master_path().display());
         }
         if events.wait()? == Event::Stop {
             return Ok(());
