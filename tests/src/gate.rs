@@ -22,8 +22,8 @@ pub enum Feature {
     Dummy,
     /// Links of kind `vrf`.
     Vrf,
-    /// Extended attributes `user.*` on tmpfs (Linux 6.6).
-    TmpfsXattr,
+    /// Extended attributes `user.*` on tmpfs (Linux 6.6), or a loop device to put ext4 on.
+    UserXattr,
     /// `iptables` and `ip6tables` with a nat table.
     Iptables,
     /// The Go plugins of Debian's package `containernetworking-plugins`.
@@ -52,8 +52,8 @@ impl Feature {
             }
             Self::Dummy => "ip link add name p type dummy",
             Self::Vrf => "ip link add name p type vrf table 7",
-            // Asked with the system call itself, below.
-            Self::TmpfsXattr => "true",
+            // Asked below, with the system call itself.
+            Self::UserXattr => "true",
             Self::Iptables => "iptables -t nat -S && ip6tables -t nat -S",
             Self::GoPlugins => "test -x /usr/lib/cni/bridge",
         }
@@ -68,7 +68,7 @@ impl Feature {
             Self::Ipvlan => "ipvlan in the kernel",
             Self::Dummy => "dummy links in the kernel",
             Self::Vrf => "VRF in the kernel",
-            Self::TmpfsXattr => "user extended attributes on tmpfs (Linux 6.6)",
+            Self::UserXattr => "user extended attributes on tmpfs (Linux 6.6) or ext4 on a loop device",
             Self::Iptables => "iptables with a nat table",
             Self::GoPlugins => "the Go plugins in /usr/lib/cni (containernetworking-plugins)",
         }
@@ -83,10 +83,7 @@ impl Feature {
         }
         let scratch = Host::new(Plugins::Multicall);
         let there = match self {
-            Self::TmpfsXattr => {
-                let file = scratch.path("/run/xattr-probe");
-                std::fs::write(&file, "").is_ok() && crate::host::set_xattr(&file, "user.probe", "1").is_ok()
-            }
+            Self::UserXattr => scratch.mount_xattr_data().is_ok(),
             _ => scratch.try_sh(self.probe()).is_ok(),
         };
         known.push((self, there));

@@ -132,6 +132,26 @@ impl Host {
         self.sh(&format!("chmod 755 {path}"));
     }
 
+    /// Sees to it that `/var/lib/cni` holds extended attributes `user.*`, as a node's disk does:
+    /// tmpfs does since Linux 6.6, before that an ext4 file system is made.
+    ///
+    /// # Errors
+    /// What stood in the way of the ext4 file system.
+    pub fn mount_xattr_data(&self) -> Result<(), String> {
+        let probe = self.path("/var/lib/cni/xattr-probe");
+        std::fs::write(&probe, "").map_err(|err| err.to_string())?;
+        let holds = set_xattr(&probe, "user.probe", "1").is_ok();
+        std::fs::remove_file(&probe).map_err(|err| err.to_string())?;
+        if holds {
+            return Ok(());
+        }
+        self.try_sh(
+            "modprobe loop || true; truncate -s 16M /run/data.ext4; mkfs.ext4 -q -F /run/data.ext4; \
+             mount -o loop /run/data.ext4 /var/lib/cni; rmdir /var/lib/cni/lost+found",
+        )
+        .map(drop)
+    }
+
     /// Sets an extended attribute of a file of this host, and fails the test where it can't.
     pub fn set_xattr(&self, path: &str, name: &str, value: &str) {
         if let Err(err) = set_xattr(&self.path(path), name, value) {

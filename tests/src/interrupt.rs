@@ -16,6 +16,18 @@ use crate::Call;
 /// Gives the number of stops that it came to and how it ended: fewer than `stop` where it was
 /// done before.
 pub fn kill_at_syscall(call: &Call<'_>, stop: u64) -> (u64, ExitStatus) {
+    let (trace, status) = traced(call, stop);
+    (trace.stops, status)
+}
+
+/// How many programs a call executes, itself counted; see execve(2).
+pub fn programs_executed(call: &Call<'_>) -> usize {
+    let (trace, status) = traced(call, u64::MAX);
+    assert!(status.success(), "the call fails under a tracer: {status}");
+    trace.programs
+}
+
+fn traced(call: &Call<'_>, stop: u64) -> (Trace, ExitStatus) {
     // The plugin waits for its tracer before its first own instruction.
     let waiting = call.clone().behind_a_stop();
     let mut child = waiting.start();
@@ -29,19 +41,19 @@ pub fn kill_at_syscall(call: &Call<'_>, stop: u64) -> (u64, ExitStatus) {
     waitpid(main, Some(WaitPidFlag::WUNTRACED)).expect("the child stops by itself");
     ptrace::seize(main, options).expect("tracing the child");
     kill(main, Signal::SIGCONT).expect("continuing the child");
-    let mut trace = Trace { main, alive: BTreeSet::from([main]), stops: 0, execed: false };
+    let mut trace = Trace { main, alive: BTreeSet::from([main]), stops: 0, programs: 0 };
     let status = trace.run(stop);
     // Was reaped above: this only tells `Child` so.
     drop(child.wait());
-    (trace.stops, status)
+    (trace, status)
 }
 
 struct Trace {
     main: Pid,
     alive: BTreeSet<Pid>,
     stops: u64,
-    /// Stops count from the plugin's start, not from that of the shell before it.
-    execed: bool,
+    /// Programs executed: stops count from the first one, the plugin, on, and not in the shell before it.
+    programs: usize,
 }
 
 impl Trace {
@@ -59,7 +71,7 @@ impl Trace {
                     self.gone(pid, ExitStatus::from_raw(signal as i32), &mut main_status);
                     continue;
                 }
-                WaitStatus::PtraceSyscall(_) if self.execed => {
+                WaitStatus::PtraceSyscall(_) if self.programs > 0 => {
                     self.stops += 1;
                     if self.stops == last {
                         for process in &self.alive {
@@ -69,7 +81,7 @@ impl Trace {
                     }
                 }
                 WaitStatus::PtraceEvent(_, _, event) if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 => {
-                    self.execed = true;
+                    self.programs += 1;
                 }
                 WaitStatus::Stopped(_, signal) if signal != Signal::SIGSTOP && signal != Signal::SIGTRAP => {
                     pass_on = Some(signal);

@@ -41,7 +41,7 @@ pub mod gate;
 pub use attachment::{Network, Running};
 pub use call::{Call, CniError, Outcome};
 pub use host::{Container, Host, get_xattr};
-pub use interrupt::kill_at_syscall;
+pub use interrupt::{kill_at_syscall, programs_executed};
 pub use manifest::nad_config;
 pub use parity::{Case, Intended, compare, observe};
 pub use plugins::Plugins;

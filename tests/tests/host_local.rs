@@ -198,13 +198,15 @@ both_flavours! {
         assert!(!net.add(&host.container()).ok());
     }
 
-    fn reservation_carries_this_boot(host) needs [TmpfsXattr] {
+    fn reservation_carries_this_boot(host) needs [UserXattr] {
+        host.mount_xattr_data().expect("asked before");
         subnet(&host).add(&host.container()).succeeds();
         let file = host.path(&format!("{DATA}/10.1.2.2"));
         assert_eq!(oxcni_tests::get_xattr(&file, "user.oxcni.boot_id").as_deref(), Some(boot().as_str()));
     }
 
-    fn own_reservation_of_an_earlier_boot_is_reclaimed(host) needs [TmpfsXattr] {
+    fn own_reservation_of_an_earlier_boot_is_reclaimed(host) needs [UserXattr] {
+        host.mount_xattr_data().expect("asked before");
         let net = range(&host, "10.1.2.10", "10.1.2.11");
         net.add(&host.container()).succeeds();
         net.add(&host.container()).succeeds();
@@ -218,7 +220,8 @@ both_flavours! {
         assert!(!net.add(&host.container()).ok());
     }
 
-    fn reclaiming_can_be_turned_off(host) needs [TmpfsXattr] {
+    fn reclaiming_can_be_turned_off(host) needs [UserXattr] {
+        host.mount_xattr_data().expect("asked before");
         let net = range(&host, "10.1.2.10", "10.1.2.10");
         net.add(&host.container()).succeeds();
         reboot(&host, "10.1.2.10");
@@ -237,7 +240,8 @@ both_flavours! {
         assert_eq!(host.reservations("net")["10.1.2.10"], "theirs\r\neth0");
     }
 
-    fn own_reservation_that_somebody_rewrote_is_not_reclaimed(host) needs [TmpfsXattr] {
+    fn own_reservation_that_somebody_rewrote_is_not_reclaimed(host) needs [UserXattr] {
+        host.mount_xattr_data().expect("asked before");
         let net = range(&host, "10.1.2.10", "10.1.2.10");
         net.add(&host.container()).succeeds();
         // The Go plugin released it and took it again: a new file without our mark.
