@@ -6,17 +6,21 @@
 //! - [`spec`]: the types of the CNI specification, without I/O;
 //! - [`plugin`] and [`request`]: from environment and standard input to standard output;
 //! - [`delegate`] and [`ipam`]: calling other plugins, in process or by exec;
-//! - [`netns`], [`netlink`], [`sysctl`]: the kernel;
+//! - [`interface`]: what all interface plugins do alike;
+//! - [`netns`], [`netlink`], [`sysctl`], [`firewall`]: the kernel;
 //! - [`fs`]: files that appear whole or not at all, and locks;
 //! - [`undo`]: taking back what an ADD made when it can't finish.
 #![deny(missing_docs)]
 
 pub mod delegate;
+pub mod firewall;
 pub mod fs;
+pub mod interface;
 pub mod ipam;
 pub mod netlink;
 pub mod netns;
 pub mod plugin;
 pub mod request;
 pub mod spec;
+pub mod sysctl;
 pub mod undo;

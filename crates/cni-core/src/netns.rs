@@ -55,6 +55,35 @@ impl Netns {
         })
     }
 
+    /// The namespace that this thread is in.
+    ///
+    /// # Errors
+    /// Where `/proc` is not mounted.
+    pub fn own() -> Result<Netns> {
+        let file = File::open(OWN).map_err(|err| Error::io(format!("opening {OWN}"), err))?;
+        Ok(Netns { file, path: OWN.into() })
+    }
+
+    /// Holds the namespace together with others that use it alike, until the lock is dropped.
+    /// The lock is flock(2) on the namespace itself: every process on a node finds the same
+    /// one, and nothing of it remains on disk.
+    ///
+    /// # Errors
+    /// When the kernel has no such locks.
+    pub fn lock_shared(self) -> Result<NetnsLock> {
+        self.file.lock_shared().map_err(|err| Error::io("locking the network namespace", err))?;
+        Ok(NetnsLock { _file: self.file })
+    }
+
+    /// Holds the namespace alone, once nobody else holds it.
+    ///
+    /// # Errors
+    /// When the kernel has no such locks.
+    pub fn lock_exclusive(self) -> Result<NetnsLock> {
+        self.file.lock().map_err(|err| Error::io("locking the network namespace", err))?;
+        Ok(NetnsLock { _file: self.file })
+    }
+
     /// A second handle of the same namespace.
     ///
     /// # Errors
@@ -85,6 +114,13 @@ impl Netns {
         let _back = Back(home);
         Ok(inside())
     }
+}
+
+/// A held lock of [`Netns::lock_shared`] or [`Netns::lock_exclusive`].
+#[derive(Debug)]
+#[must_use = "it is released when dropped"]
+pub struct NetnsLock {
+    _file: File,
 }
 
 /// The way back of [`Netns::enter`].
@@ -140,6 +176,16 @@ mod tests {
     fn the_own_namespace_is_refused() {
         assert_eq!(refuse_own(Path::new(OWN)).unwrap_err().code(), Code::INVALID_NETNS);
         assert!(refuse_own(Path::new("/proc/self/exe")).is_ok());
+    }
+
+    #[test]
+    fn a_lock_keeps_others_out() {
+        let held = Netns::own().unwrap().lock_shared().unwrap();
+        let _too = Netns::own().unwrap().lock_shared().unwrap();
+        assert!(Netns::own().unwrap().file.try_lock().is_err());
+        drop((held, _too));
+        let other = Netns::own().unwrap();
+        assert!(other.file.try_lock().is_ok());
     }
 
     #[test]

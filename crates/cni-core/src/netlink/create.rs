@@ -41,8 +41,8 @@ pub enum Kind<'a> {
     },
     /// A pair of connected Ethernet interfaces.
     Veth {
-        /// The other end.
-        peer: Box<NewLink<'a>>,
+        /// The other end, said once by the end that is created first.
+        peer: Option<Box<NewLink<'a>>>,
     },
     /// A virtual interface with a MAC address of its own on a master.
     Macvlan {
@@ -211,7 +211,8 @@ impl Kind<'_> {
             Kind::Bridge { vlan_filtering: true } => {
                 data.attr(IFLA_BR_VLAN_FILTERING, &[1]);
             }
-            Kind::Veth { peer } => {
+            Kind::Veth { peer: None } => {}
+            Kind::Veth { peer: Some(peer) } => {
                 data.nest(VETH_INFO_PEER, |message| {
                     message.raw(&peer.header());
                     peer.append_end(message);

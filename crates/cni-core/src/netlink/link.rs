@@ -255,17 +255,17 @@ impl Netlink {
         gone_is_fine(self.apply(message, || format!("deleting the interfaces of group {group}")))
     }
 
-    /// Waits until a link that is up is operational too.
+    /// Waits until a link that is up is operational too, and gives it as it is then.
     ///
     /// # Errors
     /// `ETIMEDOUT` when it is not by then; when the link is gone.
-    pub fn wait_until_operational(&self, link: &Link, limit: Duration) -> Result<Link> {
-        let doing = || format!("waiting for interface {} to become operational", link.name);
+    pub fn wait_until_operational(&self, name: &str, limit: Duration) -> Result<Link> {
+        let doing = || format!("waiting for interface {name} to become operational");
         self.wait_for(RTNLGRP_LINK, limit, doing, || {
-            let Some(now) = self.link_by_index(link.index)? else {
+            let Some(link) = self.link(name)? else {
                 return Err(Failure { doing: doing(), errno: Errno::ENODEV, words: String::new() });
             };
-            Ok((now.oper_state != OperState::Down).then_some(now))
+            Ok((link.oper_state != OperState::Down).then_some(link))
         })
     }
 }

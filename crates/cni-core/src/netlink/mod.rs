@@ -22,7 +22,6 @@ use std::fmt;
 use std::os::fd::AsFd;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::errno::Errno;
 use nix::libc;
 
 use crate::netns::Netns;
@@ -33,6 +32,7 @@ pub use bridge::{BridgePort, BridgeVlan};
 pub use create::{IpvlanMode, Kind, MacvlanMode, NewLink};
 pub use link::{Link, OperState};
 pub use neighbour::Neighbour;
+pub use nix::errno::Errno;
 pub use route::InstalledRoute;
 
 use message::{Answer, Message, acknowledgement, answers};

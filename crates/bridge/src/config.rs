@@ -1,0 +1,248 @@
+//! The configuration of a bridge network.
+
+use cni_core::netlink::BridgeVlan;
+use cni_core::request::Request;
+use cni_core::spec::{Error, IfName, Mac, Result};
+use serde::Deserialize;
+
+/// The largest VLAN id that IEEE 802.1Q leaves for use.
+const VLAN_MAX: i64 = 4094;
+
+/// The plugin's own keys; README.md of this crate explains each.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)] // the names are those of the configuration
+pub struct BridgeConf {
+    #[serde(default = "default_bridge")]
+    pub bridge: IfName,
+    #[serde(default)]
+    pub is_gateway: bool,
+    #[serde(default)]
+    pub is_default_gateway: bool,
+    #[serde(default)]
+    pub force_address: bool,
+    #[serde(default)]
+    pub ip_masq: bool,
+    #[serde(default)]
+    pub ip_masq_backend: Option<IpMasqBackend>,
+    #[serde(default)]
+    pub mtu: u32,
+    #[serde(default)]
+    pub hairpin_mode: bool,
+    #[serde(default)]
+    pub promisc_mode: bool,
+    #[serde(default)]
+    pub vlan: i64,
+    #[serde(default)]
+    pub vlan_trunk: Option<Vec<VlanTrunk>>,
+    #[serde(default)]
+    pub preserve_default_vlan: bool,
+    #[serde(default)]
+    pub macspoofchk: bool,
+    #[serde(default)]
+    pub enabledad: bool,
+    #[serde(default)]
+    pub disable_container_interface: bool,
+    #[serde(default)]
+    pub port_isolation: bool,
+    #[serde(default)]
+    args: Args,
+    #[serde(default)]
+    runtime_config: MacHolder,
+    /// The MAC address that was asked for.
+    #[serde(skip)]
+    pub mac: Option<Mac>,
+    /// The VLANs of the port.
+    #[serde(skip)]
+    pub vlans: Vec<BridgeVlan>,
+}
+
+/// What masquerades.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum IpMasqBackend {
+    Iptables,
+    Nftables,
+}
+
+/// Tagged VLANs of a port: one `id`, or all from `minID` to `maxID`, or both.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct VlanTrunk {
+    #[serde(rename = "minID")]
+    min_id: Option<i64>,
+    #[serde(rename = "maxID")]
+    max_id: Option<i64>,
+    id: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Args {
+    #[serde(default)]
+    cni: MacHolder,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct MacHolder {
+    #[serde(default)]
+    mac: String,
+}
+
+fn default_bridge() -> IfName {
+    "cni0".parse().expect("a valid name")
+}
+
+impl BridgeConf {
+    /// Checks what the types can't, and takes in `CNI_ARGS`.
+    pub(crate) fn validate(&mut self, request: &Request) -> Result<()> {
+        let args = &request.env.args;
+        args.only(&["MAC"])?;
+        // Each one overrules those before it.
+        let asked = [args.get("MAC").unwrap_or_default(), &self.args.cni.mac, &self.runtime_config.mac];
+        if let Some(mac) = asked.into_iter().rfind(|mac| !mac.is_empty()) {
+            self.mac = Some(mac.parse().map_err(Error::invalid_config)?);
+        }
+        self.is_gateway |= self.is_default_gateway;
+        if self.hairpin_mode && self.promisc_mode {
+            return Err(Error::invalid_config("hairpinMode and promiscMode cannot both be true")
+                .details("either one lets a container reach itself through the bridge"));
+        }
+        if self.disable_container_interface && request.conf.ipam.is_some() {
+            return Err(Error::invalid_config("disableContainerInterface cannot be true together with ipam")
+                .details("an interface that stays down has no use for addresses"));
+        }
+        self.vlans = port_vlans(self.vlan, self.vlan_trunk.as_deref())?;
+        if self.is_gateway && self.vlan != 0 {
+            self.gateway_name()?;
+        }
+        Ok(())
+    }
+
+    /// The MTU in bytes, `None` for the kernel's default.
+    pub(crate) fn mtu(&self) -> Option<u32> {
+        (self.mtu != 0).then_some(self.mtu)
+    }
+
+    /// Whether the bridge must keep VLANs apart.
+    pub(crate) fn wants_vlans(&self) -> bool {
+        self.vlan != 0 || self.vlan_trunk.is_some()
+    }
+
+    pub(crate) fn wants_iptables(&self) -> bool {
+        self.ip_masq_backend == Some(IpMasqBackend::Iptables)
+    }
+
+    /// The interface of the host that has the gateway's address: the bridge itself, or with a
+    /// VLAN one that is in that VLAN only.
+    pub(crate) fn gateway_name(&self) -> Result<IfName> {
+        if self.vlan == 0 {
+            return Ok(self.bridge.clone());
+        }
+        let name = format!("{}.{}", self.bridge, self.vlan);
+        name.parse().map_err(|err: Error| {
+            Error::invalid_config(format!(
+                "the interface for the gateway of VLAN {}: {}",
+                self.vlan,
+                err.msg()
+            ))
+            .details("choose a shorter name for \"bridge\"")
+        })
+    }
+}
+
+/// The VLANs of a port: `vlan` untagged, the trunk tagged. A trunk alone leaves untagged
+/// frames in VLAN 1.
+fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<Vec<BridgeVlan>> {
+    let mut vlans = Vec::new();
+    if vlan != 0 {
+        vlans.push(BridgeVlan::access(vlan_id("vlan", vlan)?));
+    }
+    let trunk = trunk.unwrap_or_default();
+    for item in trunk {
+        match (item.min_id, item.max_id) {
+            (Some(min), Some(max)) => {
+                let (first, last) = (vlan_id("vlanTrunk minID", min)?, vlan_id("vlanTrunk maxID", max)?);
+                if first > last {
+                    return Err(Error::invalid_config(format!(
+                        "vlanTrunk minID {min} is greater than its maxID {max}"
+                    )));
+                }
+                vlans.push(BridgeVlan::tagged(first, last));
+            }
+            (None, None) => {}
+            (Some(min), None) => {
+                return Err(Error::invalid_config(format!("vlanTrunk has minID {min} without a maxID")));
+            }
+            (None, Some(max)) => {
+                return Err(Error::invalid_config(format!("vlanTrunk has maxID {max} without a minID")));
+            }
+        }
+        if let Some(id) = item.id {
+            let id = vlan_id("vlanTrunk id", id)?;
+            vlans.push(BridgeVlan::tagged(id, id));
+        }
+    }
+    if vlan == 0 && !vlans.is_empty() {
+        vlans.push(BridgeVlan::access(1));
+    }
+    Ok(vlans)
+}
+
+fn vlan_id(key: &str, id: i64) -> Result<u16> {
+    let in_range = (1..=VLAN_MAX).contains(&id).then(|| u16::try_from(id).ok()).flatten();
+    in_range.ok_or_else(|| {
+        Error::invalid_config(format!("{key} {id} is not a VLAN id"))
+            .details(format!("VLAN ids go from 1 to {VLAN_MAX}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn vlans(json: &str) -> Result<Vec<BridgeVlan>> {
+        let conf: BridgeConf = serde_json::from_str(json).unwrap();
+        port_vlans(conf.vlan, conf.vlan_trunk.as_deref())
+    }
+
+    #[test]
+    fn a_vlan_is_untagged_and_a_trunk_is_tagged() {
+        let (access, tagged) = (BridgeVlan::access, BridgeVlan::tagged);
+        assert_eq!(vlans("{}").unwrap(), []);
+        assert_eq!(vlans(r#"{"vlanTrunk": []}"#).unwrap(), []);
+        assert_eq!(vlans(r#"{"vlan": 7}"#).unwrap(), [access(7)]);
+        let trunk = r#""vlanTrunk": [{"id": 5}, {"minID": 10, "maxID": 20, "id": 30}]"#;
+        let expected = [tagged(5, 5), tagged(10, 20), tagged(30, 30)];
+        assert_eq!(vlans(&format!("{{{trunk}}}")).unwrap(), [&expected[..], &[access(1)]].concat());
+        assert_eq!(
+            vlans(&format!(r#"{{"vlan": 7, {trunk}}}"#)).unwrap(),
+            [&[access(7)], &expected[..]].concat()
+        );
+    }
+
+    #[test]
+    fn vlans_that_make_no_sense_are_quoted() {
+        for (json, quoted) in [
+            (r#"{"vlan": 4095}"#, "4095"),
+            (r#"{"vlan": -1}"#, "-1"),
+            (r#"{"vlanTrunk": [{"id": 0}]}"#, "id 0"),
+            (r#"{"vlanTrunk": [{"minID": 20, "maxID": 10}]}"#, "minID 20 is greater than its maxID 10"),
+            (r#"{"vlanTrunk": [{"minID": 20}]}"#, "minID 20 without"),
+            (r#"{"vlanTrunk": [{"maxID": 70000}]}"#, "maxID 70000 without"),
+        ] {
+            let error = vlans(json).unwrap_err();
+            assert!(error.msg().contains(quoted), "{json}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_vlan_ids_are_taken_or_refused(vlan in any::<i64>(), min in any::<Option<i64>>(), max in any::<Option<i64>>(), id in any::<Option<i64>>()) {
+            if let Ok(vlans) = port_vlans(vlan, Some(&[VlanTrunk { min_id: min, max_id: max, id }])) {
+                prop_assert!(vlans.iter().all(|vlan| vlan.first >= 1 && vlan.first <= vlan.last && vlan.last <= 4094));
+            }
+        }
+    }
+}

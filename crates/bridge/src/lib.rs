@@ -1,0 +1,218 @@
+//! Connects containers by an Ethernet bridge on the host.
+//!
+//! One ADD makes the bridge where it is missing, a veth pair with one end as the container's
+//! interface and the other as a port of the bridge, and with `isGateway` gives the bridge the
+//! gateway's address.
+#![deny(missing_docs)]
+
+mod config;
+mod gateway;
+mod port;
+mod spoofcheck;
+
+use std::time::Duration;
+
+use cni_core::firewall::Masquerade;
+use cni_core::interface::{Created, Dad, InterfacePlugin, Site, add_default_routes, mac_matches, missing};
+use cni_core::netlink::{Errno, Failure, Kind, Link, NewLink};
+use cni_core::netns::Netns;
+use cni_core::plugin::About;
+use cni_core::request::Request;
+use cni_core::spec::{AddResult, Cidr, Code, Error, Result};
+use cni_core::sysctl::Sysctl;
+
+pub use config::BridgeConf;
+
+/// How long a port may take until frames pass: the kernel learns of it asynchronously
+/// (net/core/link_watch.c), at most a second after the container's end comes up.
+const PORT_LIMIT: Duration = Duration::from_secs(3);
+
+/// The plugin.
+pub struct Bridge;
+
+type BridgeSite<'s, 'n> = Site<'s, 'n, BridgeConf>;
+
+impl InterfacePlugin for Bridge {
+    type Config = BridgeConf;
+
+    fn about(&self) -> About {
+        About { names: &["bridge", "cnv-bridge"], summary: "connects containers by an Ethernet bridge" }
+    }
+
+    fn validate(&self, config: &mut BridgeConf, request: &Request) -> Result<()> {
+        config.validate(request)
+    }
+
+    fn create(&self, site: &BridgeSite<'_, '_>) -> Result<Created> {
+        // Until the port is there, nobody may take the bridge away as unused.
+        let _in_use = Netns::own()?.lock_shared()?;
+        let bridge = ensure_bridge(site)?;
+        let (port, link) = port::create(site, &bridge)?;
+        if site.config.macspoofchk {
+            spoofcheck::set_up(site, &port, &link)?;
+        }
+        let interfaces = vec![site.on_host(&bridge), site.on_host(&port), site.in_container(&link)];
+        Ok(Created { interfaces, link })
+    }
+
+    fn dad(&self, config: &BridgeConf) -> Dad {
+        if config.enabledad { Dad::Enhanced } else { Dad::Off }
+    }
+
+    fn brings_up(&self, config: &BridgeConf) -> bool {
+        !config.disable_container_interface
+    }
+
+    fn adapt(&self, site: &BridgeSite<'_, '_>, result: &mut AddResult) -> Result<()> {
+        if site.config.is_gateway {
+            for ip in &mut result.ips {
+                ip.gateway.get_or_insert_with(|| gateway::first_address(ip.address));
+            }
+        }
+        if site.config.is_default_gateway {
+            add_default_routes(result);
+        }
+        Ok(())
+    }
+
+    fn finish(&self, site: &BridgeSite<'_, '_>, result: &mut AddResult) -> Result<()> {
+        let host = site.host;
+        let name = result.interfaces[1].name.clone();
+        let port = if site.config.disable_container_interface {
+            host.link(&name)?.ok_or_else(|| gone(&name))?
+        } else {
+            host.wait_until_operational(&name, PORT_LIMIT)?
+        };
+        if site.config.is_gateway && !result.ips.is_empty() {
+            gateway::set_up(site, &port, result)?;
+        }
+        if site.config.ip_masq && !result.ips.is_empty() {
+            masquerade(site, result)?;
+        }
+        // Both may have changed: a bridge takes the lowest MAC address of its ports.
+        let bridge = host.link(&site.config.bridge)?.ok_or_else(|| gone(&site.config.bridge))?;
+        result.interfaces[0] = site.on_host(&bridge);
+        result.interfaces[1] = site.on_host(&port);
+        Ok(())
+    }
+
+    fn check(&self, site: &BridgeSite<'_, '_>, link: &Link, prev: &AddResult) -> Result<()> {
+        let name = &site.config.bridge;
+        let bridge = site.host.link(name)?.ok_or_else(|| missing(name, "the host"))?;
+        require_bridge(&bridge)?;
+        if bridge.promiscuous != site.config.promisc_mode {
+            let state = if bridge.promiscuous { "promiscuous" } else { "not promiscuous" };
+            return Err(Error::check(format!("bridge {name} is {state}")));
+        }
+        let on_host = |name: &str| prev.interfaces.iter().find(|i| i.name == name && i.sandbox.is_empty());
+        if let Some(expected) = on_host(name) {
+            mac_matches(&bridge, &expected.mac)?;
+        }
+        port::check(site, link, &bridge, |port| match on_host(&port.name) {
+            Some(expected) => mac_matches(port, &expected.mac),
+            None => Err(Error::check(format!("prevResult does not have bridge port {}", port.name))),
+        })
+    }
+
+    fn clean_up(&self, config: Option<&BridgeConf>, request: &Request) -> Result<()> {
+        let Some(config) = config else { return Ok(()) };
+        let attachment = request.attachment()?;
+        let mut errors = Vec::new();
+        if config.macspoofchk {
+            errors.extend(spoofcheck::tear_down(attachment).err());
+        }
+        if config.ip_masq && request.conf.ipam.is_some() {
+            errors.extend(Masquerade { network: &request.conf.name, attachment }.tear_down().err());
+        }
+        Error::collect(errors).map_or(Ok(()), Err)
+    }
+
+    fn collect(&self, config: &BridgeConf, request: &Request) -> Result<()> {
+        let Some(valid) = &request.conf.valid_attachments else { return Ok(()) };
+        let mut errors = Vec::new();
+        if config.macspoofchk {
+            errors.extend(spoofcheck::collect(valid).err());
+        }
+        if config.ip_masq {
+            errors.extend(Masquerade::collect(&request.conf.name, valid).err());
+        }
+        Error::collect(errors).map_or(Ok(()), Err)
+    }
+}
+
+/// The bridge as the configuration wants it, made where it is missing.
+fn ensure_bridge(site: &BridgeSite<'_, '_>) -> Result<Link> {
+    let (host, config) = (site.host, site.config);
+    let bridge = match host.link(&config.bridge)? {
+        Some(bridge) => bridge,
+        None => create_bridge(site)?,
+    };
+    require_bridge(&bridge)?;
+    if config.wants_vlans() && !bridge.filters_vlans() {
+        let name = &config.bridge;
+        eprintln!(
+            "bridge: {name} was made without VLAN filtering by somebody else: VLANs are not kept apart on it"
+        );
+    }
+    // The host does not take its routes from what containers advertise.
+    Sysctl::Ipv6("accept_ra", &config.bridge).prefer("0");
+    if config.promisc_mode && !bridge.promiscuous {
+        host.set_promiscuous(&bridge)?;
+    }
+    if !bridge.up {
+        host.set_up(&bridge)?;
+    }
+    Ok(bridge)
+}
+
+fn create_bridge(site: &BridgeSite<'_, '_>) -> Result<Link> {
+    let (host, config) = (site.host, site.config);
+    let created = host.create_link(&NewLink {
+        name: &config.bridge,
+        kind: Kind::Bridge { vlan_filtering: config.wants_vlans() },
+        mtu: config.mtu(),
+        mac: None,
+        master: None,
+        up: false,
+        netns: None,
+    });
+    match created {
+        Ok(bridge) => {
+            let unused = bridge.clone();
+            site.undo.push(format!("bridge {}", bridge.name), move || {
+                gateway::unless_used_by_others(host, unused.index, None, || host.delete_link(&unused))
+            });
+            Ok(bridge)
+        }
+        // Another ADD made it at the same moment.
+        Err(Failure { errno: Errno::EEXIST, .. }) => {
+            host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))
+        }
+        Err(err) => Err(err.into()),
+    }
+}
+
+fn require_bridge(link: &Link) -> Result<()> {
+    if link.is("bridge") {
+        return Ok(());
+    }
+    let kind = link.kind.as_deref().unwrap_or("hardware");
+    Err(Error::invalid_config(format!("bridge {:?} is an interface of another kind: {kind}", link.name))
+        .details("choose another name for \"bridge\", or remove that interface"))
+}
+
+fn masquerade(site: &BridgeSite<'_, '_>, result: &AddResult) -> Result<()> {
+    if site.config.wants_iptables() {
+        eprintln!("bridge: ipMasqBackend iptables is not supported, nftables is used in its place");
+    }
+    let (network, attachment) = (site.request.conf.name.clone(), site.request.attachment()?.clone());
+    let addresses: Vec<Cidr> = result.ips.iter().map(|ip| ip.address).collect();
+    Masquerade { network: &network, attachment: &attachment }.set_up(&addresses)?;
+    site.undo
+        .push("masquerading", move || Masquerade { network: &network, attachment: &attachment }.tear_down());
+    Ok(())
+}
+
+fn gone(name: &str) -> Error {
+    Error::new(Code::KERNEL, format!("interface {name} was deleted by somebody else while it was configured"))
+}

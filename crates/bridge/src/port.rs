@@ -1,0 +1,170 @@
+//! The port of the bridge that a container is connected to.
+
+use cni_core::netlink::{BridgePort, BridgeVlan, Errno, Failure, Kind, Link, Netlink, NewLink};
+use cni_core::spec::{Code, Error, IfName, Result};
+use cni_core::sysctl::Sysctl;
+
+use crate::{BridgeSite, gone};
+
+/// How often another random name is tried for the host's end.
+const NAME_TRIES: u32 = 10;
+
+/// Makes the pair: the host's end, up and a port of the bridge, and the container's.
+pub(crate) fn create(site: &BridgeSite<'_, '_>, bridge: &Link) -> Result<(Link, Link)> {
+    let config = site.config;
+    let peer = NewLink {
+        name: site.ifname,
+        kind: Kind::Veth { peer: None },
+        mtu: config.mtu(),
+        mac: config.mac,
+        master: None,
+        up: false,
+        netns: Some(std::os::fd::AsFd::as_fd(site.netns)),
+    };
+    let port = create_pair(site.host, bridge, &peer, config.mtu()).map_err(|err| explain(site, err))?;
+    undo(site, &port);
+    let link = site.container.link(site.ifname)?.ok_or_else(|| gone(site.ifname))?;
+    connect(
+        site,
+        &port,
+        &config.vlans,
+        BridgePort { hairpin: config.hairpin_mode, isolated: config.port_isolation },
+    )?;
+    Ok((port, link))
+}
+
+/// Makes the pair of which one end is in the gateway's VLAN and the other has its address.
+pub(crate) fn create_gateway(site: &BridgeSite<'_, '_>, bridge: &Link, name: &IfName) -> Result<Link> {
+    let peer = NewLink {
+        name,
+        kind: Kind::Veth { peer: None },
+        mtu: Some(bridge.mtu),
+        mac: None,
+        master: None,
+        up: false,
+        netns: None,
+    };
+    match create_pair(site.host, bridge, &peer, Some(bridge.mtu)) {
+        Ok(port) => {
+            undo(site, &port);
+            let vlans: Vec<BridgeVlan> = site.config.vlans.iter().copied().filter(|vlan| vlan.pvid).collect();
+            connect(site, &port, &vlans, BridgePort::default())?;
+        }
+        // Another ADD made it at the same moment.
+        Err(Failure { errno: Errno::EEXIST, .. }) => {}
+        Err(err) => return Err(err.into()),
+    }
+    let link = site.host.link(name)?.ok_or_else(|| gone(name))?;
+    site.host.set_up(&link)?;
+    Ok(link)
+}
+
+fn undo(site: &BridgeSite<'_, '_>, port: &Link) {
+    let (host, made) = (site.host, port.clone());
+    site.undo.push(format!("interface {}", port.name), move || Ok(host.delete_link(&made)?));
+}
+
+/// Creates a veth pair with one end on the host, under a random name as a port of the bridge.
+fn create_pair(host: &Netlink, bridge: &Link, peer: &NewLink<'_>, mtu: Option<u32>) -> Result<Link, Failure> {
+    let mut tries = 0;
+    loop {
+        let name = format!("veth{:08x}", random());
+        let created = host.create_link(&NewLink {
+            name: &name,
+            kind: Kind::Veth { peer: Some(Box::new(peer.clone())) },
+            mtu,
+            mac: None,
+            master: Some(bridge.index),
+            up: true,
+            netns: None,
+        });
+        tries += 1;
+        match created {
+            Err(Failure { errno: Errno::EEXIST, .. })
+                if tries < NAME_TRIES && host.link(&name)?.is_some() => {}
+            created => return created,
+        }
+    }
+}
+
+/// Thirty-two bits that differ from call to call, also in containers started at one moment.
+fn random() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    // Its keys come from getrandom(2).
+    RandomState::new().hash_one(std::process::id()) as u32
+}
+
+/// Sets what the bridge does with a new port.
+fn connect(site: &BridgeSite<'_, '_>, port: &Link, vlans: &[BridgeVlan], settings: BridgePort) -> Result<()> {
+    let host = site.host;
+    let name: IfName = port.name.parse()?;
+    // The host does not take its routes from what the container advertises.
+    Sysctl::Ipv6("accept_ra", &name).prefer("0");
+    if settings != BridgePort::default() {
+        host.set_bridge_port(port, settings)?;
+    }
+    if vlans.is_empty() {
+        return Ok(());
+    }
+    if !site.config.preserve_default_vlan {
+        host.delete_bridge_vlans(port, &host.bridge_vlans(port)?)?;
+    }
+    // One message each: the kernel takes one range at a time.
+    for vlan in vlans {
+        host.add_bridge_vlans(port, std::slice::from_ref(vlan))?;
+    }
+    Ok(())
+}
+
+/// What EEXIST means here: the container has an interface of that name.
+fn explain(site: &BridgeSite<'_, '_>, err: Failure) -> Error {
+    let exists = err.errno == Errno::EEXIST && matches!(site.container.link(site.ifname), Ok(Some(_)));
+    if !exists {
+        return err.into();
+    }
+    let (ifname, path) = (site.ifname, site.netns.path().display());
+    Error::new(Code::INVALID_ENVIRONMENT, format!("CNI_IFNAME: interface {ifname} exists already in {path}"))
+        .details("the container is attached by that name already, DEL detaches it")
+}
+
+/// Finds the port that the container's interface is connected to and compares it with the
+/// configuration; `matches_prev` compares it with `prevResult`.
+pub(crate) fn check(
+    site: &BridgeSite<'_, '_>,
+    link: &Link,
+    bridge: &Link,
+    matches_prev: impl FnOnce(&Link) -> Result<()>,
+) -> Result<()> {
+    if !link.is("veth") {
+        let kind = link.kind.as_deref().unwrap_or("hardware");
+        return Err(Error::check(format!("interface {} is not a veth but of kind {kind}", link.name)));
+    }
+    let other_end = link.parent.map(|index| site.host.link_by_index(index)).transpose()?.flatten();
+    let Some(port) = other_end.filter(|port| port.is("veth")) else {
+        return Err(Error::check(format!("the other end of interface {} is missing on the host", link.name)));
+    };
+    if port.master != Some(bridge.index) {
+        return Err(Error::check(format!("interface {} is not a port of bridge {}", port.name, bridge.name)));
+    }
+    matches_prev(&port)?;
+    let (found, config) = (port.bridge_port(), site.config);
+    let expected = BridgePort { hairpin: config.hairpin_mode, isolated: config.port_isolation };
+    if found != expected {
+        return Err(Error::check(format!("bridge port {} is set to {found:?}, not {expected:?}", port.name)));
+    }
+    if bridge.filters_vlans() {
+        let passing = site.host.bridge_vlans(&port)?;
+        let passes = |vid, like: &BridgeVlan| {
+            passing.iter().any(|v| v.first == vid && v.pvid == like.pvid && v.untagged == like.untagged)
+        };
+        for vlan in &config.vlans {
+            if let Some(vid) = (vlan.first..=vlan.last).find(|vid| !passes(*vid, vlan)) {
+                return Err(Error::check(format!(
+                    "VLAN {vid} does not pass bridge port {} as it should",
+                    port.name
+                )));
+            }
+        }
+    }
+    Ok(())
+}
