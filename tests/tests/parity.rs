@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use oxcni_tests::gate::{self, Feature};
-use oxcni_tests::{Case, Intended, Plugins, compare, observe};
+use oxcni_tests::{Case, Container, Host, Intended, Plugins, compare, observe, source_seen_by};
 use serde_json::{Value, json};
 
 /// Differences from Debian's Go plugins (1.1.1) that are wanted everywhere.
@@ -201,6 +201,51 @@ parity! {
     resolv_conf { bridge(json!({ "ipam": { "type": "host-local", "subnet": "10.1.2.0/24", "resolvConf": "/run/resolv.conf" } })),
         setup: "printf 'nameserver 10.0.0.53\\n# comment\\nsearch a.example b.example\\ndomain c.example\\noptions ndots:2 edns0\\n' > /run/resolv.conf",
         intended: DNS_OF_IPAM }
+}
+
+/// Firewall rules are compared by what they do to packets: whom peers see, and who gets through.
+fn effects(plugins: Plugins, config: &Value) -> Value {
+    let host = Host::new(plugins);
+    let beyond = host.named_container("beyond");
+    host.sh("ip link add name up0 type veth peer name eth0 netns beyond; ip link set up0 up; \
+         ip addr add 192.0.2.1/24 dev up0; ip addr add 2001:db8::1/64 dev up0 nodad");
+    beyond.sh("ip link set eth0 up; ip link set lo up; ip addr add 192.0.2.2/24 dev eth0; \
+         ip addr add 2001:db8::2/64 dev eth0 nodad; ip route add 10.1.2.0/24 via 192.0.2.1; \
+         ip route add fd00:1::/64 via 2001:db8::1");
+    let net = host.network(config.clone());
+    let (one, two) = (host.container(), host.container());
+    net.add(&one).succeeds();
+    net.add(&two).succeeds();
+    let seen = |at: &Container<'_>, address: &str| {
+        let from = source_seen_by(at, address.parse().expect("an address"), &one);
+        from.map_or_else(|| "nobody".to_owned(), |from| from.to_string())
+    };
+    let mut effects = vec![
+        seen(&beyond, "192.0.2.2"),
+        seen(&beyond, "2001:db8::2"),
+        seen(&two, "10.1.2.3"),
+        seen(&two, "fd00:1::3"),
+    ];
+    net.del(&two).succeeds();
+    effects.push(seen(&beyond, "192.0.2.2"));
+    net.del(&one).succeeds();
+    json!({ "seen": effects, "rules left": host.rules() })
+}
+
+#[test]
+fn masquerade_has_the_same_effect() {
+    if !gate::open("masquerade_has_the_same_effect", &[Feature::GoPlugins, Feature::Iptables]) {
+        return;
+    }
+    for masquerade in [true, false] {
+        let config = json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-par",
+            "isDefaultGateway": true, "ipMasq": masquerade, "ipam": { "type": "host-local",
+                "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] } });
+        let theirs = effects(Plugins::Go, &config);
+        for flavour in Plugins::OURS {
+            assert_eq!(effects(flavour, &config), theirs, "{flavour:?}, ipMasq {masquerade}");
+        }
+    }
 }
 
 /// Where the observations of newer plugins are.
