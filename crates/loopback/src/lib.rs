@@ -1,0 +1,76 @@
+//! Brings up the loopback interface of a container.
+//!
+//! A runtime calls this before the first network, with any `CNI_IFNAME`: the interface is `lo`.
+#![deny(missing_docs)]
+
+use cni_core::interface::missing;
+use cni_core::netlink::{Link, Netlink};
+use cni_core::netns::Netns;
+use cni_core::plugin::{About, Plugin};
+use cni_core::request::Request;
+use cni_core::spec::{AddResult, Code, Error, Interface, IpConfig, Result};
+
+const NAME: &str = "lo";
+
+/// The plugin.
+pub struct Loopback;
+
+impl Plugin for Loopback {
+    fn about(&self) -> About {
+        About { names: &["loopback"], summary: "brings up the loopback interface of a container" }
+    }
+
+    fn add(&self, request: &Request) -> Result<AddResult> {
+        // Read first: a broken one must not be found when something was done already.
+        let prev = request.conf.prev_result()?;
+        let path = request.netns()?;
+        let container = Netlink::open_in(&Netns::open_existing(path)?)?;
+        let link = loopback(&container)?;
+        container.set_up(&link)?;
+        let addresses = container.addresses(&link)?;
+        if let Some(other) = addresses.iter().find(|address| !address.cidr.ip().is_loopback()) {
+            // As the Go plugin: somebody uses it for something else.
+            return Err(Error::new(
+                Code::KERNEL,
+                format!("interface {NAME} has address {}, which is none of loopback", other.cidr),
+            ));
+        }
+        if let Some(prev) = prev {
+            return Ok(prev);
+        }
+        let interface = Interface {
+            name: NAME.to_owned(),
+            mac: "00:00:00:00:00:00".to_owned(),
+            sandbox: path.display().to_string(),
+            ..Interface::default()
+        };
+        // One address a family, as results of all versions can say.
+        let first = |v4: bool| addresses.iter().find(|address| address.cidr.is_ipv4() == v4);
+        let ip = |address| IpConfig { interface: Some(0), address, gateway: None };
+        let ips = [first(true), first(false)].into_iter().flatten().map(|address| ip(address.cidr)).collect();
+        Ok(AddResult { interfaces: vec![interface], ips, ..AddResult::default() })
+    }
+
+    fn del(&self, request: &Request) -> Result<()> {
+        let Some(path) = &request.env.netns else { return Ok(()) };
+        let netns = match Netns::open(path) {
+            Ok(Some(netns)) => netns,
+            Ok(None) => return Ok(()),
+            // A file whose namespace is gone stays behind.
+            Err(err) if err.code() == Code::INVALID_NETNS => return Ok(()),
+            Err(err) => return Err(err),
+        };
+        let container = Netlink::open_in(&netns)?;
+        Ok(container.set_down(&loopback(&container)?)?)
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        let container = Netlink::open_in(&Netns::open_existing(request.netns()?)?)?;
+        if loopback(&container)?.up { Ok(()) } else { Err(Error::check(format!("interface {NAME} is down"))) }
+    }
+}
+
+/// Every network namespace has one, from its creation to its end.
+fn loopback(container: &Netlink) -> Result<Link> {
+    container.link(NAME)?.ok_or_else(|| missing(NAME, "the container"))
+}
