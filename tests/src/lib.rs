@@ -46,7 +46,7 @@ pub use manifest::nad_config;
 pub use parity::{Case, Intended, compare, observe};
 pub use plugins::Plugins;
 pub use snapshot::Masks;
-pub use traffic::{ArpCounter, UdpEcho, eventually, source_seen_by};
+pub use traffic::{ArpCounter, eventually, source_seen_by};
 
 /// Makes two tests of one body: on the multicall binary and on the separate binaries.
 ///

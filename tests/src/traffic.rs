@@ -3,44 +3,26 @@ use std::time::{Duration, Instant};
 
 use crate::Container;
 
-/// A datagram that does not arrive within this time is lost.
-const LOST: Duration = Duration::from_secs(5);
-
-/// A socket in a container that tells who sent to it.
-#[derive(Debug)]
-pub struct UdpEcho {
-    socket: UdpSocket,
-}
-
-impl UdpEcho {
-    /// Listens on `address` in the container.
-    pub fn bind(container: &Container<'_>, address: IpAddr) -> Self {
-        let socket = container.enter(|| {
-            UdpSocket::bind(SocketAddr::new(address, 0))
-                .unwrap_or_else(|err| panic!("binding {address}: {err}"))
-        });
-        socket.set_read_timeout(Some(LOST)).expect("a time limit");
-        Self { socket }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.socket.local_addr().expect("a bound socket has an address")
-    }
-
-    fn sender(&self) -> Option<IpAddr> {
-        self.socket.recv_from(&mut [0; 16]).ok().map(|(_, from)| from.ip())
-    }
-}
+/// What has not come to pass by now will not.
+const LOST: Duration = Duration::from_secs(4);
 
 /// The source address under which `to` sees a datagram of `from`; nothing where none arrives.
+///
+/// Asks again until an answer comes: the first datagrams are lost while a gateway still looks
+/// whether another one has its IPv6 address.
 pub fn source_seen_by(to: &Container<'_>, address: IpAddr, from: &Container<'_>) -> Option<IpAddr> {
-    let echo = UdpEcho::bind(to, address);
+    let receiver = to.enter(|| {
+        UdpSocket::bind(SocketAddr::new(address, 0)).unwrap_or_else(|err| panic!("binding {address}: {err}"))
+    });
+    receiver.set_read_timeout(Some(LOST / 20)).expect("a time limit");
+    let target = receiver.local_addr().expect("a bound socket has an address");
     let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().expect("an address");
-    from.enter(|| {
-        let socket = UdpSocket::bind(any).expect("binding any address");
-        socket.send_to(b"who am I?", echo.address()).map(drop).ok()
-    })?;
-    echo.sender()
+    let sender = from.enter(|| UdpSocket::bind(any).expect("binding any address"));
+    (0..20).find_map(|_| {
+        // Without a route it can't even be sent, which may be what the caller wants to know.
+        drop(sender.send_to(b"who am I?", target));
+        receiver.recv_from(&mut [0; 16]).ok().map(|(_, from)| from.ip())
+    })
 }
 
 /// Counts the ARP frames that come in on a container's link.
