@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The binary that holds all plugins, and the package it comes from.
-const MULTICALL: &str = "oxcni";
+pub(crate) const MULTICALL: &str = "oxcni";
 
 /// Static, at a fixed address, and with a fingerprint: the binaries are dropped onto hosts with any
 /// libc, start without relocating themselves, and know copies of their own build by the build id.

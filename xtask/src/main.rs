@@ -1,11 +1,13 @@
 //! Every task a developer runs, as `cargo xtask TASK`. Each explains itself with `--help`.
 
+mod bench;
 mod debian;
 mod dist;
 mod elf;
 mod error;
 mod process;
 mod progress;
+mod stage;
 mod table;
 mod test;
 mod vm;
@@ -26,6 +28,7 @@ struct Cli {
 enum Task {
     Test(test::Args),
     Dist(dist::Args),
+    Bench(bench::Args),
     Vm(vm::Args),
     #[command(hide = true)]
     TestInMachine(test::GuestArgs),
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Test(args) => test::run(&args),
         Task::Dist(args) => dist::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::TestInMachine(args) => test::run_inside(&args).map(|()| ExitCode::SUCCESS),
     };

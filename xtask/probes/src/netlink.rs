@@ -31,7 +31,8 @@ pub(crate) mod attribute {
 const HEADER: usize = 16;
 const ERROR: u16 = 2;
 const REQUEST_ACK: u16 = 0x1 | 0x4;
-const CREATE_EXCLUSIVE_ECHO: u16 = 0x400 | 0x200 | 0x8;
+const CREATE_EXCLUSIVE: u16 = 0x400 | 0x200;
+const ECHO: u16 = 0x8;
 const UP: u32 = 1;
 const INET: u8 = 2;
 
@@ -44,9 +45,10 @@ impl Message {
         Self(header.to_vec())
     }
 
-    /// A request that something be made.
+    /// A request that something be made; of a link the kernel is asked to tell the index.
     pub(crate) fn create(kind: u16, header: &[u8]) -> Self {
-        Self::request(kind, CREATE_EXCLUSIVE_ECHO, header)
+        let echo = if kind == kind::NEW_LINK { ECHO } else { 0 };
+        Self::request(kind, CREATE_EXCLUSIVE | echo, header)
     }
 
     /// A request that a link be set up.

@@ -1,0 +1,103 @@
+//! Who is measured: a folder of plugins, called as a runtime calls them.
+
+use super::sample::{Meter, Sample};
+use crate::error::Result;
+use serde::Serialize;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// A folder of plugins under a name.
+#[derive(Debug, Clone)]
+pub(crate) struct Contender {
+    pub(crate) who: Who,
+    pub(crate) folder: PathBuf,
+}
+
+/// The names, as they stand in tables and in the JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Who {
+    /// The multicall binary under all names: delegates run in its process.
+    Multicall,
+    /// Each plugin a binary of its own.
+    Separate,
+    /// The Go plugins.
+    Go,
+    /// The same netlink messages, and nothing else.
+    Floor,
+    /// A static process that does nothing.
+    Empty,
+}
+
+impl Who {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Multicall => "oxcni, one binary",
+            Self::Separate => "oxcni, separate",
+            Self::Go => "Go",
+            Self::Floor => "kernel floor",
+            Self::Empty => "empty process",
+        }
+    }
+
+    /// Whether it does a plugin's work, and not only a part of it.
+    pub(crate) fn is_plugin(self) -> bool {
+        matches!(self, Self::Multicall | Self::Separate | Self::Go)
+    }
+
+    /// A word that is fit for interface names and folders.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Multicall => "multi",
+            Self::Separate => "separ",
+            Self::Go => "go",
+            Self::Floor => "floor",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// The commands that are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Verb {
+    Add,
+    Del,
+}
+
+impl Verb {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Add => "ADD",
+            Self::Del => "DEL",
+        }
+    }
+}
+
+impl Contender {
+    /// Whether all these plugins are there.
+    pub(crate) fn has(&self, plugins: &[&str]) -> bool {
+        plugins.iter().all(|plugin| self.folder.join(plugin).is_file())
+    }
+
+    /// Calls a plugin once.
+    pub(crate) fn call(
+        &self,
+        meter: &Meter,
+        plugin: &str,
+        verb: Verb,
+        netns: &Path,
+        container_id: &str,
+        config: &Value,
+    ) -> Result<Sample> {
+        let environment = [
+            ("CNI_COMMAND", OsStr::new(verb.word())),
+            ("CNI_CONTAINERID", OsStr::new(container_id)),
+            ("CNI_NETNS", netns.as_os_str()),
+            ("CNI_IFNAME", OsStr::new("eth0")),
+            ("CNI_PATH", self.folder.as_os_str()),
+        ];
+        meter.run::<&str>(&self.folder.join(plugin), &[], &environment, &config.to_string())
+    }
+}

@@ -1,0 +1,141 @@
+//! What one run of a program costs, and many runs together.
+
+use crate::error::{Context, Failure, Result};
+use serde::Serialize;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The cost of one run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    /// From before the fork until the process is reaped.
+    wall_us: f64,
+    /// User and system time, with that of the programs it ran.
+    cpu_us: f64,
+    /// Peak resident memory, of the largest process.
+    memory_kib: u64,
+}
+
+/// The costs of many runs of the same thing.
+#[derive(Debug, Default)]
+pub(crate) struct Series(Vec<Sample>);
+
+/// A series in figures.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) runs: usize,
+    pub(crate) wall_p50_us: f64,
+    pub(crate) wall_p99_us: f64,
+    pub(crate) cpu_p50_us: f64,
+    pub(crate) cpu_p99_us: f64,
+    pub(crate) memory_peak_kib: u64,
+}
+
+impl Series {
+    pub(crate) fn push(&mut self, sample: Sample) {
+        self.0.push(sample);
+    }
+
+    /// The figures; `None` of an empty series.
+    pub(crate) fn summary(&self) -> Option<Summary> {
+        let sorted = |figure: fn(&Sample) -> f64| {
+            let mut figures: Vec<f64> = self.0.iter().map(figure).collect();
+            figures.sort_by(f64::total_cmp);
+            figures
+        };
+        let (wall, cpu) = (sorted(|sample| sample.wall_us), sorted(|sample| sample.cpu_us));
+        Some(Summary {
+            runs: self.0.len(),
+            wall_p50_us: percentile(&wall, 50)?,
+            wall_p99_us: percentile(&wall, 99)?,
+            cpu_p50_us: percentile(&cpu, 50)?,
+            cpu_p99_us: percentile(&cpu, 99)?,
+            memory_peak_kib: self.0.iter().map(|sample| sample.memory_kib).max()?,
+        })
+    }
+}
+
+/// The nearest-rank percentile of sorted figures.
+fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+/// Runs programs by way of the small process that measures them.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    probe: PathBuf,
+    stdin: PathBuf,
+    stdout: PathBuf,
+}
+
+impl Meter {
+    /// `folder` is for the programs' input and output; they don't wait for a pipe.
+    pub(crate) fn new(probe: PathBuf, folder: &Path) -> Self {
+        Self { probe, stdin: folder.join("stdin"), stdout: folder.join("stdout") }
+    }
+
+    /// Runs a program with this input and environment, which must succeed.
+    pub(crate) fn run<A: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        arguments: &[A],
+        environment: &[(&str, &OsStr)],
+        input: &str,
+    ) -> Result<Sample> {
+        fs::write(&self.stdin, input).context(|| format!("can't write {}", self.stdin.display()))?;
+        let out = Command::new(&self.probe)
+            .args([&self.stdin, &self.stdout])
+            .arg(program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .context(|| format!("can't start {}", self.probe.display()))?;
+        let figures = String::from_utf8_lossy(&out.stdout).into_owned();
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        let broken = || Failure::new(format!("measuring {} failed: {figures}{stderr}", program.display()));
+        let numbers: Vec<i64> = figures.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [wall_ns, cpu_us, memory_kib, code] = numbers[..] else { return Err(broken()) };
+        if code != 0 {
+            let said = fs::read_to_string(&self.stdout).unwrap_or_default();
+            return Err(Failure::new(format!(
+                "{} ended with exit code {code} on {input}:\n{said}{stderr}",
+                program.display()
+            )));
+        }
+        Ok(Sample {
+            wall_us: wall_ns as f64 / 1000.0,
+            cpu_us: cpu_us as f64,
+            memory_kib: u64::try_from(memory_kib).map_err(|_| broken())?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sample, Series, percentile};
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let figures: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(percentile(&figures, 50), Some(50.0));
+        assert_eq!(percentile(&figures, 99), Some(99.0));
+        assert_eq!(percentile(&figures[..1], 99), Some(1.0));
+        assert_eq!(percentile(&[], 50), None);
+    }
+
+    #[test]
+    fn a_summary_takes_the_peak_of_memory_and_the_middle_of_time() {
+        let mut series = Series::default();
+        for (wall_us, memory_kib) in [(3.0, 10), (1.0, 30), (2.0, 20)] {
+            series.push(Sample { wall_us, cpu_us: 1.0, memory_kib });
+        }
+        let summary = series.summary().unwrap();
+        assert_eq!((summary.wall_p50_us, summary.wall_p99_us, summary.memory_peak_kib), (2.0, 3.0, 30));
+    }
+}

@@ -1,0 +1,162 @@
+//! The bars, and whether they are met.
+
+use super::contender::{Verb, Who};
+use super::growth::Grown;
+use super::sample::Summary;
+use super::workload::{Measured, Workload};
+use serde::Serialize;
+
+/// A bar and what was measured against it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) what: String,
+    pub(crate) measured: f64,
+    pub(crate) bar: f64,
+    /// Whether more is better.
+    at_least: bool,
+    pub(crate) unit: &'static str,
+    pub(crate) met: bool,
+}
+
+impl Verdict {
+    fn at_least(what: String, measured: f64, bar: f64) -> Self {
+        Self { what, measured, bar, at_least: true, unit: "×", met: measured >= bar }
+    }
+
+    fn at_most(what: String, measured: f64, bar: f64, unit: &'static str) -> Self {
+        Self { what, measured, bar, at_least: false, unit, met: measured <= bar }
+    }
+
+    /// The bar as a person reads it.
+    pub(crate) fn bar_text(&self) -> String {
+        let direction = if self.at_least { "≥" } else { "≤" };
+        format!("{direction} {} {}", self.bar, self.unit)
+    }
+}
+
+/// Bars for one ADD, against Go and against the floor.
+const TIMES_GO: f64 = 4.0;
+const TIMES_FLOOR: f64 = 1.5;
+/// DEL waits for the kernel: it may take this much of Go's time.
+const DEL_OF_GO: f64 = 1.1;
+/// The most reservations may make this much of the cost without any.
+const GROWTH: f64 = 1.5;
+/// Peak memory of a plugin, in MiB, and size of the multicall binary, in MB.
+const MEMORY_MIB: f64 = 2.5;
+const MULTICALL_MB: f64 = 3.0;
+
+/// Judges what was measured. Speed is judged of the multicall binary, as nodes are meant to have it:
+/// one process for the interface and its addresses.
+pub(crate) fn judge(measured: &[Measured], grown: &[Grown], multicall_bytes: Option<u64>) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for workload in Workload::ALL {
+        judge_workload(workload, measured, &mut verdicts);
+    }
+    for who in [Who::Multicall, Who::Separate] {
+        judge_growth(who, grown, &mut verdicts);
+    }
+    let ours = |who: Who| matches!(who, Who::Multicall | Who::Separate);
+    let peaks = measured.iter().filter(|one| ours(one.who)).map(|one| one.figures.memory_peak_kib);
+    if let Some(peak) =
+        peaks.chain(grown.iter().filter(|one| ours(one.who)).map(|one| one.figures.memory_peak_kib)).max()
+    {
+        let what = "peak memory of a plugin of ours".to_owned();
+        verdicts.push(Verdict::at_most(what, peak as f64 / 1024.0, MEMORY_MIB, "MiB"));
+    }
+    if let Some(bytes) = multicall_bytes {
+        let what = "size of the multicall binary".to_owned();
+        verdicts.push(Verdict::at_most(what, bytes as f64 / 1e6, MULTICALL_MB, "MB"));
+    }
+    verdicts
+}
+
+fn judge_workload(workload: Workload, measured: &[Measured], verdicts: &mut Vec<Verdict>) {
+    let figures = |verb: Verb, who: Who| {
+        let found = measured.iter().find(|one| (one.workload, one.verb, one.who) == (workload, verb, who));
+        found.map(|one| one.figures)
+    };
+    let title = workload.title();
+    let Some(ours) = figures(Verb::Add, Who::Multicall) else { return };
+    if let Some(go) = figures(Verb::Add, Who::Go) {
+        let faster = |by: fn(&Summary) -> f64| by(&go) / by(&ours);
+        let wall = faster(|figures| figures.wall_p50_us);
+        let cpu = faster(|figures| figures.cpu_p50_us);
+        verdicts.push(Verdict::at_least(format!("{title} ADD: faster than Go, wall"), wall, TIMES_GO));
+        verdicts.push(Verdict::at_least(format!("{title} ADD: faster than Go, CPU"), cpu, TIMES_GO));
+    }
+    if let Some(floor) = figures(Verb::Add, Who::Floor) {
+        let ratio = ours.wall_p50_us / floor.wall_p50_us;
+        verdicts.push(Verdict::at_most(format!("{title} ADD: of the floor, wall"), ratio, TIMES_FLOOR, "×"));
+    }
+    if let (Some(ours), Some(go)) = (figures(Verb::Del, Who::Multicall), figures(Verb::Del, Who::Go)) {
+        let ratio = ours.wall_p50_us / go.wall_p50_us;
+        verdicts.push(Verdict::at_most(format!("{title} DEL: of Go's, wall"), ratio, DEL_OF_GO, "×"));
+    }
+}
+
+fn judge_growth(who: Who, grown: &[Grown], verdicts: &mut Vec<Verdict>) {
+    let sizes = || grown.iter().map(|one| one.reservations);
+    let (Some(least), Some(most)) = (sizes().min(), sizes().max()) else { return };
+    for verb in [Verb::Add, Verb::Del] {
+        let wall = |size: usize| {
+            let found = grown.iter().find(|one| (one.reservations, one.verb, one.who) == (size, verb, who));
+            found.map(|one| one.figures.wall_p50_us)
+        };
+        if let (Some(before), Some(after)) = (wall(least), wall(most)) {
+            let what = format!("host-local {}: {most} against {least} held, {}", verb.word(), who.title());
+            verdicts.push(Verdict::at_most(what, after / before, GROWTH, "×"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Verdict, judge};
+    use crate::bench::contender::{Verb, Who};
+    use crate::bench::growth::Grown;
+    use crate::bench::sample::Summary;
+    use crate::bench::workload::{Measured, Workload};
+
+    fn figures(us: f64) -> Summary {
+        Summary {
+            runs: 1,
+            wall_p50_us: us,
+            wall_p99_us: us,
+            cpu_p50_us: us,
+            cpu_p99_us: us,
+            memory_peak_kib: 2048,
+        }
+    }
+
+    fn add(who: Who, us: f64) -> Measured {
+        Measured { workload: Workload::BridgeHostLocal, verb: Verb::Add, who, figures: figures(us) }
+    }
+
+    fn met<'a>(verdicts: &'a [Verdict], word: &str) -> &'a Verdict {
+        verdicts.iter().find(|verdict| verdict.what.contains(word)).unwrap()
+    }
+
+    #[test]
+    fn a_bar_is_missed_by_a_hair_and_met_exactly() {
+        let exactly = [add(Who::Multicall, 100.0), add(Who::Go, 400.0), add(Who::Floor, 60.0)];
+        let verdicts = judge(&exactly, &[], Some(3_100_000));
+        assert!(met(&verdicts, "Go, wall").met);
+        assert!(!met(&verdicts, "floor").met);
+        assert!(met(&verdicts, "memory").met);
+        assert!(!met(&verdicts, "size").met);
+        let slower = [add(Who::Multicall, 100.1), add(Who::Go, 400.0)];
+        assert!(!met(&judge(&slower, &[], None), "Go, CPU").met);
+    }
+
+    #[test]
+    fn growth_compares_the_most_reservations_with_the_least() {
+        let grown = |reservations, us| Grown {
+            reservations,
+            verb: Verb::Del,
+            who: Who::Separate,
+            figures: figures(us),
+        };
+        let verdicts = judge(&[], &[grown(0, 100.0), grown(1000, 900.0), grown(50_000, 140.0)], None);
+        assert!(met(&verdicts, "50000 against 0").met);
+    }
+}

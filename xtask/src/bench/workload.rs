@@ -1,0 +1,226 @@
+//! Whole attachments: an interface plugin with its IPAM plugin, beside the kernel's own part.
+
+use super::contender::{Contender, Verb, Who};
+use super::sample::{Meter, Series, Summary};
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::stage::{Stage, ip};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The kernel frees what a DEL took away a while after it answered (RCU): the next call would wait
+/// for that, and the figures would be about the queue.
+const SETTLE: Duration = Duration::from_millis(60);
+
+/// Rounds before the first that counts: bridges, indexes and caches are there then.
+const WARM_UP: usize = 3;
+
+/// An interface plugin with an IPAM plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Workload {
+    BridgeHostLocal,
+    MacvlanStatic,
+    IpvlanHostLocal,
+}
+
+/// The figures of one contender at one command of one workload.
+#[derive(Debug, Serialize)]
+pub(crate) struct Measured {
+    pub(crate) workload: Workload,
+    pub(crate) verb: Verb,
+    pub(crate) who: Who,
+    #[serde(flatten)]
+    pub(crate) figures: Summary,
+}
+
+/// What all measurements share.
+pub(crate) struct Bench<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) meter: &'a Meter,
+    /// The folder with the small programs.
+    pub(crate) probes: &'a Path,
+    /// For reservations; on a disk, as on a node.
+    pub(crate) folder: &'a Path,
+    pub(crate) progress: &'a Progress,
+}
+
+impl Workload {
+    pub(crate) const ALL: [Self; 3] = [Self::BridgeHostLocal, Self::MacvlanStatic, Self::IpvlanHostLocal];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::BridgeHostLocal => "bridge + host-local",
+            Self::MacvlanStatic => "macvlan + static",
+            Self::IpvlanHostLocal => "ipvlan + host-local",
+        }
+    }
+
+    /// The interface plugin and the IPAM plugin.
+    pub(crate) fn plugins(self) -> [&'static str; 2] {
+        match self {
+            Self::BridgeHostLocal => ["bridge", "host-local"],
+            Self::MacvlanStatic => ["macvlan", "static"],
+            Self::IpvlanHostLocal => ["ipvlan", "host-local"],
+        }
+    }
+
+    /// Makes the links that the workload stands on; an error where the kernel can't.
+    fn prepare(self) -> Result<()> {
+        match self {
+            Self::BridgeHostLocal => ip("link add name floor0 type bridge").and(ip("link set floor0 up"))?,
+            Self::MacvlanStatic | Self::IpvlanHostLocal => {
+                let [kind, _] = self.plugins();
+                let master = self.master();
+                ip(&format!("link add name {master} type veth peer name {master}p"))?;
+                ip(&format!("link set {master} up"))?;
+                ip(&format!("link set {master}p up"))?;
+                ip(&format!("link add link {master} name probe type {kind}"))?;
+                ip("link del probe")?
+            }
+        };
+        Ok(())
+    }
+
+    fn master(self) -> &'static str {
+        match self {
+            Self::BridgeHostLocal => "floor0",
+            Self::MacvlanStatic => "master-m",
+            Self::IpvlanHostLocal => "master-i",
+        }
+    }
+
+    /// Each contender has a network of its own, with an interface, a subnet and a folder.
+    fn config(self, who: Who, folder: &Path) -> Value {
+        let network = format!("bench-{}-{}", self.plugins()[0], who.word());
+        let third = who as usize;
+        let [kind, ipam_type] = self.plugins();
+        let ipam = match ipam_type {
+            "static" => json!({
+                "type": "static",
+                "addresses": [{ "address": format!("10.77.{third}.2/24"), "gateway": format!("10.77.{third}.1") }],
+                "routes": [{ "dst": "0.0.0.0/0" }],
+            }),
+            _ => json!({
+                "type": "host-local",
+                "subnet": format!("10.88.{third}.0/24"),
+                "routes": [{ "dst": "0.0.0.0/0" }],
+                "dataDir": folder.join(who.word()),
+            }),
+        };
+        match self {
+            Self::BridgeHostLocal => json!({
+                "cniVersion": "1.0.0", "name": network, "type": kind,
+                "bridge": format!("br-{}", who.word()), "isGateway": true, "ipam": ipam,
+            }),
+            _ => json!({
+                "cniVersion": "1.0.0", "name": network, "type": kind,
+                "master": self.master(), "ipam": ipam,
+            }),
+        }
+    }
+
+    fn floor_arguments(self, netns: &Path) -> Vec<String> {
+        let netns = netns.display().to_string();
+        let words: &[&str] = match self {
+            Self::BridgeHostLocal => &["bridge", &netns, "floor1", "floor0", "10.99.0.2/24", "10.99.0.1"],
+            Self::MacvlanStatic => &["macvlan", &netns, self.master(), "10.99.0.2/24", "10.99.0.1"],
+            Self::IpvlanHostLocal => &["ipvlan", &netns, self.master(), "10.99.0.2/24", "10.99.0.1"],
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// Measures all contenders in turn, round after round; `None` where the kernel can't.
+    pub(crate) fn measure(
+        self,
+        bench: &Bench<'_>,
+        contenders: &[Contender],
+        rounds: usize,
+    ) -> Result<Option<Vec<Measured>>> {
+        let title = self.title();
+        let able: Vec<&Contender> = contenders.iter().filter(|one| one.has(&self.plugins())).collect();
+        for missing in contenders.iter().filter(|one| !one.has(&self.plugins())) {
+            let folder = missing.folder.display();
+            bench.progress.say(format!("{title}: {} is left out, {folder} has it not", missing.who.title()));
+        }
+        if able.is_empty() {
+            return Ok(None);
+        }
+        if let Err(failure) = self.prepare() {
+            bench.progress.say(format!("{title}: left out, this kernel can't ({failure})"));
+            return Ok(None);
+        }
+        let lanes = able
+            .into_iter()
+            .map(|contender| Lane::new(self, bench, contender.clone()))
+            .collect::<Result<Vec<_>>>()?;
+        let floor_name = format!("{}-floor", self.plugins()[0]);
+        let floor = bench.stage.container(&floor_name)?;
+        let mut series: BTreeMap<(Verb, Who), Series> = BTreeMap::new();
+        for round in 0..WARM_UP + rounds {
+            bench
+                .progress
+                .show(format!("{title}: round {} of {rounds}", (round + 1).saturating_sub(WARM_UP)));
+            let counts = round >= WARM_UP;
+            let mut keep = |verb, who, sample| {
+                if counts {
+                    series.entry((verb, who)).or_default().push(sample);
+                }
+            };
+            // Who goes first changes, so that nobody always follows the same neighbour.
+            for turn in 0..lanes.len() {
+                let lane = &lanes[(turn + round) % lanes.len()];
+                for verb in [Verb::Add, Verb::Del] {
+                    keep(verb, lane.contender.who, lane.call(bench, verb, round)?);
+                    std::thread::sleep(SETTLE);
+                }
+            }
+            keep(Verb::Add, Who::Floor, self.floor(bench, &floor, &floor_name)?);
+            keep(
+                Verb::Add,
+                Who::Empty,
+                bench.meter.run::<&str>(&bench.probes.join("probe-empty"), &[], &[], "")?,
+            );
+        }
+        bench.progress.say(format!("{title}: {rounds} rounds"));
+        let measured = series.into_iter().filter_map(|((verb, who), series)| {
+            Some(Measured { workload: self, verb, who, figures: series.summary()? })
+        });
+        Ok(Some(measured.collect()))
+    }
+
+    /// Sends the messages of one ADD, and takes the link away again.
+    fn floor(self, bench: &Bench<'_>, netns: &Path, name: &str) -> Result<super::sample::Sample> {
+        let program = bench.probes.join("probe-floor");
+        let sample = bench.meter.run(&program, &self.floor_arguments(netns), &[], "")?;
+        std::thread::sleep(SETTLE);
+        ip(&format!("-n {name} link del eth0"))?;
+        std::thread::sleep(SETTLE);
+        Ok(sample)
+    }
+}
+
+/// A contender with its container and its network.
+struct Lane {
+    contender: Contender,
+    plugin: &'static str,
+    netns: PathBuf,
+    config: Value,
+}
+
+impl Lane {
+    fn new(workload: Workload, bench: &Bench<'_>, contender: Contender) -> Result<Self> {
+        let [plugin, _] = workload.plugins();
+        let netns = bench.stage.container(&format!("{plugin}-{}", contender.who.word()))?;
+        let config = workload.config(contender.who, bench.folder);
+        Ok(Self { contender, plugin, netns, config })
+    }
+
+    fn call(&self, bench: &Bench<'_>, verb: Verb, round: usize) -> Result<super::sample::Sample> {
+        let container_id = format!("bench-{round}");
+        self.contender.call(bench.meter, self.plugin, verb, &self.netns, &container_id, &self.config)
+    }
+}
