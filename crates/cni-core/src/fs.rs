@@ -342,7 +342,11 @@ pub fn nanoseconds_now() -> u32 {
     now.map_or(0, |now| now.subsec_nanos())
 }
 
-fn read_at_most(file: &mut File, max: usize) -> io::Result<Vec<u8>> {
+/// The content of an open file, at most `max` bytes of it.
+///
+/// # Errors
+/// Those of read(2).
+pub fn read_at_most(file: &mut File, max: usize) -> io::Result<Vec<u8>> {
     // One read(2) is enough for what is smaller than this, the end of the file included.
     let mut bytes = vec![0; max.min(1024)];
     let mut len = 0;

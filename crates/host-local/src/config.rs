@@ -1,0 +1,229 @@
+//! The configuration, checked.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use cni_core::request::Request;
+use cni_core::spec::{Code, Error, Result, Route, Version};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::range::{RangeConf, RangeSet, refuse_overlaps};
+use crate::store::Reclaim;
+
+/// Where the Go plugin keeps its reservations too.
+const DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// How many ranges a configuration may have, so that no ADD has to make more files than this.
+const MAX_RANGES: usize = 1024;
+
+/// What host-local reads of a network configuration.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NetworkConf {
+    ipam: Option<IpamConf>,
+    #[serde(default)]
+    runtime_config: RuntimeConf,
+    #[serde(default)]
+    args: Args,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct IpamConf {
+    // The form from before there were several ranges.
+    subnet: Option<String>,
+    range_start: Option<String>,
+    range_end: Option<String>,
+    gateway: Option<String>,
+
+    ranges: Vec<Vec<RangeConf>>,
+    routes: Vec<Route>,
+    resolv_conf: String,
+    data_dir: String,
+    reclaim_after_reboot: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RuntimeConf {
+    ip_ranges: Vec<Vec<RangeConf>>,
+    ips: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Args {
+    cni: CniArgs,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct CniArgs {
+    ips: Vec<String>,
+}
+
+/// A range set, and the address of it that is asked for.
+pub(crate) struct Wanted {
+    pub(crate) set: RangeSet,
+    pub(crate) requested: Option<IpAddr>,
+}
+
+/// The configuration of an ADD.
+pub(crate) struct Config {
+    /// The folder of the network's reservations.
+    pub(crate) folder: PathBuf,
+    /// What an attachment gets: one address of each.
+    pub(crate) wanted: Vec<Wanted>,
+    /// Routes for the result.
+    pub(crate) routes: Vec<Route>,
+    /// The file that name servers are read from.
+    pub(crate) resolv_conf: Option<PathBuf>,
+    /// What to do about reservations of earlier boots.
+    pub(crate) reclaim: Reclaim,
+}
+
+impl Config {
+    /// Reads all of it.
+    ///
+    /// # Errors
+    /// [`Code::INVALID_CONFIG`] with the values that don't go together.
+    pub(crate) fn parse(request: &Request) -> Result<Config> {
+        let conf: NetworkConf = request.parse_conf()?;
+        let ipam = conf.ipam.ok_or_else(|| Error::invalid_config("the configuration has no \"ipam\""))?;
+        let requested = requested(request, &conf.args.cni.ips, &conf.runtime_config.ips)?;
+        let flat = RangeConf {
+            subnet: ipam.subnet,
+            range_start: ipam.range_start,
+            range_end: ipam.range_end,
+            gateway: ipam.gateway,
+        };
+        let mut sets = conf.runtime_config.ip_ranges;
+        sets.extend(flat.subnet.is_some().then(|| vec![flat]));
+        sets.extend(ipam.ranges);
+        let sets = range_sets(&sets, request.conf.cni_version)?;
+        Ok(Config {
+            folder: network_folder(request, &ipam.data_dir),
+            wanted: match_up(sets, &requested)?,
+            routes: ipam.routes,
+            resolv_conf: Some(PathBuf::from(ipam.resolv_conf)).filter(|path| !path.as_os_str().is_empty()),
+            reclaim: match ipam.reclaim_after_reboot {
+                Some(false) => Reclaim::Empty,
+                Some(true) | None => Reclaim::EarlierBoots,
+            },
+        })
+    }
+
+    /// Requires that there are ranges. STATUS does without: a runtime may give them at ADD only.
+    pub(crate) fn require_ranges(self) -> Result<Config> {
+        if self.wanted.is_empty() {
+            return Err(Error::invalid_config("no IP ranges are configured")
+                .details("\"ipam\" needs \"ranges\": [[{\"subnet\": \"10.1.0.0/16\"}]], or \"subnet\""));
+        }
+        Ok(self)
+    }
+}
+
+/// The folder of the network's reservations. What else is wrong with `ipam` does not matter
+/// here: a DEL has to find what an ADD reserved before somebody broke the configuration.
+pub(crate) fn folder(request: &Request) -> PathBuf {
+    let conf: Value = serde_json::from_slice(&request.text).unwrap_or_default();
+    network_folder(request, conf["ipam"]["dataDir"].as_str().unwrap_or_default())
+}
+
+fn network_folder(request: &Request, data_dir: &str) -> PathBuf {
+    let data_dir = if data_dir.is_empty() { DATA_DIR } else { data_dir };
+    PathBuf::from(data_dir).join(request.conf.name.as_str())
+}
+
+fn range_sets(confs: &[Vec<RangeConf>], version: Version) -> Result<Vec<RangeSet>> {
+    let count: usize = confs.iter().map(|set| set.len().max(1)).sum();
+    if count > MAX_RANGES {
+        return Err(Error::invalid_config(format!(
+            "{count} ranges are configured, at most {MAX_RANGES} can be"
+        )));
+    }
+    let parse = |(i, set): (usize, &Vec<RangeConf>)| {
+        RangeSet::parse(set).map_err(|err| err.context(format_args!("range set {i}")))
+    };
+    let sets = confs.iter().enumerate().map(parse).collect::<Result<Vec<_>>>()?;
+    refuse_overlaps(sets.iter().flat_map(RangeSet::ranges), "range sets")?;
+    // Before 0.3.0 a result had one place for each family.
+    let v4 = sets.iter().filter(|set| set.is_ipv4()).count();
+    if version < Version::V0_3_0 && (v4 > 1 || sets.len() - v4 > 1) {
+        return Err(Error::invalid_config(format!(
+            "{v4} IPv4 and {} IPv6 range sets are configured, and cniVersion {version} has one address of each family",
+            sets.len() - v4
+        )));
+    }
+    Ok(sets)
+}
+
+/// The addresses that are asked for, from all three places, in this order.
+fn requested(request: &Request, args: &[String], runtime: &[String]) -> Result<Vec<IpAddr>> {
+    request.env.args.only(&["IP"])?;
+    let from_env = request.env.args.get("IP").filter(|ip| !ip.is_empty());
+    let sources = [
+        ("CNI_ARGS IP", Code::INVALID_ENVIRONMENT, from_env.map(str::to_owned).into_iter().collect()),
+        ("args.cni.ips", Code::INVALID_CONFIG, args.to_vec()),
+        ("runtimeConfig.ips", Code::INVALID_CONFIG, runtime.to_vec()),
+    ];
+    let mut requested = Vec::new();
+    for (place, code, texts) in sources {
+        for text in texts {
+            let ip = parse_requested(&text)
+                .ok_or_else(|| Error::new(code, format!("{place}: {text:?} is not an IP address")))?;
+            requested.push(ip);
+        }
+    }
+    Ok(requested)
+}
+
+/// An address, perhaps with a prefix length, which does not count: the subnet has one.
+fn parse_requested(text: &str) -> Option<IpAddr> {
+    match text.split_once('/') {
+        Some(_) => text.parse::<cni_core::spec::Cidr>().ok().map(|cidr| cidr.ip()),
+        None => text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical()),
+    }
+}
+
+/// Gives each requested address to its range set, which has one at most.
+fn match_up(sets: Vec<RangeSet>, requested: &[IpAddr]) -> Result<Vec<Wanted>> {
+    let mut wanted: Vec<_> = sets.into_iter().map(|set| Wanted { set, requested: None }).collect();
+    for ip in requested {
+        let found = wanted.iter_mut().find_map(|wanted| {
+            let gateway = wanted.set.range_of(*ip)?.gateway;
+            Some((gateway, wanted))
+        });
+        let Some((gateway, wanted)) = found else {
+            return Err(outside(&wanted, *ip));
+        };
+        if gateway == *ip {
+            return Err(Error::invalid_config(format!(
+                "requested address {ip} is the gateway of its subnet"
+            )));
+        }
+        match wanted.requested {
+            Some(other) if other != *ip => {
+                return Err(Error::invalid_config(format!(
+                    "requested addresses {other} and {ip} are both of range set {}",
+                    wanted.set
+                ))
+                .details("an attachment gets one address of each range set"));
+            }
+            _ => wanted.requested = Some(*ip),
+        }
+    }
+    Ok(wanted)
+}
+
+fn outside(wanted: &[Wanted], ip: IpAddr) -> Error {
+    let sets: Vec<String> = wanted.iter().take(8).map(|wanted| wanted.set.to_string()).collect();
+    let family = if wanted.iter().any(|wanted| wanted.set.is_ipv4() == ip.is_ipv4()) {
+        String::new()
+    } else {
+        format!("; there is no {} range at all", if ip.is_ipv4() { "IPv4" } else { "IPv6" })
+    };
+    Error::invalid_config(format!("requested address {ip} is outside every range"))
+        .details(format!("the ranges are {}{family}", sets.join("; ")))
+}

@@ -1,0 +1,155 @@
+//! host-local: an IPAM plugin that gives out addresses of ranges and remembers them in files
+//! on this node.
+//!
+//! ```no_run
+//! // All of the program:
+//! fn main() -> std::process::ExitCode {
+//!     cni_core::plugin::main(&[&oxcni_host_local::HostLocal])
+//! }
+//! ```
+//!
+//! The files and the lock are those of the Go plugin of the same name, so that both can take
+//! turns on one folder. What is ours stays out of its way: an index under `/run`, which
+//! keeps the cost of a call independent of the number of reservations, and an extended
+//! attribute with the boot id on each file, by which a later boot knows that the container
+//! is gone.
+#![deny(missing_docs)]
+
+mod allocate;
+mod config;
+mod index;
+mod range;
+mod reservation;
+mod resolv_conf;
+mod store;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use cni_core::fs;
+use cni_core::plugin::{About, Plugin};
+use cni_core::request::Request;
+use cni_core::spec::{AddResult, Code, Dns, Error, Result};
+
+use config::Config;
+use reservation::Owner;
+use store::{Node, Reclaim, Store};
+
+/// The plugin.
+pub struct HostLocal;
+
+impl Plugin for HostLocal {
+    fn about(&self) -> About {
+        About { names: &["host-local"], summary: "gives out addresses of ranges, remembered on this node" }
+    }
+
+    fn add(&self, request: &Request) -> Result<AddResult> {
+        add(&Node::this(), request)
+    }
+
+    fn del(&self, request: &Request) -> Result<()> {
+        del(&Node::this(), request)
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        check(&Node::this(), request)
+    }
+
+    fn status(&self, request: &Request) -> Result<()> {
+        status(&Node::this(), request).map_err(|err| err.with_code(Code::UNAVAILABLE))
+    }
+
+    fn gc(&self, request: &Request) -> Result<()> {
+        gc(&Node::this(), request)
+    }
+}
+
+fn add(node: &Node, request: &Request) -> Result<AddResult> {
+    let owner = Owner::of(request.attachment()?);
+    let config = Config::parse(request)?.require_ranges()?;
+    let dns = config.resolv_conf.as_deref().map_or(Ok(Dns::default()), resolv_conf::read)?;
+    let mut store = Store::open_or_create(node, &config.folder, config.reclaim)?;
+    let ips = allocate::allocate(&mut store, &config.wanted, &owner)?;
+    Ok(AddResult { ips, routes: config.routes, dns, ..AddResult::default() })
+}
+
+fn del(node: &Node, request: &Request) -> Result<()> {
+    let owner = Owner::of(request.attachment()?);
+    let Some(mut store) = Store::open(node, &config::folder(request), Reclaim::Empty)? else {
+        return Ok(());
+    };
+    if release_all(&mut store, &owner)? == 0 {
+        // Only then: the file of a very old version may be another interface's.
+        release_all(&mut store, &owner.without_ifname())?;
+    }
+    Ok(())
+}
+
+/// Releases what an owner holds, as much of it as can be.
+fn release_all(store: &mut Store, owner: &Owner) -> Result<usize> {
+    let held = store.held_by(owner)?;
+    let release = |ip: &IpAddr| store.release(*ip, owner).err();
+    let errors: Vec<Error> = held.iter().rev().filter_map(release).collect();
+    Error::collect(errors).map_or(Ok(held.len()), Err)
+}
+
+fn check(node: &Node, request: &Request) -> Result<()> {
+    let owner = Owner::of(request.attachment()?);
+    let config = Config::parse(request)?.require_ranges()?;
+    let result = request.conf.prev_result()?.unwrap_or_default();
+    let nothing = || Error::check(format!("no address is reserved for {owner}"));
+    let Some(mut store) = Store::open(node, &config.folder, Reclaim::Empty)? else {
+        return Err(nothing().details(format!("there is no folder {}", config.folder.display())));
+    };
+    let mut held = store.held_by(&owner)?;
+    held.extend(store.held_by(&owner.without_ifname())?);
+    if held.is_empty() {
+        return Err(nothing().details(format!("looked in {}", config.folder.display())));
+    }
+    let ours = |ip: &IpAddr| config.wanted.iter().any(|one| one.set.range_of(*ip).is_some());
+    for ip in result.ips.iter().map(|ip| ip.address.ip()).filter(ours) {
+        if !held.contains(&ip) {
+            let holder = store.owner_of(ip)?.map_or("nobody".to_owned(), |holder| holder.to_string());
+            return Err(Error::check(format!("{ip} is not reserved for {owner}, as prevResult has it"))
+                .details(format!("{holder} holds it")));
+        }
+    }
+    Ok(())
+}
+
+fn status(node: &Node, request: &Request) -> Result<()> {
+    let config = Config::parse(request)?;
+    let existing = config.folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    if !existing.is_dir() {
+        return Err(Error::new(Code::UNAVAILABLE, format!("{} is not a folder", existing.display()))
+            .details(format!("reservations are kept in {}", config.folder.display())));
+    }
+    fs::check_writable(existing).map_err(|err| fs::failed("making reservations in", existing, err))?;
+    let Some(mut store) = Store::open(node, &config.folder, config.reclaim)? else {
+        return Ok(());
+    };
+    for (i, one) in config.wanted.iter().enumerate() {
+        // An ADD needs an address of every set.
+        if allocate::next_free(&mut store, &one.set, None)?.is_none() {
+            return Err(allocate::exhausted(&mut store, &one.set).context(format_args!("range set {i}")));
+        }
+    }
+    Ok(())
+}
+
+fn gc(node: &Node, request: &Request) -> Result<()> {
+    let Some(valid) = &request.conf.valid_attachments else {
+        return Ok(());
+    };
+    let Some(mut store) = Store::open(node, &config::folder(request), Reclaim::Empty)? else {
+        return Ok(());
+    };
+    // A file that names no interface is kept with any of its container's.
+    let keep: HashSet<Owner> =
+        valid.iter().map(Owner::of).flat_map(|owner| [owner.without_ifname(), owner]).collect();
+    store.release_unless(|owner| keep.contains(owner))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Name servers out of a file such as `/etc/resolv.conf` (resolv.conf(5)).
+
+use std::path::Path;
+
+use cni_core::fs;
+use cni_core::spec::{Dns, Result};
+
+/// The longest file that is read, in bytes.
+const MAX_LEN: usize = 1 << 20;
+
+/// Reads a file.
+///
+/// # Errors
+/// When it can't be read. What it says beyond what a result has a place for is passed over.
+pub(crate) fn read(path: &Path) -> Result<Dns> {
+    let text = fs::read_bounded(path, MAX_LEN).map_err(|err| fs::failed("reading resolvConf", path, err))?;
+    Ok(parse(&String::from_utf8_lossy(&text)))
+}
+
+fn parse(text: &str) -> Dns {
+    let mut dns = Dns::default();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(keyword), Some(first)) = (words.next(), words.next()) else {
+            continue;
+        };
+        let values = std::iter::once(first).chain(words).map(str::to_owned);
+        match keyword {
+            "nameserver" => dns.nameservers.push(first.to_owned()),
+            "domain" => first.clone_into(&mut dns.domain),
+            "search" => dns.search.extend(values),
+            "options" => dns.options.extend(values),
+            // Comments begin with # or ;
+            _ => {}
+        }
+    }
+    dns
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_four_keywords_are_understood() {
+        let dns = parse(
+            "# nameserver 192.0.2.1\n; search x\nnameserver 192.0.2.2\n  nameserver\t192.0.2.3 # first\n\
+             domain example.com\nsearch a b\nsearch c\noptions ndots:5 rotate\nsortlist 1.2.3.4\nnameserver\n",
+        );
+        assert_eq!(dns.nameservers, ["192.0.2.2", "192.0.2.3"]);
+        assert_eq!(
+            (dns.domain.as_str(), dns.search),
+            ("example.com", vec!["a".into(), "b".into(), "c".into()])
+        );
+        assert_eq!(dns.options, ["ndots:5", "rotate"]);
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let err = read(Path::new("/nonexistent/resolv.conf")).unwrap_err();
+        assert!(err.msg().contains("/nonexistent/resolv.conf"), "{err}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in ".*") {
+            parse(&text);
+        }
+    }
+}
