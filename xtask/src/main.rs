@@ -2,6 +2,7 @@
 
 mod bench;
 mod debian;
+mod demo;
 mod dist;
 mod elf;
 mod error;
@@ -26,6 +27,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    Demo(demo::Args),
     Test(test::Args),
     Dist(dist::Args),
     Bench(bench::Args),
@@ -36,6 +38,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Dist(args) => dist::run(&args),
         Task::Bench(args) => bench::run(&args),
