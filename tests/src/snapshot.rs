@@ -20,13 +20,13 @@ impl Masks {
         Self { keep: text.to_lowercase(), names: BTreeMap::new() }
     }
 
-    /// Gives each veth of the host that nobody asked for by name a number: `veth#1`, `veth#2`, …
+    /// Gives each veth of the host with a name like `veth0a1b2c3d` a number: `veth#1`, `veth#2`, …
     pub fn learn(&mut self, host: &Host) {
         let links = json_of(&host.sh("ip -j -d link show type veth"));
         let mut veths: Vec<_> = list(&links)
             .iter()
             .filter_map(|link| Some((link["ifindex"].as_u64()?, link["ifname"].as_str()?.to_owned())))
-            .filter(|(_, name)| !self.keep.contains(&format!(" {name} ")) && !self.names.contains_key(name))
+            .filter(|(_, name)| name.starts_with("veth") && !self.keep.contains(&format!(" {name} ")))
             .collect();
         veths.sort();
         for (_, name) in veths {
