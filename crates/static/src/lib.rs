@@ -1,0 +1,60 @@
+//! static: an IPAM plugin that gives the addresses that the configuration names, and keeps
+//! no record of them.
+//!
+//! ```no_run
+//! // All of the program:
+//! fn main() -> std::process::ExitCode {
+//!     cni_core::plugin::main(&[&oxcni_static::Static])
+//! }
+//! ```
+#![deny(missing_docs)]
+
+mod config;
+
+use cni_core::plugin::{About, Plugin};
+use cni_core::request::Request;
+use cni_core::spec::{AddResult, Error, Result};
+
+use config::Config;
+
+/// The plugin.
+pub struct Static;
+
+impl Plugin for Static {
+    fn about(&self) -> About {
+        About { names: &["static"], summary: "gives the addresses that the configuration names" }
+    }
+
+    fn add(&self, request: &Request) -> Result<AddResult> {
+        let Config { ips, routes, dns } = Config::parse(request)?;
+        Ok(AddResult { ips, routes, dns, ..AddResult::default() })
+    }
+
+    /// Nothing was reserved, so that nothing has to be released, whatever is wrong with the
+    /// configuration by now.
+    fn del(&self, _request: &Request) -> Result<()> {
+        Ok(())
+    }
+
+    /// Every address that is configured must be in `prevResult`, with its gateway.
+    fn check(&self, request: &Request) -> Result<()> {
+        let config = Config::parse(request)?;
+        let result = request.conf.required_prev_result()?;
+        for wanted in &config.ips {
+            let ip = wanted.address.ip();
+            let found: Vec<_> = result.ips.iter().filter(|found| found.address.ip() == ip).collect();
+            if found.is_empty() {
+                return Err(Error::check(format!("{ip} is configured and not in prevResult")));
+            }
+            if let Some(gateway) = wanted.gateway
+                && found.iter().all(|found| found.gateway != Some(gateway))
+            {
+                return Err(Error::check(format!("{ip} has another gateway in prevResult than {gateway}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
