@@ -283,6 +283,12 @@ impl Store {
             .map_err(|err| fs::failed("writing", &self.folder.path().join(name), err))
     }
 
+    /// Ends as a process does that is killed: without writing the index.
+    #[cfg(test)]
+    pub(crate) fn abandon(mut self) {
+        self.file = None;
+    }
+
     /// Says in the index' file that it is not to be trusted, before anything is changed.
     fn invalidate(&mut self) {
         if std::mem::replace(&mut self.invalidated, true) {

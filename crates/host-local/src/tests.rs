@@ -1,6 +1,8 @@
 //! The commands, on folders of their own.
 
 mod fixture;
+mod hostile;
+mod model;
 
 use std::os::unix::fs::PermissionsExt;
 
