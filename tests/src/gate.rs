@@ -28,6 +28,8 @@ pub enum Feature {
     Iptables,
     /// The Go plugins of Debian's package `containernetworking-plugins`.
     GoPlugins,
+    /// `kubectl` of Debian's package `kubernetes-client`.
+    Kubectl,
 }
 
 impl Feature {
@@ -56,6 +58,7 @@ impl Feature {
             Self::UserXattr => "true",
             Self::Iptables => "iptables -t nat -S && ip6tables -t nat -S",
             Self::GoPlugins => "test -x /usr/lib/cni/bridge",
+            Self::Kubectl => "kubectl version --client",
         }
     }
 
@@ -71,6 +74,7 @@ impl Feature {
             Self::UserXattr => "user extended attributes on tmpfs (Linux 6.6) or ext4 on a loop device",
             Self::Iptables => "iptables with a nat table",
             Self::GoPlugins => "the Go plugins in /usr/lib/cni (containernetworking-plugins)",
+            Self::Kubectl => "kubectl (kubernetes-client)",
         }
     }
 

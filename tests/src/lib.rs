@@ -35,6 +35,7 @@ mod plugins;
 mod snapshot;
 mod traffic;
 
+pub mod apiserver;
 /// What a machine must have for a test, and how a test that can't run says so.
 pub mod gate;
 

@@ -83,7 +83,11 @@ impl Kind {
 
     /// As it stands in an object's `apiVersion`.
     pub(super) fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// True for the kinds that a custom resource definition would make.
@@ -126,7 +130,9 @@ impl Target {
         };
         let parts: Vec<&str> = rest.split('/').collect();
         let (namespace, plural, below) = match parts.as_slice() {
-            ["namespaces", namespace, plural, below @ ..] if *plural != "status" => (*namespace, *plural, below),
+            ["namespaces", namespace, plural, below @ ..] if *plural != "status" => {
+                (*namespace, *plural, below)
+            }
             [plural, below @ ..] => ("", *plural, below),
             [] => return None,
         };
@@ -225,7 +231,13 @@ mod tests {
         assert_eq!((target.kind.kind, target.name), ("NetworkAttachmentDefinition", None));
         assert_eq!(Target::parse("/api/v1/namespaces/a").unwrap().name.as_deref(), Some("a"));
         assert_eq!(Target::parse("/api/v1/pods").unwrap().namespace, "");
-        for nothing in ["/api/v1/pods/p", "/apis/other/v1/things", "/api/v2/pods", "/x", "/api/v1/namespaces/a/pods/p/status/x"] {
+        for nothing in [
+            "/api/v1/pods/p",
+            "/apis/other/v1/things",
+            "/api/v2/pods",
+            "/x",
+            "/api/v1/namespaces/a/pods/p/status/x",
+        ] {
             assert_eq!(Target::parse(nothing), None, "{nothing}");
         }
     }

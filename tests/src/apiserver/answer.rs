@@ -1,0 +1,111 @@
+use std::sync::PoisonError;
+
+use serde_json::{Value, json};
+
+use super::Server;
+use super::cluster::PatchForm;
+use super::kinds::{self, Target};
+use super::status::Status;
+
+/// A request, with all of it that an answer depends on.
+pub(super) struct Asked {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) content_type: String,
+    pub(super) token: Option<String>,
+    /// The user whose certificate the connection was made with.
+    pub(super) certificate: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+/// Authenticates, authorises, and does what is asked: a status code and an object.
+pub(super) fn answer(server: &Server, asked: &Asked) -> Result<(u16, Value), Status> {
+    let user = authenticate(server, asked)?;
+    if let Some(answer) = kinds::discovery(&asked.path) {
+        return answer.map(|answer| (200, answer));
+    }
+    let target = Target::parse(&asked.path)
+        .ok_or_else(|| Status::new(404, "the server could not find the requested resource"))?;
+    authorise(server, &user, asked, &target)?;
+    act(server, asked, &target)
+}
+
+/// The user's name; someone without credentials is `system:anonymous`.
+fn authenticate(server: &Server, asked: &Asked) -> Result<String, Status> {
+    if let Some(user) = &asked.certificate {
+        return Ok(user.clone());
+    }
+    match &asked.token {
+        None => Ok("system:anonymous".to_owned()),
+        Some(token) => server.user_of_token(token).ok_or_else(|| Status::new(401, "Unauthorized")),
+    }
+}
+
+fn authorise(server: &Server, user: &str, asked: &Asked, target: &Target) -> Result<(), Status> {
+    let verb = match (asked.method.as_str(), &target.name) {
+        ("GET", Some(_)) => "get",
+        ("GET", None) if asked.query.split('&').any(|part| matches!(part, "watch=true" | "watch=1")) => {
+            "watch"
+        }
+        ("GET", None) => "list",
+        ("POST", _) => "create",
+        ("PUT", _) => "update",
+        ("PATCH", _) => "patch",
+        ("DELETE", _) => "delete",
+        _ => return Err(Status::new(405, "the server does not allow this method on the requested resource")),
+    };
+    let (group, resource) = (target.kind.group, target.resource());
+    if server.role_of(user).is_some_and(|role| role.grants(verb, group, &resource)) {
+        return Ok(());
+    }
+    let name = target.name.as_deref().unwrap_or_default();
+    let what = target.kind.qualified();
+    let quoted = if name.is_empty() { String::new() } else { format!(" {name:?}") };
+    let place = match target.namespace.as_str() {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
+    };
+    let message = format!(
+        "{what}{quoted} is forbidden: User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {place}"
+    );
+    Err(Status::new(403, message).about(target.kind, name))
+}
+
+fn act(server: &Server, asked: &Asked, target: &Target) -> Result<(u16, Value), Status> {
+    let mut cluster = server.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+    if !matches!(target.subresource.as_deref(), None | Some("status")) {
+        return Err(Status::new(404, "the server could not find the requested resource"));
+    }
+    let body = || {
+        serde_json::from_slice::<Value>(&asked.body)
+            .map_err(|err| Status::new(400, format!("the body is no JSON: {err}")))
+    };
+    match (asked.method.as_str(), target.name.as_deref()) {
+        ("GET", Some(name)) => Ok((200, cluster.get(target, name)?)),
+        ("GET", None) if asked.query.contains("watch=") => {
+            Err(Status::new(405, "this server can't be watched"))
+        }
+        ("GET", None) => Ok((200, cluster.list(target))),
+        ("POST", None) => Ok((201, cluster.create(target.kind, &target.namespace, body()?)?)),
+        ("PUT", Some(name)) => Ok((200, cluster.update(target, name, body()?)?)),
+        ("PATCH", Some(name)) => {
+            let form = PatchForm::of(&asked.content_type).ok_or_else(|| {
+                Status::new(
+                    415,
+                    format!("the content type of the patch is not supported: {}", asked.content_type),
+                )
+            })?;
+            Ok((200, cluster.patch(target, name, form, &body()?)?))
+        }
+        ("DELETE", Some(name)) => {
+            cluster.delete(target, name)?;
+            let metadata = json!({});
+            Ok((
+                200,
+                json!({ "kind": "Status", "apiVersion": "v1", "metadata": metadata, "status": "Success" }),
+            ))
+        }
+        _ => Err(Status::new(405, "the server does not allow this method on the requested resource")),
+    }
+}
