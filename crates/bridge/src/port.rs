@@ -1,7 +1,7 @@
 //! The port of the bridge that a container is connected to.
 
 use cni_core::netlink::{BridgePort, BridgeVlan, Errno, Failure, Kind, Link, Netlink, NewLink};
-use cni_core::spec::{Code, Error, IfName, Result};
+use cni_core::spec::{Error, IfName, Result};
 use cni_core::sysctl::Sysctl;
 
 use crate::{BridgeSite, gone};
@@ -119,12 +119,7 @@ fn connect(site: &BridgeSite<'_, '_>, port: &Link, vlans: &[BridgeVlan], setting
 /// What EEXIST means here: the container has an interface of that name.
 fn explain(site: &BridgeSite<'_, '_>, err: Failure) -> Error {
     let exists = err.errno == Errno::EEXIST && matches!(site.container.link(site.ifname), Ok(Some(_)));
-    if !exists {
-        return err.into();
-    }
-    let (ifname, path) = (site.ifname, site.netns.path().display());
-    Error::new(Code::INVALID_ENVIRONMENT, format!("CNI_IFNAME: interface {ifname} exists already in {path}"))
-        .details("the container is attached by that name already, DEL detaches it")
+    if exists { site.name_taken() } else { err.into() }
 }
 
 /// Finds the port that the container's interface is connected to and compares it with the

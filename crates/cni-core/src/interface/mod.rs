@@ -7,6 +7,7 @@
 
 mod configure;
 mod lifecycle;
+mod master;
 mod verify;
 
 use serde::de::DeserializeOwned;
@@ -19,6 +20,7 @@ use crate::spec::{AddResult, IfName, Interface, Result};
 use crate::undo::Undo;
 
 pub use configure::{Dad, add_default_routes};
+pub use master::{Master, MasterConf};
 pub use verify::{mac_matches, missing};
 
 /// A plugin that makes an interface in a container. Each one is a

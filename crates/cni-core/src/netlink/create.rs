@@ -131,31 +131,54 @@ impl Link {
 }
 
 impl Netlink {
-    /// Creates a link and gives it as the kernel made it.
-    ///
-    /// Where the link is created in another namespace than the socket's, the kernel describes
-    /// it from there: its number and, for a veth, not that of the end that stays.
+    /// Creates a link in the namespace of this connection and gives it as the kernel made it.
     ///
     /// # Errors
-    /// `EEXIST` when the name is taken, `EBUSY` when the master is in another use.
+    /// `EEXIST` when the name is taken, here or where the other end of a veth goes.
     pub fn create_link(&self, new: &NewLink<'_>) -> Result<Link> {
-        // The acknowledgement alone does not say the number; since 6.2 the kernel echoes the link.
-        const NLM_F_ECHO: i32 = 0x8;
-        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL | NLM_F_ECHO;
+        match self.request_link(new)? {
+            Some(link) => Ok(link),
+            None => self.link(new.name)?.ok_or_else(|| Failure {
+                doing: new.to_string(),
+                errno: Errno::ENODEV,
+                words: "it was deleted as soon as it was made".to_owned(),
+            }),
+        }
+    }
+
+    /// Creates a link in the namespace that [`NewLink::netns`] says, from where its master is.
+    ///
+    /// # Errors
+    /// `EEXIST` when the name is taken there, or before Linux 6.14 also here; `EBUSY` when the
+    /// master is in another use.
+    pub fn create_link_elsewhere(&self, new: &NewLink<'_>) -> Result<()> {
+        self.request_link(new).map(|_| ())
+    }
+
+    /// What the kernel echoes of the new link: the acknowledgement alone has no number.
+    /// Kernels before 6.2 echo nothing.
+    fn request_link(&self, new: &NewLink<'_>) -> Result<Option<Link>> {
+        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ECHO;
         let mut message = Message::new(RTM_NEWLINK, flags, &new.header());
         new.append(&mut message);
-        let doing = || format!("creating {} interface {}", new.kind.name(), new.name);
         let mut echoed = None;
-        self.change(message, doing, |answer| {
-            if let Some(link) = Link::read(answer).filter(|link| link.name == new.name) {
-                echoed.get_or_insert(link);
-            }
-        })?;
-        if let Some(link) = echoed {
-            return Ok(link);
-        }
-        let found = if new.netns.is_some() { None } else { self.link(new.name)? };
-        found.ok_or_else(|| Failure { doing: doing(), errno: Errno::ENODEV, words: String::new() })
+        self.change(
+            message,
+            || new.to_string(),
+            |answer| {
+                if let Some(link) = Link::read(answer).filter(|link| link.name == new.name) {
+                    echoed.get_or_insert(link);
+                }
+            },
+        )?;
+        Ok(echoed)
+    }
+}
+
+impl std::fmt::Display for NewLink<'_> {
+    /// What an error says was being done.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "creating {} interface {}", self.kind.name(), self.name)
     }
 }
 

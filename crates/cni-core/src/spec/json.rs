@@ -1,6 +1,7 @@
 //! Reading JSON that people write, with errors that show them the spot.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::error::Category;
 
@@ -41,6 +42,20 @@ pub fn from_json<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T> {
     Err(Error::new(code, msg).details(excerpt(text, line, column)))
 }
 
+/// For `#[serde(deserialize_with)]`: an empty string is read as if the key were absent, as the
+/// Go plugins do wherever a text is optional.
+///
+/// # Errors
+/// Those of the type itself.
+pub fn default_if_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    text: D,
+) -> Result<T, D::Error> {
+    match Option::<String>::deserialize(text)?.filter(|text| !text.is_empty()) {
+        None => Ok(T::default()),
+        Some(text) => T::deserialize(text.into_deserializer()),
+    }
+}
+
 /// The second try for a text with a `null` in it; `None` when there is none, or it is not that.
 fn without_nulls<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     if !text.windows(4).any(|window| window == b"null") {
@@ -76,7 +91,6 @@ fn excerpt(text: &[u8], line: usize, column: usize) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde::Deserialize;
 
     use super::*;
 
