@@ -14,8 +14,15 @@ use std::process::ExitCode;
 use cni_core::plugin::{self, Plugin};
 
 /// Every plugin. There is no other list of them.
-static PLUGINS: &[&dyn Plugin] =
-    &[&oxcni_bridge::Bridge, &oxcni_ipvlan::Ipvlan, &oxcni_loopback::Loopback, &oxcni_macvlan::Macvlan];
+static PLUGINS: &[&dyn Plugin] = &[
+    &oxcni_bridge::Bridge,
+    &oxcni_host_local::HostLocal,
+    &oxcni_ipvlan::Ipvlan,
+    &oxcni_loopback::Loopback,
+    &oxcni_macvlan::Macvlan,
+    &oxcni_passthru::Passthru,
+    &oxcni_static::Static,
+];
 
 const USAGE: &str = "\
 oxcni: CNI plugins in one program, which acts as the one whose name it is called by

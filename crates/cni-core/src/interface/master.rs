@@ -4,14 +4,14 @@ use serde::Deserialize;
 
 use super::{Created, Site};
 use crate::netlink::{Errno, Failure, Kind, Link, Netlink, NewLink};
-use crate::spec::{Code, Error, IfName, Mac, Result, default_if_empty};
+use crate::spec::{Code, Error, IfName, Mac, Result, none_if_empty};
 
 /// The keys that say which master, and what is the same for all its interfaces.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MasterConf {
     /// The master's name; absent or empty, the link of the default route.
-    #[serde(default, deserialize_with = "default_if_empty")]
+    #[serde(default, deserialize_with = "none_if_empty")]
     pub master: Option<IfName>,
     /// MTU in bytes, 0 for the master's.
     #[serde(default)]

@@ -1,6 +1,8 @@
 //! Reading JSON that people write, with errors that show them the spot.
 
-use serde::de::{DeserializeOwned, IntoDeserializer};
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::error::Category;
@@ -47,13 +49,45 @@ pub fn from_json<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T> {
 ///
 /// # Errors
 /// Those of the type itself.
+pub fn none_if_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(text: D) -> Result<Option<T>, D::Error> {
+    text.deserialize_option(OptionalText(PhantomData))
+}
+
+/// A visitor, so that an error is placed where the text is.
+struct OptionalText<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalText<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_none<E>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, text: D) -> Result<Option<T>, D::Error> {
+        text.deserialize_str(self)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Option<T>, E> {
+        if text.is_empty() { Ok(None) } else { T::deserialize(text.into_deserializer()).map(Some) }
+    }
+}
+
+/// [`none_if_empty`] for a key that has a default.
+///
+/// # Errors
+/// Those of the type itself.
 pub fn default_if_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     text: D,
 ) -> Result<T, D::Error> {
-    match Option::<String>::deserialize(text)?.filter(|text| !text.is_empty()) {
-        None => Ok(T::default()),
-        Some(text) => T::deserialize(text.into_deserializer()),
-    }
+    none_if_empty(text).map(Option::unwrap_or_default)
 }
 
 /// The second try for a text with a `null` in it; `None` when there is none, or it is not that.
@@ -122,6 +156,21 @@ mod tests {
     fn null_means_absent() {
         let conf: Conf = from_json(br#"{"vlan": null, "list": null}"#, "configuration").unwrap();
         assert_eq!(conf, Conf { vlan: 0, list: vec![] });
+    }
+
+    #[test]
+    fn an_empty_string_means_absent_and_a_wrong_one_has_its_place() {
+        #[derive(Deserialize, Debug)]
+        struct Named {
+            #[serde(default, deserialize_with = "none_if_empty")]
+            name: Option<crate::spec::IfName>,
+        }
+        for absent in [r#"{}"#, r#"{"name":""}"#, r#"{"name":null}"#] {
+            assert_eq!(from_json::<Named>(absent.as_bytes(), "it").unwrap().name, None);
+        }
+        assert_eq!(from_json::<Named>(br#"{"name":"eth0"}"#, "it").unwrap().name.as_deref(), Some("eth0"));
+        let error = from_json::<Named>(b"{\n\"name\":\"a/b\"\n}", "it").unwrap_err();
+        assert!(error.msg().contains("line 2, column 12"), "{error}");
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Cidr;
+use super::{Cidr, none_if_empty};
 
 /// What an attachment consists of (specification, section 5, "ADD Success").
 ///
@@ -54,7 +54,7 @@ pub struct IpConfig {
     /// The address.
     pub address: Cidr,
     /// The gateway of its subnet.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "empty_is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "none_if_empty")]
     pub gateway: Option<IpAddr>,
 }
 
@@ -64,7 +64,7 @@ pub struct Route {
     /// The destination.
     pub dst: Cidr,
     /// The next hop; absent, the gateway of an address of the same family is used.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "empty_is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "none_if_empty")]
     pub gw: Option<IpAddr>,
     /// MTU along the path in bytes, 0 for none of its own (since 1.1.0, as all below).
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -121,14 +121,4 @@ impl Dns {
 
 fn is_zero(number: &u32) -> bool {
     *number == 0
-}
-
-/// Go's JSON reads an empty string as no address, and some plugins print one.
-fn empty_is_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let ip: IpAddr =
-        text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is not an IP address")))?;
-    Ok(Some(ip.to_canonical()))
 }
