@@ -48,22 +48,25 @@ pub(crate) fn build(workspace: &Workspace, progress: &Progress) -> Result<Vec<Bu
     if binaries.is_empty() {
         return Err(Failure::new("no package in crates/ has a binary"));
     }
-    let packages: Vec<&str> = binaries.iter().map(|(package, _)| *package).collect();
+    let packages: Vec<&str> = binaries.iter().map(|(package, _)| package.name.as_str()).collect();
     let release = build_static(workspace, &packages, progress)?;
     let separate = workspace.dist_separate();
     fs::create_dir_all(&separate).context(|| format!("can't make {}", separate.display()))?;
 
     let mut built = Vec::new();
-    for (_, name) in &binaries {
+    for (package, name) in &binaries {
         let from = release.join(name);
         check_static(&from)?;
         let path = if *name == MULTICALL { workspace.dist_bin() } else { separate.clone() }.join(name);
         replace(&path, |new| fs::copy(&from, new).map(drop))?;
-        let links = if *name == MULTICALL { link_names(&path)? } else { Vec::new() };
+        let links = if *name == MULTICALL { listed_names(&path)? } else { package.aliases().to_vec() };
+        for link in &links {
+            replace(&path.with_file_name(link), |new| fs::hard_link(&path, new))?;
+        }
         built.push(Built { path, links });
     }
-    let multicall = built.iter().find(|binary| !binary.links.is_empty());
-    sweep(&workspace.dist_bin(), multicall.map_or(&[], |binary| &binary.links))?;
+    sweep(&workspace.dist_bin(), &built)?;
+    sweep(&separate, &built)?;
     Ok(built)
 }
 
@@ -95,7 +98,8 @@ pub(crate) fn table(built: &[Built]) -> Result<Table> {
     for Built { path, links } in built {
         let size = fs::metadata(path).context(|| format!("can't read {}", path.display()))?.len();
         let build_id = Elf::read(path)?.build_id.unwrap_or_else(|| "none".into());
-        if !links.is_empty() {
+        let is_multicall = path.file_name().is_some_and(|name| name == MULTICALL);
+        if is_multicall {
             table.line();
         }
         table.row([
@@ -106,6 +110,9 @@ pub(crate) fn table(built: &[Built]) -> Result<Table> {
         ]);
         for link in links {
             table.row([format!("  = {link}"), String::new(), String::new(), String::new()]);
+        }
+        if is_multicall {
+            table.line();
         }
     }
     Ok(table)
@@ -128,24 +135,14 @@ fn check_static(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Asks the multicall binary for its names and makes a hard link of each beside it.
-fn link_names(multicall: &Path) -> Result<Vec<String>> {
-    let names: Vec<String> = quietly(Command::new(multicall).arg("list"))?
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|name| *name != MULTICALL)
-        .map(str::to_owned)
-        .collect();
-    for name in &names {
-        if name.contains('/') || name.starts_with('.') {
-            return Err(Failure::new(format!(
-                "`{}` has an odd name in its list: {name}",
-                multicall.display()
-            )));
-        }
-        replace(&multicall.with_file_name(name), |new| fs::hard_link(multicall, new))?;
+/// Asks the multicall binary for its names.
+fn listed_names(multicall: &Path) -> Result<Vec<String>> {
+    let list = quietly(Command::new(multicall).arg("list"))?;
+    let names: Vec<String> = list.lines().map(|line| line.trim().to_owned()).collect();
+    match names.iter().find(|name| name.is_empty() || name.contains('/') || name.starts_with('.')) {
+        Some(odd) => Err(Failure::new(format!("`{} list` has an odd name: {odd:?}", multicall.display()))),
+        None => Ok(names),
     }
-    Ok(names)
 }
 
 /// Makes a file beside its place and renames it there.
@@ -160,13 +157,18 @@ fn replace(path: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Resu
     Ok(())
 }
 
-/// Removes names that an earlier build had and this one doesn't.
-fn sweep(folder: &Path, keep: &[String]) -> Result<()> {
+/// Removes the files of a folder that an earlier build made and this one didn't.
+fn sweep(folder: &Path, built: &[Built]) -> Result<()> {
+    let here = built.iter().filter(|binary| binary.path.parent() == Some(folder));
+    let made: Vec<PathBuf> = here
+        .flat_map(|Built { path, links }| {
+            links.iter().map(|link| path.with_file_name(link)).chain([path.clone()])
+        })
+        .collect();
     let entries = fs::read_dir(folder).context(|| format!("can't read {}", folder.display()))?;
-    for entry in entries.filter_map(|entry| entry.ok()) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_file() && name != MULTICALL && !keep.contains(&name) {
-            fs::remove_file(entry.path()).context(|| format!("can't remove {name}"))?;
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.is_file() && !made.contains(&path) {
+            fs::remove_file(&path).context(|| format!("can't remove {}", path.display()))?;
         }
     }
     Ok(())

@@ -39,7 +39,7 @@ impl Table {
 
     /// Adds a line across, between groups of rows.
     pub(crate) fn line(&mut self) {
-        if !self.rows.is_empty() {
+        if matches!(self.rows.last(), Some(Row::Cells(_))) {
             self.rows.push(Row::Line);
         }
     }
@@ -86,7 +86,8 @@ impl fmt::Display for Table {
         f.write_str(&rule("┌", "┬", "┐"))?;
         self.cells(f, &self.header, &widths, true)?;
         f.write_str(&rule("├", "┼", "┤"))?;
-        for row in &self.rows {
+        let trailing = usize::from(matches!(self.rows.last(), Some(Row::Line)));
+        for row in &self.rows[..self.rows.len() - trailing] {
             match row {
                 Row::Cells(cells) => self.cells(f, cells, &widths, false)?,
                 Row::Line => f.write_str(&rule("├", "┼", "┤"))?,

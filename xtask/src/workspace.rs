@@ -1,7 +1,7 @@
 //! Where things are in this checkout, as cargo sees them.
 
 use crate::error::{Context, Failure, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,6 +21,23 @@ pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) manifest_path: PathBuf,
     pub(crate) targets: Vec<Target>,
+    #[serde(default, deserialize_with = "or_default")]
+    metadata: Metadata,
+}
+
+/// `[package.metadata]` of a manifest.
+#[derive(Debug, Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    oxcni: PluginMetadata,
+}
+
+/// `[package.metadata.oxcni]`
+#[derive(Debug, Default, Deserialize)]
+struct PluginMetadata {
+    /// Further names that the package's binary is installed under.
+    #[serde(default)]
+    aliases: Vec<String>,
 }
 
 /// One thing that cargo builds from a package.
@@ -54,8 +71,8 @@ impl Workspace {
         self.dist_bin().join("separate")
     }
 
-    /// The binaries of the packages in `crates/`: what goes on nodes, as (package, binary).
-    pub(crate) fn shipped_binaries(&self) -> Vec<(&str, &str)> {
+    /// The binaries of the packages in `crates/`: what goes on nodes.
+    pub(crate) fn shipped_binaries(&self) -> Vec<(&Package, &str)> {
         let crates = self.root.join("crates");
         self.packages
             .iter()
@@ -65,13 +82,23 @@ impl Workspace {
                     .targets
                     .iter()
                     .filter(|target| target.is_binary())
-                    .map(|target| (package.name.as_str(), target.name.as_str()))
+                    .map(move |target| (package, target.name.as_str()))
             })
             .collect()
     }
 }
 
+/// Cargo says `null` where a manifest has no such table.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
 impl Package {
+    /// Further names that the package's binary is installed under.
+    pub(crate) fn aliases(&self) -> &[String] {
+        &self.metadata.oxcni.aliases
+    }
+
     /// The folder with the package's manifest, where cargo runs its tests.
     pub(crate) fn folder(&self) -> &Path {
         self.manifest_path.parent().unwrap_or(Path::new("/"))
