@@ -19,7 +19,7 @@ use std::ffi::{CStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -236,6 +236,29 @@ impl Folder {
         })
     }
 
+    /// Writes a small file that may be lost, but must never be torn: where it has that length
+    /// already, by one write(2) in place; else it is removed first, and missing for a moment.
+    ///
+    /// That is much faster than [`Folder::replace`]: ext4 writes a file to the disk when it is
+    /// renamed over another (ext4(5), "auto_da_alloc").
+    ///
+    /// # Errors
+    /// Those of open(2), write(2), unlink(2) and link(2).
+    pub fn rewrite(&self, name: &str, contents: &[u8], mode: u32) -> io::Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        if let Ok(file) = self.openat(name, flags, 0)
+            && file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == contents.len() as u64)
+        {
+            return file.write_all_at(contents, 0);
+        }
+        self.remove(name)?;
+        if self.create(name, contents, mode, None)? {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::AlreadyExists.into())
+        }
+    }
+
     /// Makes a file under a name that no other process uses, and gives the name.
     fn unfinished(&self, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -347,12 +370,16 @@ pub fn nanoseconds_now() -> u32 {
 /// # Errors
 /// Those of read(2).
 pub fn read_at_most(file: &mut File, max: usize) -> io::Result<Vec<u8>> {
-    // One read(2) is enough for what is smaller than this, the end of the file included.
     let mut bytes = vec![0; max.min(1024)];
     let mut len = 0;
     loop {
         match file.read(&mut bytes[len..]) {
             Ok(0) => break,
+            // A file gives less than was asked for only at its end (read(2)).
+            Ok(read) if len + read < bytes.len() => {
+                len += read;
+                break;
+            }
             Ok(read) => len += read,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
             Err(err) => return Err(err),

@@ -19,6 +19,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 pub(crate) use header::{BootId, Header};
 use pages::{PAGE, Pages};
@@ -92,7 +93,7 @@ impl Index {
     ///
     /// # Errors
     /// When it is none of this format, or not whole.
-    pub(crate) fn read(file: File) -> io::Result<Index> {
+    pub(crate) fn read(file: Rc<File>) -> io::Result<Index> {
         let len = file.metadata()?.len();
         let mut pages = Pages::of(file);
         let header = Header::read(pages.read(0)?).ok_or(io::ErrorKind::InvalidData)?;

@@ -133,7 +133,7 @@ mod tests {
         fn any_file_has_an_owner(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let owner = Owner::parse(&bytes);
             let _ = owner.to_string();
-            prop_assert_eq!(Owner::parse(&owner.contents()), Owner::parse(&bytes.trim_ascii().to_vec()));
+            prop_assert_eq!(Owner::parse(&owner.contents()), Owner::parse(bytes.trim_ascii()));
         }
 
         #[test]

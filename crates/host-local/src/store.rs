@@ -6,8 +6,9 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use cni_core::fs::{self, Folder, Lock, Timestamp, UNFINISHED};
+use cni_core::fs::{self, Folder, Lock, Stat, Timestamp, UNFINISHED};
 use cni_core::spec::{Error, Result};
 
 use crate::index::{BootId, Entry, Index, hash};
@@ -54,7 +55,7 @@ pub(crate) struct Store {
     boot_id: Option<BootId>,
     index: Index,
     /// Where the index is kept; `None` where it can't be.
-    file: Option<File>,
+    file: Option<Rc<File>>,
     /// Whether the index' file says that it is not to be trusted.
     invalidated: bool,
 }
@@ -80,8 +81,9 @@ impl Store {
         let lock =
             folder.lock("lock").map_err(|err| fs::failed("locking", &folder.path().join("lock"), err))?;
         let boot_id = node.boot_id();
-        let file = open_index(node, &folder);
-        let current = file.as_ref().and_then(|file| current(file, &folder));
+        let stat = folder.stat().map_err(|err| fs::failed("looking at", folder.path(), err))?;
+        let file = open_index(node, stat).map(Rc::new);
+        let current = file.clone().and_then(|file| current(file, stat));
         let mut store = Store {
             index: Index::of([].into_iter()).map_err(defect)?,
             folder,
@@ -279,7 +281,7 @@ impl Store {
         self.invalidate();
         let name = mark_name(set);
         self.folder
-            .replace(&name, ip.to_string().as_bytes(), 0o600)
+            .rewrite(&name, ip.to_string().as_bytes(), 0o600)
             .map_err(|err| fs::failed("writing", &self.folder.path().join(name), err))
     }
 
@@ -338,16 +340,15 @@ impl Drop for Store {
 }
 
 /// The index in a file, where it says what the folder does.
-fn current(file: &File, folder: &Folder) -> Option<Index> {
-    let index = Index::read(file.try_clone().ok()?).ok()?;
+fn current(file: Rc<File>, folder: Stat) -> Option<Index> {
+    let index = Index::read(file).ok()?;
     let stamp: Timestamp = index.header().stamp?;
-    (folder.stat().ok()?.modified == stamp).then_some(index)
+    (folder.modified == stamp).then_some(index)
 }
 
 /// Opens the file of a folder's index, named by what identifies the folder however it is reached.
-fn open_index(node: &Node, folder: &Folder) -> Option<File> {
-    let stat = folder.stat().ok()?;
-    let path = node.index_dir.join(format!("{:x}-{}.index", stat.dev, stat.ino));
+fn open_index(node: &Node, folder: Stat) -> Option<File> {
+    let path = node.index_dir.join(format!("{:x}-{}.index", folder.dev, folder.ino));
     let open =
         || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     match open() {

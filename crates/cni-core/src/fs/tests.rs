@@ -53,6 +53,16 @@ fn replacing_leaves_one_file_with_its_mode() {
 }
 
 #[test]
+fn rewriting_takes_any_length() {
+    let (_place, folder) = folder();
+    for contents in ["10.0.0.9", "10.0.0.8", "10.0.0.10", "::1", "fd00::1"] {
+        folder.rewrite("a", contents.as_bytes(), 0o600).unwrap();
+        assert_eq!(folder.read("a", 100).unwrap().unwrap(), contents.as_bytes());
+        assert_eq!(names(&folder), ["a"]);
+    }
+}
+
+#[test]
 fn no_name_leads_out_of_the_folder() {
     let (_place, folder) = folder();
     for name in ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\0b"] {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 use super::hash;
 
@@ -18,7 +19,7 @@ const SUM: usize = 8;
 /// The pages of an index, in memory as far as they were asked for.
 pub(super) struct Pages {
     /// Where pages come from that are not in memory; without it they are empty.
-    file: Option<File>,
+    file: Option<Rc<File>>,
     loaded: BTreeMap<u32, Page>,
 }
 
@@ -34,7 +35,7 @@ impl Pages {
     }
 
     /// The pages of a file.
-    pub(super) fn of(file: File) -> Pages {
+    pub(super) fn of(file: Rc<File>) -> Pages {
         Pages { file: Some(file), loaded: BTreeMap::new() }
     }
 
