@@ -204,11 +204,18 @@ impl Host {
     /// The rules of nf_tables, a line each, without handles and counters.
     ///
     /// Tables and chains without a rule have no effect and are left out: they are shared, and
-    /// taking an empty one away would race with somebody about to use it.
+    /// taking an empty one away would race with somebody about to use it. For the same reason
+    /// the three rules stay that lead into the shared chain of all masquerading.
     pub fn rules(&self) -> Vec<String> {
+        const LEADING_IN: [&str; 3] =
+            ["ip daddr 224.0.0.0/4 return", "ip6 daddr ff00::/8 return", "goto masq_checks"];
         let frame = |line: &&str| {
             let line = line.trim();
-            !(line.is_empty() || line == "}" || line.ends_with('{') || line.starts_with("type "))
+            !(line.is_empty()
+                || line == "}"
+                || line.ends_with('{')
+                || line.starts_with("type ")
+                || LEADING_IN.contains(&line))
         };
         let shown = self.sh("nft -s list ruleset");
         shown.lines().filter(frame).map(|line| line.trim().to_owned()).collect()
