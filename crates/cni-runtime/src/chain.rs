@@ -47,8 +47,7 @@ impl Runtime {
     /// That of the plugin that failed. By then every plugin was called with DEL.
     pub fn add(&self, network: &NetworkConf, invocation: &Invocation) -> Result<AddResult> {
         let added = self.add_plugins(network, invocation).and_then(|result| {
-            let config = network.to_text()?;
-            self.cache.keep(network.name(), network.version(), &config, invocation, &result)?;
+            self.keep(network, invocation, &result)?;
             Ok(result)
         });
         added.inspect_err(|_| {
@@ -57,6 +56,15 @@ impl Runtime {
                 eprintln!("undoing the attachment to {} failed: {err}", network.name());
             }
         })
+    }
+
+    /// Keeps a result in place of what ADD returned, where the caller changed what is so.
+    ///
+    /// # Errors
+    /// Those of writing the cache.
+    pub fn keep(&self, network: &NetworkConf, invocation: &Invocation, result: &AddResult) -> Result<()> {
+        let config = network.to_text()?;
+        self.cache.keep(network.name(), network.version(), &config, invocation, result)
     }
 
     fn add_plugins(&self, network: &NetworkConf, invocation: &Invocation) -> Result<AddResult> {

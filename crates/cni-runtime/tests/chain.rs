@@ -1,5 +1,7 @@
 //! Chains of plugins that are shell scripts: in which order they are called, and with what.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are no tests to clippy
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

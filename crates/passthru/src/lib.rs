@@ -1,7 +1,5 @@
-//! Returns `prevResult` as it is: a place in a chain that does nothing.
-//!
-//! Multus puts it at the head of the auxiliary chain (`auxiliaryCNIChainName`), where other
-//! plugins hang themselves on to it.
+//! A plugin that changes nothing and returns `prevResult`, or an empty result where there is
+//! none. Multus' auxiliary chain begins with it, because a chain must begin with something.
 #![deny(missing_docs)]
 
 use cni_core::plugin::{About, Plugin};
@@ -13,18 +11,18 @@ pub struct Passthru;
 
 impl Plugin for Passthru {
     fn about(&self) -> About {
-        About { names: &["passthru"], summary: "returns prevResult as it is" }
+        About { names: &["passthru"], summary: "changes nothing and returns prevResult" }
     }
 
     fn add(&self, request: &Request) -> Result<AddResult> {
         Ok(request.conf.prev_result()?.unwrap_or_default())
     }
 
-    fn del(&self, _request: &Request) -> Result<()> {
+    fn del(&self, _: &Request) -> Result<()> {
         Ok(())
     }
 
-    fn check(&self, _request: &Request) -> Result<()> {
+    fn check(&self, _: &Request) -> Result<()> {
         Ok(())
     }
 }

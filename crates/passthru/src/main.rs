@@ -1,4 +1,4 @@
-//! The passthru plugin as a program of its own.
+//! The program `passthru`.
 
 use std::process::ExitCode;
 

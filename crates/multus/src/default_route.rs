@@ -1,0 +1,98 @@
+//! Moving the pod's default route from one network to another.
+
+use std::net::IpAddr;
+
+use cni_core::netlink::Netlink;
+use cni_core::netns::Netns;
+use cni_core::spec::{AddResult, Cidr, Error, IfName, Result, Route};
+
+use crate::delegate::{Delegate, Families};
+
+/// What happens to the default routes of one network's interface.
+struct Change<'a> {
+    removed: Families,
+    gateways: &'a [IpAddr],
+}
+
+/// Takes the default routes of a network away, or gives it those that the pod asked for, in
+/// the container and in the result; gives whether anything was to be done.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn apply(
+    delegate: &Delegate,
+    container: &Netns,
+    ifname: &IfName,
+    result: &mut AddResult,
+) -> Result<bool> {
+    let gateways = delegate.asked.gateways.as_deref().unwrap_or_default();
+    let own = |v4: bool| gateways.iter().any(|gateway| gateway.is_ipv4() == v4);
+    let removed = Families { v4: delegate.filtered.v4 || own(true), v6: delegate.filtered.v6 || own(false) };
+    // A plugin that made no interface has no routes either.
+    if !removed.any() || (result.interfaces.is_empty() && result.ips.is_empty()) {
+        return Ok(false);
+    }
+    let change = Change { removed, gateways };
+    change.in_container(container, ifname)?;
+    change.in_result(result);
+    Ok(true)
+}
+
+impl Change<'_> {
+    fn in_container(&self, container: &Netns, ifname: &IfName) -> Result<()> {
+        let netlink = Netlink::open_in(container)?;
+        let link = netlink.link(ifname)?.ok_or_else(|| {
+            Error::check(format!("interface {ifname} is not in the container"))
+                .details("its network says that it added it")
+        })?;
+        for installed in netlink.routes()? {
+            let is_default = installed.dst.prefix() == 0 && installed.index == link.index;
+            if is_default && self.removed.of(installed.dst.ip()) {
+                let mut route = Route::new(installed.dst, installed.gw);
+                route.priority = installed.priority;
+                route.table = Some(installed.table);
+                netlink.delete_route(&link, &route, installed.gw)?;
+            }
+        }
+        for gateway in self.gateways {
+            let route = Route::new(Cidr::default_of(*gateway), Some(*gateway));
+            netlink.add_route(&link, &route, Some(*gateway)).map_err(|err| {
+                Error::from(err).context(format_args!("default-route {gateway} on interface {ifname}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn in_result(&self, result: &mut AddResult) {
+        result.routes.retain(|route| !(route.is_default() && self.removed.of(route.dst.ip())));
+        let added =
+            self.gateways.iter().map(|gateway| Route::new(Cidr::default_of(*gateway), Some(*gateway)));
+        result.routes.extend(added);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cni_core::spec::Version;
+
+    use super::*;
+
+    #[test]
+    fn only_the_families_that_move_change_in_the_result() {
+        let text =
+            br#"{"routes":[{"dst":"0.0.0.0/0","gw":"10.0.0.1"},{"dst":"::/0"},{"dst":"10.9.0.0/16"}]}"#;
+        let mut result = AddResult::from_json(text, Version::V1_0_0).unwrap();
+        let gateways = ["10.0.0.9".parse().unwrap()];
+        let change = Change { removed: Families { v4: true, v6: false }, gateways: &gateways };
+        change.in_result(&mut result);
+        let routes: Vec<_> = result.routes.iter().map(|route| (route.dst.to_string(), route.gw)).collect();
+        assert_eq!(
+            routes,
+            [
+                ("::/0".to_owned(), None),
+                ("10.9.0.0/16".to_owned(), None),
+                ("0.0.0.0/0".to_owned(), Some(gateways[0]))
+            ]
+        );
+    }
+}

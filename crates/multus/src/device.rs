@@ -1,0 +1,162 @@
+//! Devices that a kubelet's device plugins gave to a pod.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cni_core::fs;
+use cni_core::spec::{ContainerId, Error, IfName, Result, from_json};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::delegate::Device;
+use crate::object::Pod;
+
+/// Where the kubelet keeps which devices it gave to which pod.
+const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
+
+/// Where device plugins and CNI plugins tell each other about devices (Device Information
+/// Specification of the Network Plumbing Working Group).
+const INFO_DIR: &str = "/var/run/k8s.cni.cncf.io/devinfo";
+
+/// The longest file that is read, in bytes.
+const MAX_FILE: usize = 16 << 20;
+
+/// The devices of a pod by resource, each given away once. Looked up when the first is asked
+/// for: most pods have none.
+pub struct Devices {
+    pod: Pod,
+    by_resource: Option<BTreeMap<String, Vec<String>>>,
+}
+
+impl Devices {
+    /// Those of a pod.
+    pub fn of(pod: &Pod) -> Devices {
+        Devices { pod: pod.clone(), by_resource: None }
+    }
+
+    /// The next device of a resource; `None` when the pod has no (more) such device.
+    ///
+    /// # Errors
+    /// When nothing on this node knows about devices.
+    pub fn take(&mut self, resource: &str) -> Result<Option<Device>> {
+        let by_resource = match self.by_resource.take() {
+            Some(by_resource) => by_resource,
+            None => look_up(&self.pod, Path::new(CHECKPOINT))
+                .map_err(|err| err.context(format_args!("looking for a device of resource {resource}")))?,
+        };
+        let ids = self.by_resource.insert(by_resource).get_mut(resource);
+        let id = ids.filter(|ids| !ids.is_empty()).map(|ids| ids.remove(0));
+        Ok(id.map(|id| Device { id, resource: resource.to_owned() }))
+    }
+}
+
+/// The kubelet's checkpoint, with the names that it uses.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Checkpoint {
+    data: CheckpointData,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CheckpointData {
+    #[serde(default)]
+    pod_device_entries: Vec<PodDevices>,
+}
+
+#[derive(Deserialize)]
+struct PodDevices {
+    #[serde(rename = "PodUID")]
+    pod_uid: String,
+    #[serde(rename = "ResourceName")]
+    resource_name: String,
+    /// By NUMA node.
+    #[serde(rename = "DeviceIDs", default)]
+    device_ids: BTreeMap<String, Vec<String>>,
+}
+
+fn look_up(pod: &Pod, checkpoint: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let text = match fs::read_bounded(checkpoint, MAX_FILE) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::invalid_config("no device manager of a kubelet is on this node").details(
+                format!(
+                    "{} is not there; a definition with the annotation {} needs it",
+                    checkpoint.display(),
+                    crate::nad::RESOURCE_NAME
+                ),
+            ));
+        }
+        text => text.map_err(|err| fs::failed("reading", checkpoint, err))?,
+    };
+    let checkpoint: Checkpoint = from_json(&text, "the kubelet's checkpoint")?;
+    let mut by_resource: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for entry in checkpoint.data.pod_device_entries {
+        if entry.pod_uid == pod.metadata.uid {
+            let ids = by_resource.entry(entry.resource_name).or_default();
+            ids.extend(entry.device_ids.into_values().flatten());
+            ids.sort();
+        }
+    }
+    Ok(by_resource)
+}
+
+/// Where a CNI plugin leaves what it knows of a device that it attached.
+pub fn info_path(label: &str, container_id: &ContainerId, ifname: &IfName) -> PathBuf {
+    let name = format!("{label}-{container_id}_{ifname}").replace('/', "-");
+    Path::new(INFO_DIR).join("cni").join(name)
+}
+
+/// Gives the CNI plugin what the device plugin left about the device. That there is nothing
+/// is common, and nobody fails for it.
+pub fn copy_info(device: &Device, to: &Path) {
+    let name = format!("{}-{}-device.json", device.resource, device.id).replace('/', "-");
+    let Ok(text) = fs::read_bounded(&Path::new(INFO_DIR).join("dp").join(name), MAX_FILE) else { return };
+    if let Some(folder) = to.parent() {
+        let _ = std::fs::create_dir_all(folder);
+    }
+    if let Err(err) = fs::replace(to, &text, 0o444) {
+        crate::log::debug(format_args!("device information {}: {err}", to.display()));
+    }
+}
+
+/// What a plugin left about a device; `None` when it left nothing that can be read.
+pub fn read_info(path: &Path) -> Option<Value> {
+    let info: Value = serde_json::from_slice(&fs::read_bounded(path, MAX_FILE).ok()?).ok()?;
+    info.is_object().then_some(info)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_device_of_a_pod_is_given_away_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = folder.path().join("checkpoint");
+        let text = r#"{"Data":{"PodDeviceEntries":[
+            {"PodUID":"u","ContainerName":"c","ResourceName":"r/a","DeviceIDs":{"0":["02"],"1":["01"]},"AllocResp":"x"},
+            {"PodUID":"other","ContainerName":"c","ResourceName":"r/a","DeviceIDs":{"-1":["03"]}}],
+            "RegisteredDevices":{}},"Checksum":1}"#;
+        std::fs::write(&checkpoint, text).unwrap();
+        let mut pod = Pod::default();
+        pod.metadata.uid = "u".into();
+        let by_resource = look_up(&pod, &checkpoint).unwrap();
+        let mut devices = Devices { pod, by_resource: Some(by_resource) };
+        assert_eq!(devices.take("r/a").unwrap().unwrap().id, "01");
+        assert_eq!(devices.take("r/a").unwrap().unwrap().id, "02");
+        assert_eq!(devices.take("r/a").unwrap(), None);
+        assert_eq!(devices.take("r/b").unwrap(), None);
+    }
+
+    #[test]
+    fn without_a_kubelet_the_error_says_so() {
+        let error = look_up(&Pod::default(), Path::new("/nonexistent")).unwrap_err();
+        assert!(error.to_string().contains("no device manager"), "{error}");
+    }
+
+    #[test]
+    fn the_file_of_an_attachment_stays_in_its_folder() {
+        let path = info_path("ns/net", &"c".parse().unwrap(), &"net1".parse().unwrap());
+        assert_eq!(path, Path::new("/var/run/k8s.cni.cncf.io/devinfo/cni/ns-net-c_net1"));
+    }
+}

@@ -1,0 +1,210 @@
+//! From a definition to the configuration of a network.
+
+use std::path::Path;
+
+use cni_core::spec::{Error, NetworkName, Result, from_json};
+use cni_runtime::{Inherited, Members, NetworkConf, load};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::object::{Definition, Kind};
+
+/// The key of the annotation that names the resource of a device plugin.
+pub const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
+
+/// The longest configuration in a definition, in bytes: what etcd takes for an object.
+const MAX_CONFIG: usize = 1536 << 10;
+
+/// The configuration that a definition stands for: its own, or where it has none, that of
+/// the same name in `conf_dir`.
+///
+/// # Errors
+/// When it is none; the definition is named, and the place of the mistake in it.
+pub fn network(
+    definition: &Definition,
+    kind: Kind,
+    conf_dir: &Path,
+    inherited: &Inherited,
+) -> Result<NetworkConf> {
+    let name = &definition.metadata.name;
+    let what = format!("{} {}/{name}", kind.name(), definition.metadata.namespace);
+    // A configuration without a name has that of its definition.
+    let named: NetworkName = name.parse()?;
+    let inherited = Inherited { name: Some(named.clone()), version: inherited.version };
+    if kind == Kind::LegacyNetwork {
+        return legacy(definition, &what, &inherited);
+    }
+    let config = definition.spec.as_ref().map_or("", |spec| spec.config.as_str());
+    if config.len() > MAX_CONFIG {
+        return Err(Error::invalid_config(format!(
+            "{what} has a config of more than {} KiB",
+            MAX_CONFIG >> 10
+        )));
+    }
+    if config.trim().is_empty() {
+        return load::by_name(conf_dir, &named, &inherited)
+            .map_err(|err| err.context(format_args!("{what} has no config of its own")));
+    }
+    NetworkConf::parse(config.as_bytes(), &what, &inherited)
+}
+
+/// `plugin` is the type, `args` an array with the rest of the configuration.
+fn legacy(definition: &Definition, what: &str, inherited: &Inherited) -> Result<NetworkConf> {
+    let (plugin, args) = (&definition.plugin, &definition.args);
+    if plugin.is_empty() {
+        return Err(Error::invalid_config(format!("{what} has no plugin")));
+    }
+    let mut configs: Vec<Members> = if args.trim().is_empty() {
+        Vec::new()
+    } else {
+        from_json(args.as_bytes(), &format!("{what}: args"))?
+    };
+    if configs.is_empty() {
+        configs.push(Members::new());
+    }
+    for config in &mut configs {
+        config.insert("type".to_owned(), raw(plugin)?);
+    }
+    let text = if let [config] = configs.as_slice() {
+        serde_json::to_vec(config)
+    } else {
+        serde_json::to_vec(&std::collections::BTreeMap::from([("plugins", &configs)]))
+    };
+    NetworkConf::parse(&text.map_err(|err| Error::invalid_config(format!("{what}: {err}")))?, what, inherited)
+}
+
+/// The network with the arguments that the pod gives it, in `args.cni` of each plugin.
+///
+/// # Errors
+/// When `args` of the configuration is no object.
+pub fn with_cni_args(
+    network: &NetworkConf,
+    cni_args: &serde_json::Map<String, serde_json::Value>,
+) -> Result<NetworkConf> {
+    network.map_plugins(|members| {
+        let mut args: Members = object(members, "args")?;
+        let mut cni: Members = object(&args, "cni")?;
+        for (key, value) in cni_args {
+            cni.insert(key.clone(), raw(value)?);
+        }
+        args.insert("cni".to_owned(), raw(&cni)?);
+        members.insert("args".to_owned(), raw(&args)?);
+        Ok(())
+    })
+}
+
+/// The network with the device that each plugin is to attach.
+///
+/// # Errors
+/// None that can be met.
+pub fn with_device(network: &NetworkConf, device_id: &str) -> Result<NetworkConf> {
+    network.map_plugins(|members| {
+        for key in ["deviceID", "pciBusID"] {
+            members.insert(key.to_owned(), raw(&device_id)?);
+        }
+        Ok(())
+    })
+}
+
+fn object(members: &Members, key: &str) -> Result<Members> {
+    match members.get(key) {
+        None => Ok(Members::new()),
+        Some(raw) if raw.get() == "null" => Ok(Members::new()),
+        Some(raw) => from_json(raw.get().as_bytes(), &format!("{key:?} of the configuration")),
+    }
+}
+
+fn raw(value: &impl Serialize) -> Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(value).map_err(|err| Error::invalid_config(err.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use cni_core::spec::Code;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::{DefinitionSpec, Metadata};
+
+    fn definition(config: &str) -> Definition {
+        let metadata = Metadata { name: "net-a".into(), namespace: "ns".into(), ..Metadata::default() };
+        Definition { metadata, spec: Some(DefinitionSpec { config: config.into() }), ..Definition::default() }
+    }
+
+    fn read(config: &str) -> Result<NetworkConf> {
+        network(&definition(config), Kind::Definition, Path::new("/nonexistent"), &Inherited::default())
+    }
+
+    #[test]
+    fn a_configuration_without_a_name_has_that_of_its_definition() {
+        assert_eq!(read(r#"{"type":"x"}"#).unwrap().name().as_str(), "net-a");
+        assert_eq!(read(r#"{"type":"x","name":"own"}"#).unwrap().name().as_str(), "own");
+        assert_eq!(read(r#"{"plugins":[{"type":"x"},{"type":"y"}]}"#).unwrap().plugins().len(), 2);
+    }
+
+    #[test]
+    fn a_mistake_names_the_definition_and_the_place() {
+        let error = read("{\n  \"type\": \"x\"\n  \"a\": 1\n}").unwrap_err();
+        assert_eq!(error.code(), Code::UNDECODABLE);
+        assert!(error.msg().contains("ns/net-a") && error.msg().contains("line 3, column"), "{error}");
+        assert!(error.to_string().contains("<HERE>"), "{error}");
+        assert!(read(r#"{"type":"../../x"}"#).unwrap_err().msg().contains("ns/net-a"));
+    }
+
+    #[test]
+    fn a_definition_without_configuration_is_looked_up_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("1.conf"), r#"{"name":"net-a","type":"x"}"#).unwrap();
+        let bare = Definition { spec: None, ..definition("") };
+        for definition in [definition(" "), bare] {
+            let found = network(&definition, Kind::Definition, folder.path(), &Inherited::default()).unwrap();
+            assert_eq!(found.plugins()[0].plugin_type().as_str(), "x");
+        }
+        assert!(read("").unwrap_err().msg().contains("has no config of its own"));
+    }
+
+    #[test]
+    fn the_earlier_networks_have_plugin_and_args() {
+        let read = |plugin: &str, args: &str| {
+            let legacy =
+                Definition { plugin: plugin.into(), args: args.into(), spec: None, ..definition("") };
+            network(&legacy, Kind::LegacyNetwork, Path::new("/"), &Inherited::default())
+        };
+        let network = read("sriov", r#"[ { "if0": "enp2s0", "vlan": 210 } ]"#).unwrap();
+        let text: serde_json::Value = serde_json::from_slice(&network.to_text().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            json!({"cniVersion":"0.1.0","name":"net-a","type":"sriov","if0":"enp2s0","vlan":210})
+        );
+        assert_eq!(read("x", r#"[{"a":1},{"a":2}]"#).unwrap().plugins().len(), 2);
+        assert!(read("x", "").is_ok());
+        for (plugin, args) in [("", "[]"), ("x", "{}"), ("x", "[1]"), ("../x", "[]")] {
+            assert!(read(plugin, args).is_err(), "{plugin} {args}");
+        }
+    }
+
+    #[test]
+    fn arguments_and_devices_reach_every_plugin() {
+        let network =
+            read(r#"{"plugins":[{"type":"x","args":{"cni":{"a":1},"b":2}},{"type":"y"}]}"#).unwrap();
+        let args = json!({"a": 3, "c": [4]});
+        let changed = with_cni_args(&network, args.as_object().unwrap()).unwrap();
+        let changed = with_device(&changed, "0000:01").unwrap();
+        let text: serde_json::Value = serde_json::from_slice(&changed.to_text().unwrap()).unwrap();
+        assert_eq!(text["plugins"][0]["args"], json!({"cni": {"a": 3, "c": [4]}, "b": 2}));
+        assert_eq!(text["plugins"][1]["args"], json!({"cni": {"a": 3, "c": [4]}}));
+        assert_eq!(text["plugins"][1]["pciBusID"], "0000:01");
+        let odd = read(r#"{"type":"x","args":7}"#).unwrap();
+        assert!(with_cni_args(&odd, args.as_object().unwrap()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_configuration_is_read_or_refused(config in "\\PC{0,80}", cut in 0usize..60) {
+            let _ = read(&config);
+            let whole = r#"{"cniVersion":"1.0.0","plugins":[{"type":"x","args":{"cni":{}}}]}"#;
+            let _ = read(&whole[..cut]);
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Which networks a pod is attached to, in which order.
+
+use std::path::Path;
+
+use cni_core::request::Request;
+use cni_core::spec::{Error, Result};
+use cni_runtime::{Inherited, NetworkConf, load};
+
+use crate::annotation::{self, Selection};
+use crate::cluster::{Cluster, ReadError};
+use crate::config::MultusConf;
+use crate::delegate::{Delegate, Families};
+use crate::device::Devices;
+use crate::object::{Definition, Kind, Pod, Reference};
+use crate::{log, nad};
+
+/// A network that is wanted, before it is known what it is.
+enum Want<'a> {
+    /// One of the configuration's own delegates.
+    Given(&'a NetworkConf),
+    /// Named in the configuration: a path, or the name of a definition or of a configuration
+    /// in `confDir`.
+    Configured(&'a str),
+    /// Named by the pod.
+    Selected(Selection, Kind),
+}
+
+/// The delegates of a pod, the master first; `pod` is `None` where there is no cluster.
+///
+/// # Errors
+/// When an annotation, a definition or a file is not what it should be, or is not there.
+pub fn delegates(conf: &MultusConf, cluster: &Cluster, pod: Option<&Pod>) -> Result<Vec<Delegate>> {
+    let wants = wants(conf, pod)?;
+    let references: Vec<Option<Reference>> = wants.iter().map(|want| reference(conf, want)).collect();
+    let known: Vec<Reference> = references.iter().flatten().cloned().collect();
+    let mut answers = cluster.definitions(&known).into_iter();
+    let mut devices = pod.map(Devices::of);
+    let mut delegates = Vec::new();
+    for (want, reference) in wants.iter().zip(references) {
+        let answer = reference.and_then(|reference| answers.next().map(|answer| (reference, answer)));
+        delegates.push(resolve(conf, cluster, want, answer, devices.as_mut())?);
+    }
+    delegates.extend(auxiliary_chain(conf)?);
+    if delegates.is_empty() {
+        return Err(Error::invalid_config("no network to attach to")
+            .details("the configuration has no delegates, and the pod names no network"));
+    }
+    for delegate in &delegates {
+        refuse_self(&delegate.network)?;
+    }
+    filter_default_routes(&mut delegates)?;
+    Ok(delegates)
+}
+
+/// The networks that the configuration itself has for every pod and that need no cluster:
+/// what DEL and GC can know of without an API server.
+pub fn configured(conf: &MultusConf) -> Vec<Delegate> {
+    let mut delegates: Vec<Delegate> = given(conf).into_iter().cloned().map(Delegate::configured).collect();
+    let named = conf.cluster_network.iter().chain(&conf.default_networks);
+    for name in named {
+        match from_disk(conf, name) {
+            Ok(network) => delegates.push(Delegate::configured(network)),
+            Err(err) => log::debug(format_args!("{name} is not on disk: {err}")),
+        }
+    }
+    delegates.extend(auxiliary_chain(conf).unwrap_or_default());
+    delegates
+}
+
+/// The configuration's delegates, the master first.
+fn given(conf: &MultusConf) -> Vec<&NetworkConf> {
+    let mut given: Vec<&NetworkConf> = conf.delegates.iter().collect();
+    if conf.master < given.len() {
+        let master = given.remove(conf.master);
+        given.insert(0, master);
+    }
+    given
+}
+
+fn wants<'a>(conf: &'a MultusConf, pod: Option<&Pod>) -> Result<Vec<Want<'a>>> {
+    let mut wants: Vec<Want<'a>> = given(conf).into_iter().map(Want::Given).collect();
+    wants.extend(conf.cluster_network.as_deref().map(Want::Configured));
+    let Some(pod) = pod else {
+        return Ok(wants);
+    };
+    let namespace = &pod.metadata.namespace;
+    if conf.cluster_network.is_some() && !conf.system_namespaces.contains(namespace) {
+        wants.extend(conf.default_networks.iter().map(|name| Want::Configured(name)));
+    }
+    if let Some(default) = default_network(conf, pod)? {
+        wants.splice(..wants.len().min(1), [Want::Selected(default, Kind::Definition)]);
+    }
+    let selected = selected(conf, pod)?;
+    if !selected.is_empty() && conf.always_use_default == Some(false) {
+        wants.clear();
+    }
+    wants.extend(selected);
+    Ok(wants)
+}
+
+/// The network that a pod has in place of the default one.
+fn default_network(conf: &MultusConf, pod: &Pod) -> Result<Option<Selection>> {
+    let key = annotation::DEFAULT_NETWORK;
+    let Some(text) = pod.annotation(key) else {
+        return Ok(None);
+    };
+    let mut selections = annotation::parse(text, key, &conf.multus_namespace)?;
+    let (Some(selection), true) = (selections.pop(), selections.is_empty()) else {
+        return Err(Error::invalid_config(format!(
+            "annotation {key} names more than one network, or none: {text:?}"
+        )));
+    };
+    if selection.namespace != conf.multus_namespace {
+        check_isolation(conf, pod, &selection)?;
+    }
+    Ok(Some(selection))
+}
+
+/// The networks that a pod names beside the default one.
+fn selected<'a>(conf: &MultusConf, pod: &Pod) -> Result<Vec<Want<'a>>> {
+    let keys = [(annotation::NETWORKS, Kind::Definition), (annotation::LEGACY_NETWORKS, Kind::LegacyNetwork)];
+    let found = keys.into_iter().find_map(|(key, kind)| {
+        pod.annotation(key).filter(|text| !text.trim().is_empty()).map(|text| (key, kind, text))
+    });
+    let Some((key, kind, text)) = found else {
+        return Ok(Vec::new());
+    };
+    let selections = annotation::parse(text, key, &pod.metadata.namespace)?;
+    for selection in &selections {
+        check_isolation(conf, pod, selection)?;
+    }
+    Ok(selections.into_iter().map(|selection| Want::Selected(selection, kind)).collect())
+}
+
+fn check_isolation(conf: &MultusConf, pod: &Pod, selection: &Selection) -> Result<()> {
+    let (own, other) = (&pod.metadata.namespace, &selection.namespace);
+    if !conf.namespace_isolation || own == other || conf.global_namespaces.contains(other) {
+        return Ok(());
+    }
+    Err(Error::invalid_config(format!(
+        "namespace isolation: a pod of namespace {own} may not use network {} of namespace {other}",
+        selection.name
+    ))
+    .details(format!("namespaces open to all: {}", conf.global_namespaces.join(", "))))
+}
+
+fn reference(conf: &MultusConf, want: &Want<'_>) -> Option<Reference> {
+    let (kind, namespace, name) = match want {
+        Want::Selected(selection, kind) => (*kind, &selection.namespace, selection.name.as_str()),
+        // A name that no definition can have may still be that of a configuration.
+        Want::Configured(name) if annotation::check_object_name(name).is_ok() => {
+            (Kind::Definition, &conf.multus_namespace, *name)
+        }
+        Want::Configured(_) | Want::Given(_) => return None,
+    };
+    Some(Reference { kind, namespace: namespace.clone(), name: name.to_owned() })
+}
+
+fn resolve(
+    conf: &MultusConf,
+    cluster: &Cluster,
+    want: &Want<'_>,
+    answer: Option<(Reference, Result<Definition, ReadError>)>,
+    devices: Option<&mut Devices>,
+) -> Result<Delegate> {
+    match (want, answer) {
+        (Want::Given(network), _) => Ok(Delegate::configured((*network).clone())),
+        (Want::Configured(_), Some((reference, Ok(definition)))) => {
+            let selection = Selection {
+                name: reference.name.clone(),
+                namespace: reference.namespace.clone(),
+                ..Selection::default()
+            };
+            defined(conf, &definition, reference.kind, &selection, devices)
+        }
+        (Want::Configured(name), Some((reference, Err(err)))) => {
+            let network = from_disk(conf, name)
+                .map_err(|on_disk| cluster.not_read(&reference, err).details(on_disk.to_string()))?;
+            Ok(Delegate::configured(network))
+        }
+        (Want::Configured(name), None) => Ok(Delegate::configured(from_disk(conf, name)?)),
+        (Want::Selected(selection, kind), Some((_, Ok(definition)))) => {
+            defined(conf, &definition, *kind, selection, devices)
+        }
+        // The earlier annotation may name newer definitions.
+        (Want::Selected(selection, Kind::LegacyNetwork), Some((reference, Err(ReadError::NotFound)))) => {
+            let newer = Reference { kind: Kind::Definition, ..reference.clone() };
+            match cluster.definitions(std::slice::from_ref(&newer)).pop() {
+                Some(Ok(definition)) => defined(conf, &definition, Kind::Definition, selection, devices),
+                _ => Err(cluster.not_read(&reference, ReadError::NotFound)),
+            }
+        }
+        (Want::Selected(_, _), Some((reference, Err(err)))) => Err(cluster.not_read(&reference, err)),
+        (Want::Selected(selection, _), None) => {
+            Err(Error::invalid_config(format!("network {} was not read", selection.name)))
+        }
+    }
+}
+
+fn defined(
+    conf: &MultusConf,
+    definition: &Definition,
+    kind: Kind,
+    selection: &Selection,
+    devices: Option<&mut Devices>,
+) -> Result<Delegate> {
+    let mut network = nad::network(definition, kind, &conf.conf_dir, &conf.inherited)?;
+    let resource = definition.metadata.annotations.get(nad::RESOURCE_NAME);
+    let device = match resource.zip(devices) {
+        None => None,
+        Some((resource, devices)) => match devices.take(resource) {
+            // Where files take the place of a cluster there is no kubelet either.
+            Err(err) if conf.manifest_dir.is_some() => {
+                log::verbose(format_args!("attaching without a device: {err}"));
+                None
+            }
+            taken => taken.map_err(|err| err.context(format_args!("network {}", selection.name)))?,
+        },
+    };
+    if let Some(device) = &device {
+        network = nad::with_device(&network, &device.id)?;
+    }
+    if let Some(cni_args) = &selection.cni_args {
+        network = nad::with_cni_args(&network, cni_args)?;
+    }
+    let mut delegate = Delegate::selected(network, selection);
+    // What the device plugin gave counts before what the pod asked for.
+    delegate.device = device.or(delegate.device);
+    Ok(delegate)
+}
+
+/// A network by path (file or folder), or by name in `confDir`.
+fn from_disk(conf: &MultusConf, name: &str) -> Result<NetworkConf> {
+    let inherited = &conf.inherited;
+    if !name.contains('/') {
+        let inherited = Inherited { name: None, version: inherited.version };
+        return load::by_name(&conf.conf_dir, &name.parse()?, &inherited);
+    }
+    let path = Path::new(name);
+    if !path.is_dir() {
+        return load::from_file(path, inherited);
+    }
+    load::first(path, inherited)?
+        .ok_or_else(|| Error::invalid_config(format!("no network configuration in folder {name}")))
+}
+
+/// The chain of plugins in the folder of its name beside `clusterNetwork`. Its first plugin
+/// does nothing; without others there is no chain.
+fn auxiliary_chain(conf: &MultusConf) -> Result<Option<Delegate>> {
+    let Some(name) = &conf.auxiliary_chain else {
+        return Ok(None);
+    };
+    let folder = conf
+        .cluster_network
+        .as_deref()
+        .filter(|path| path.contains('/'))
+        .and_then(|path| Path::new(path).parent());
+    let Some(folder) = folder else {
+        return Err(Error::invalid_config("auxiliaryCNIChainName needs clusterNetwork to be a path")
+            .details("the chain's plugins are in a folder beside that file"));
+    };
+    let text = serde_json::json!({
+        "cniVersion": conf.version().as_str(),
+        "name": name,
+        "plugins": [{"type": "passthru", "name": "passthru-cni"}],
+    });
+    let chain =
+        load::from_text(text.to_string().as_bytes(), "auxiliaryCNIChainName", folder, &conf.inherited)?;
+    Ok(Some(Delegate::configured(chain)).filter(|delegate| delegate.network.plugins().len() > 1))
+}
+
+/// A definition that names multus itself would call it without end.
+fn refuse_self(network: &NetworkConf) -> Result<()> {
+    if network.plugins().iter().any(|plugin| plugin.plugin_type().as_str() == "multus") {
+        return Err(Error::invalid_config(format!("network {} is of type multus", network.name()))
+            .details("multus cannot be its own delegate"));
+    }
+    Ok(())
+}
+
+/// Requires that no two interfaces have one name.
+///
+/// # Errors
+/// [`cni_core::spec::Code::INVALID_CONFIG`], naming both networks.
+pub fn check_interface_names(delegates: &[Delegate], request: &Request) -> Result<()> {
+    let mut names: Vec<cni_core::spec::IfName> = Vec::new();
+    for (position, delegate) in delegates.iter().enumerate() {
+        let ifname = delegate.ifname(position, request)?;
+        if let Some(other) = names.iter().position(|name| *name == ifname) {
+            return Err(Error::invalid_config(format!("interface name {ifname} is used twice")).details(
+                format!("by network {} and by network {}", delegates[other].label, delegate.label),
+            ));
+        }
+        names.push(ifname);
+    }
+    Ok(())
+}
+
+/// Finds out whose default routes go, once a pod asks for its default route on one network.
+///
+/// A gateway takes the default routes of its family away from all other networks; a request
+/// without gateways takes both away, and leaves that network the routes that it sets itself.
+fn filter_default_routes(delegates: &mut [Delegate]) -> Result<()> {
+    let mut moved = Families::default();
+    let mut keepers = 0;
+    for gateways in delegates.iter().filter_map(|delegate| delegate.asked.gateways.as_ref()) {
+        keepers += usize::from(gateways.is_empty());
+        for gateway in gateways {
+            let family = if gateway.is_ipv4() { &mut moved.v4 } else { &mut moved.v6 };
+            if std::mem::replace(family, true) {
+                return Err(Error::invalid_config(format!("default-route: {gateway} is a second gateway"))
+                    .details("a pod has one default route of each family"));
+            }
+        }
+    }
+    if keepers > 1 || (keepers > 0 && moved.any()) {
+        return Err(Error::invalid_config("default-route is asked of several networks")
+            .details("a pod has one default route of each family"));
+    }
+    if keepers > 0 {
+        moved = Families { v4: true, v6: true };
+    }
+    for delegate in delegates {
+        let keeps = |v4: bool| {
+            let gateways = delegate.asked.gateways.as_ref();
+            gateways.is_some_and(|list| list.is_empty() || list.iter().any(|gateway| gateway.is_ipv4() == v4))
+        };
+        delegate.filtered = Families { v4: moved.v4 && !keeps(true), v6: moved.v6 && !keeps(false) };
+    }
+    Ok(())
+}
