@@ -105,7 +105,10 @@ impl InterfacePlugin for Bridge {
             return Err(Error::check(format!("bridge {name} is {state}")));
         }
         let on_host = |name: &str| prev.interfaces.iter().find(|i| i.name == name && i.sandbox.is_empty());
-        if let Some(expected) = on_host(name) {
+        // Without an address of its own, a bridge takes the lowest MAC address of its ports,
+        // which come and go with other containers.
+        let mac_is_kept = site.config.is_gateway && site.config.vlan == 0;
+        if let Some(expected) = on_host(name).filter(|_| mac_is_kept) {
             mac_matches(&bridge, &expected.mac)?;
         }
         port::check(site, link, &bridge, |port| match on_host(&port.name) {
