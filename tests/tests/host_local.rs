@@ -6,6 +6,8 @@ use std::path::Path;
 use oxcni_tests::{Container, Host, Network, both_flavours, eventually};
 use serde_json::{Value, json};
 
+/// Where a reservation says in which boot it was made; a fingerprint of its content follows.
+const MARK: &str = "user.oxcni.boot_id";
 const DATA: &str = "/var/lib/cni/networks/net";
 
 fn config(ipam: Value) -> Value {
@@ -34,11 +36,9 @@ fn boot() -> String {
 
 /// What a reboot leaves of a reservation that we made: the file, marked with the boot before.
 fn reboot(host: &Host, address: &str) {
-    host.set_xattr(
-        &format!("{DATA}/{address}"),
-        "user.oxcni.boot_id",
-        "00000000-0000-4000-8000-000000000000",
-    );
+    let file = format!("{DATA}/{address}");
+    let mark = oxcni_tests::get_xattr(&host.path(&file), MARK).expect("our mark");
+    host.set_xattr(&file, MARK, &mark.replace(&boot(), "00000000-0000-4000-8000-000000000000"));
     host.sh("rm -rf /run/oxcni");
 }
 
@@ -202,7 +202,8 @@ both_flavours! {
         host.mount_xattr_data().expect("asked before");
         subnet(&host).add(&host.container()).succeeds();
         let file = host.path(&format!("{DATA}/10.1.2.2"));
-        assert_eq!(oxcni_tests::get_xattr(&file, "user.oxcni.boot_id").as_deref(), Some(boot().as_str()));
+        let mark = oxcni_tests::get_xattr(&file, MARK).expect("our mark");
+        assert!(mark.starts_with(&boot()), "{mark}");
     }
 
     fn own_reservation_of_an_earlier_boot_is_reclaimed(host) needs [UserXattr] {
@@ -250,6 +251,17 @@ both_flavours! {
         assert_eq!(host.reservations("net")["10.1.2.10"], "theirs\r\neth0");
     }
 
+    fn own_reservation_that_somebody_wrote_over_is_not_reclaimed(host) needs [UserXattr] {
+        host.mount_xattr_data().expect("asked before");
+        let net = range(&host, "10.1.2.10", "10.1.2.10");
+        net.add(&host.container()).succeeds();
+        // The same file with our mark of an earlier boot, and another holder.
+        host.sh(&format!("printf 'theirs\\r\\neth0' > {DATA}/10.1.2.10"));
+        reboot(&host, "10.1.2.10");
+        assert!(!net.add(&host.container()).ok());
+        assert_eq!(host.reservations("net")["10.1.2.10"], "theirs\r\neth0");
+    }
+
     fn data_folder_missing_is_made(host) {
         let net = host.network(config(json!({ "subnet": "10.1.2.0/24", "dataDir": "/var/lib/some/where/else" })));
         net.add(&host.container()).succeeds();
@@ -275,7 +287,7 @@ both_flavours! {
         // No room for a byte, then no room for a name: an address is not given, or given and on disk.
         host.sh("dd if=/dev/zero of=/var/lib/cni/networks/fill bs=4k 2>/dev/null || true");
         holds_what_it_gives(&host, &net);
-        host.sh("rm /var/lib/cni/networks/fill; i=0; while : 2>/dev/null > /var/lib/cni/networks/f$i; do i=$((i+1)); done 2>/dev/null || true");
+        host.sh("rm /var/lib/cni/networks/fill; i=0; while touch /var/lib/cni/networks/f$i 2>/dev/null; do i=$((i+1)); done");
         let error = net.add(&host.container()).fails(5, &[]);
         assert!(error.text().to_lowercase().contains("no space"), "{error:?}");
         holds_what_it_gives(&host, &net);
