@@ -229,7 +229,7 @@ fn a_slow_server_answers_late_and_a_silent_one_never() {
 
 #[test]
 fn a_stopped_server_refuses_connections() {
-    let Some(mut cluster) = Cluster::new("a_stopped_server_refuses_connections") else { return };
+    let Some(cluster) = Cluster::new("a_stopped_server_refuses_connections") else { return };
     cluster.login_as(Role::Admin);
     cluster.kubectl(&format!("get --raw {POD}")).unwrap();
     cluster.api.stop();

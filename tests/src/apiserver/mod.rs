@@ -96,7 +96,7 @@ pub struct ApiServer {
     server: Arc<Server>,
     authority: Authority,
     address: SocketAddr,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Which protocols a server offers.
@@ -137,7 +137,7 @@ impl ApiServer {
             stop: Notify::new(),
         });
         let serving = serve_on_own_thread(listener, tls, Arc::clone(&server));
-        Self { server, authority, address, thread: Some(serving) }
+        Self { server, authority, address, thread: Mutex::new(Some(serving)) }
     }
 
     /// The address as a kubeconfig says it.
@@ -234,10 +234,12 @@ impl ApiServer {
     }
 
     /// Stops the server: its port is closed, and all connections are.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
         self.server.stop.notify_one();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the server's thread");
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic there was printed there.
+            drop(thread.join());
         }
     }
 
@@ -252,11 +254,7 @@ impl ApiServer {
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        self.server.stop.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A panic there was printed there.
-            drop(thread.join());
-        }
+        self.stop();
     }
 }
 
