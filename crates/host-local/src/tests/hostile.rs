@@ -40,7 +40,7 @@ fn file_name() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
     fn any_files_in_the_folder(files in vec((file_name(), vec(any::<u8>(), 0..80)), 0..12), id in "[a-z0-9]{1,3}") {

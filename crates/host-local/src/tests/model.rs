@@ -254,7 +254,7 @@ fn compare(added: &Result<AddResult>, expected: Result<u8, Code>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn calls_changes_damage_and_reboots_agree_with_the_model(steps in proptest::collection::vec(step(), 1..80)) {
