@@ -1,5 +1,7 @@
 //! The configuration of a bridge network.
 
+use std::ops::RangeInclusive;
+
 use cni_core::netlink::BridgeVlan;
 use cni_core::request::Request;
 use cni_core::spec::{Error, IfName, Mac, Result};
@@ -7,6 +9,10 @@ use serde::Deserialize;
 
 /// The largest VLAN id that IEEE 802.1Q leaves for use.
 const VLAN_MAX: i64 = 4094;
+
+/// What the kernel takes as the MTU of bridges and veth pairs, in bytes (`ETH_MIN_MTU` and
+/// `ETH_MAX_MTU` in include/uapi/linux/if_ether.h).
+const MTU: RangeInclusive<u32> = 68..=65535;
 
 /// The plugin's own keys; README.md of this crate explains each.
 #[derive(Clone, Debug, Deserialize)]
@@ -103,6 +109,10 @@ impl BridgeConf {
             self.mac = Some(mac.parse().map_err(Error::invalid_config)?);
         }
         self.is_gateway |= self.is_default_gateway;
+        if self.mtu != 0 && !MTU.contains(&self.mtu) {
+            let (least, most) = (MTU.start(), MTU.end());
+            return Err(Error::invalid_config(format!("mtu {} is not between {least} and {most}", self.mtu)));
+        }
         if self.hairpin_mode && self.promisc_mode {
             return Err(Error::invalid_config("hairpinMode and promiscMode cannot both be true")
                 .details("either one lets a container reach itself through the bridge"));
