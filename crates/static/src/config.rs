@@ -95,20 +95,22 @@ fn configured((i, entry): (usize, &Address)) -> Result<IpConfig> {
     Ok(ip_config((address, gateway)))
 }
 
-/// Adds the addresses of CNI_ARGS, and gives its gateways to every address in whose subnet
-/// they are. Both are lists with commas.
+/// Adds the addresses of CNI_ARGS, and gives its gateways to those of them in whose subnet
+/// they are. Both are lists with commas. Gateways of the configuration stay as they are, as
+/// with the Go plugin.
 fn from_args(request: &Request, ips: &mut Vec<IpConfig>) -> Result<()> {
     let args = &request.env.args;
     args.only(&["IP", "GATEWAY"])?;
     let list =
         |key| args.get(key).into_iter().filter(|text| !text.is_empty()).flat_map(|text| text.split(','));
+    let configured = ips.len();
     for text in list("IP") {
         let address = parse_cidr("CNI_ARGS IP", Code::INVALID_ENVIRONMENT, text.trim())?;
         ips.push(ip_config((address, None)));
     }
     for text in list("GATEWAY") {
         let gateway = parse_ip("CNI_ARGS GATEWAY", Code::INVALID_ENVIRONMENT, text.trim())?;
-        for ip in ips.iter_mut().filter(|ip| ip.address.contains(gateway)) {
+        for ip in ips[configured..].iter_mut().filter(|ip| ip.address.contains(gateway)) {
             ip.gateway = Some(gateway);
         }
     }

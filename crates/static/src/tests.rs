@@ -53,10 +53,10 @@ fn no_address_is_a_result_without_addresses() {
 
 #[test]
 fn cni_args_add_addresses_and_set_gateways() {
-    let args = "IP=10.1.3.3/24, 10.1.4.4/24;GATEWAY=10.1.3.1,fd00::1,192.0.2.1";
+    let args = "IP=10.1.3.3/24, 10.1.4.4/24;GATEWAY=10.1.3.1,10.1.2.9,fd00::1,192.0.2.1";
     assert_eq!(
         add(&two(), args).unwrap(),
-        ["10.1.2.3/24 via 10.1.2.1", "fd00::3/64 via fd00::1", "10.1.3.3/24 via 10.1.3.1", "10.1.4.4/24"]
+        ["10.1.2.3/24 via 10.1.2.1", "fd00::3/64", "10.1.3.3/24 via 10.1.3.1", "10.1.4.4/24"]
     );
 }
 
