@@ -60,6 +60,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         dist::build(&workspace, &progress)?;
     }
     let probes = dist::build_static(&workspace, &["bench-probes"], &progress)?;
+    let load = load_average();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    if load > 0.3 * processors as f64 {
+        progress.say(format!("The load is {load} on {processors} processors: wall times will be of little worth"));
+    }
     let rounds = args.rounds.unwrap_or(if args.quick { 10 } else { 100 });
     let contenders = [
         Contender { who: Who::Multicall, folder: workspace.dist_bin() },
@@ -84,6 +89,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let multicall = fs::metadata(workspace.dist_bin().join(dist::MULTICALL)).map(|file| file.len()).ok();
     let verdicts = verdict::judge(&measured, &grown, multicall);
     report::print(&measured, &grown, &verdicts);
-    report::write_json(&workspace.target.join("bench.json"), &measured, &grown, &verdicts)?;
+    report::write_json(&workspace.target.join("bench.json"), load, &measured, &grown, &verdicts)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Processes that wanted to run during the last minute; 0 where the kernel doesn't say.
+fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
 }

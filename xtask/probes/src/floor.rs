@@ -65,12 +65,12 @@ fn attach(
     make_link(&sandbox, &sockets)?;
 
     let index = sockets.container.link_index(CONTAINER_IFNAME)?;
-    sockets.container.send(Message::up(index))?;
     sockets.container.send(
         Message::create(kind::NEW_ADDRESS, &netlink::address_header(prefix, index))
             .attribute(attribute::ADDRESS, &address.octets())
             .attribute(attribute::LOCAL, &address.octets()),
     )?;
+    sockets.container.send(Message::up(index))?;
     sockets.container.send(
         Message::create(kind::NEW_ROUTE, &netlink::default_route_header())
             .attribute(attribute::GATEWAY, &gateway.octets())
@@ -86,13 +86,14 @@ fn veth(sandbox: &File, sockets: &Sockets, host_ifname: &str, bridge: &str) -> i
         .name(CONTAINER_IFNAME)
         .attribute(attribute::NETNS_FD, &sandbox.as_raw_fd().to_ne_bytes());
     let details = Message::part(&[]).attribute(attribute::VETH_PEER, peer.bytes());
-    let index = sockets.host.send(
-        Message::create(kind::NEW_LINK, &netlink::link_header(0, false))
+    sockets.host.send(
+        Message::create(kind::NEW_LINK, &netlink::link_header(0, true))
             .name(host_ifname)
             .attribute(attribute::MASTER, &bridge.to_ne_bytes())
             .link_kind("veth", &details),
     )?;
-    sockets.host.send(Message::up(index)).map(drop)
+    // The bridge is the gateway: does it have the address?
+    sockets.host.addresses()
 }
 
 /// A link on top of a master, in the container from the start.

@@ -9,6 +9,7 @@ pub(crate) mod kind {
     pub(crate) const NEW_LINK: u16 = 16;
     pub(crate) const GET_LINK: u16 = 18;
     pub(crate) const NEW_ADDRESS: u16 = 20;
+    pub(crate) const GET_ADDRESS: u16 = 22;
     pub(crate) const NEW_ROUTE: u16 = 24;
 }
 
@@ -30,6 +31,8 @@ pub(crate) mod attribute {
 
 const HEADER: usize = 16;
 const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const DUMP: u16 = 0x300;
 const REQUEST_ACK: u16 = 0x1 | 0x4;
 const CREATE_EXCLUSIVE: u16 = 0x400 | 0x200;
 const ECHO: u16 = 0x8;
@@ -121,6 +124,11 @@ impl Socket {
         Ok(Self(socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?))
     }
 
+    /// Asks for all IPv4 addresses.
+    pub(crate) fn addresses(&self) -> io::Result<()> {
+        self.send(Message::request(kind::GET_ADDRESS, DUMP, &address_header(0, 0))).map(drop)
+    }
+
     /// Asks for a link by its name.
     pub(crate) fn link_index(&self, ifname: &str) -> io::Result<i32> {
         self.send(Message::request(kind::GET_LINK, 0, &link_header(0, false)).name(ifname))
@@ -138,11 +146,12 @@ impl Socket {
         loop {
             let count = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
             let mut rest = &buffer[..count];
-            while rest.len() >= HEADER + 8 {
+            while rest.len() >= HEADER + 4 {
                 let length = usize::try_from(number(rest, 0)).unwrap_or(usize::MAX);
                 match u16::from_ne_bytes([rest[4], rest[5]]) {
                     ERROR if number(rest, HEADER) == 0 => return Ok(index),
                     ERROR => return Err(io::Error::from_raw_os_error(-number(rest, HEADER))),
+                    DONE => return Ok(index),
                     kind::NEW_LINK => index = number(rest, HEADER + 4),
                     _ => {}
                 }

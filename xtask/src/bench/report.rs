@@ -125,6 +125,7 @@ fn ratio(value: Option<f64>) -> String {
 /// Writes all figures and verdicts.
 pub(crate) fn write_json(
     path: &Path,
+    load: f64,
     measured: &[Measured],
     grown: &[Grown],
     verdicts: &[Verdict],
@@ -133,6 +134,7 @@ pub(crate) fn write_json(
     let all = json!({
         "kernel": kernel.trim(),
         "processors": std::thread::available_parallelism().map_or(0, usize::from),
+        "load_before": load,
         "attachments": measured,
         "growth": grown,
         "bars": verdicts,
