@@ -77,6 +77,10 @@ impl Staged<'_> {
     /// At no moment is there no file by that name: a runtime may be about to execute it.
     fn swap_one(&self, name: &str) -> io::Result<Before> {
         let (new, target) = (self.temporary(name), self.folder.join(name));
+        // It would be put aside, and stay there.
+        if fs::symlink_metadata(&target).is_ok_and(|there| there.is_dir()) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
         match exchange(&new, &target) {
             Ok(()) => Ok(Before::File),
             Err(Errno::ENOENT) => fs::rename(&new, &target).map(|()| Before::Nothing),
@@ -135,7 +139,7 @@ mod tests {
     fn a_failure_leaves_the_folder_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("bridge"), "old").unwrap();
-        // A folder that is not empty can be renamed away, but a name with a slash can't be made.
+        // A name with a slash can't be made.
         let error = install(folder.path(), &["bridge", "missing/loopback"]).unwrap_err();
         assert!(error.contains("loopback"), "{error}");
         assert_eq!(listing(folder.path()), ["bridge"]);
