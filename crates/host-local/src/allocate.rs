@@ -98,10 +98,10 @@ pub(crate) fn next_free(store: &mut Store, set: &RangeSet, last: Option<IpAddr>)
     let ranges = set.ranges();
     let last = last.and_then(|ip| Some((ranges.iter().position(|range| range.contains(ip))?, ip)));
     let (start, mark) = last.map_or((0, None), |(at, ip)| (at, Some(ip)));
-    // The range of the mark comes first from there on, and once more at the end up to it.
+    // The range of the mark comes first from there on, and once more at the end.
     for turn in 0..=ranges.len() {
         let range = &ranges[(start + turn) % ranges.len()];
-        let (mut from, mut to) = (range.first, range.last);
+        let mut from = range.first;
         match mark {
             Some(mark) if turn == 0 => {
                 if mark == range.last {
@@ -109,11 +109,10 @@ pub(crate) fn next_free(store: &mut Store, set: &RangeSet, last: Option<IpAddr>)
                 }
                 from = address(mark, number(mark) + 1);
             }
-            Some(mark) if turn == ranges.len() => to = mark,
             None if turn == ranges.len() => break,
             _ => {}
         }
-        if let Some(free) = store.first_free(from, to, range.gateway)? {
+        if let Some(free) = store.first_free(from, range.last, range.gateway)? {
             return Ok(Some(free));
         }
     }

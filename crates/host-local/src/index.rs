@@ -370,3 +370,6 @@ fn empty_block(ip: IpAddr) -> [u8; BLOCK_SLOT] {
     slot[16..32].copy_from_slice(&(number(ip) >> 8 << 8).to_le_bytes());
     slot
 }
+
+#[cfg(test)]
+mod tests;

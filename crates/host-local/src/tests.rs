@@ -4,8 +4,10 @@ mod fixture;
 mod hostile;
 mod model;
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
 
+use cni_core::fs::Folder;
 use cni_core::spec::Code;
 use fixture::{Fixture, addresses};
 use serde_json::json;
@@ -231,6 +233,69 @@ fn what_go_reserves_in_between_is_seen_at_once() {
     assert_eq!(ask("c3").unwrap(), ["10.1.2.2/29"]);
     assert!(fixture.check(&conf, "c2").is_err());
     fixture.check(&conf, "go").unwrap();
+}
+
+/// Does something to the folder and takes back what shows it.
+fn unnoticed(fixture: &Fixture, change: impl Fn()) {
+    let folder = Folder::open(&fixture.folder()).unwrap();
+    let time = folder.stat().unwrap().modified;
+    change();
+    folder.set_modified(time).unwrap();
+}
+
+#[test]
+fn the_folder_is_looked_through_only_when_somebody_else_changed_it() {
+    let fixture = Fixture::new();
+    let conf = fixture.conf(small());
+    fixture.add(&conf, "c1").unwrap();
+    // Looking through the folder takes this away.
+    let witness = fixture.folder().join(".oxcni-witness");
+    unnoticed(&fixture, || std::fs::write(&witness, "").unwrap());
+    fixture.add(&conf, "c2").unwrap();
+    fixture.check(&conf, "c2").unwrap();
+    fixture.del(&conf, "c2");
+    fixture.status(&conf).unwrap();
+    assert!(witness.exists());
+    fixture.go_reserves("10.1.2.6", "go\r\neth0");
+    fixture.del(&conf, "c1");
+    assert!(!witness.exists());
+}
+
+#[test]
+fn a_file_that_the_index_does_not_know_is_respected() {
+    let fixture = Fixture::new();
+    let conf = fixture.conf(small());
+    fixture.add(&conf, "c1").unwrap();
+    unnoticed(&fixture, || fixture.go_reserves("10.1.2.3", "go\r\neth0"));
+    assert_eq!(addresses(&fixture.add(&conf, "c2").unwrap()), ["10.1.2.4/29"]);
+    assert_eq!(fixture.reservations(), ["10.1.2.2", "10.1.2.3", "10.1.2.4"]);
+}
+
+/// Returns when somebody waits for the lock on an inode (proc_locks(5)).
+fn await_waiter(inode: u64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let waits = |line: &str| line.contains("->") && line.contains(&format!(":{inode} "));
+    while !std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
+        assert!(Instant::now() < deadline, "nobody waits for the lock");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_lock_that_another_process_holds_is_waited_for() {
+    let fixture = Fixture::new();
+    let conf = fixture.conf(small());
+    fixture.add(&conf, "c1").unwrap();
+    let lock = Folder::open(&fixture.folder()).unwrap().lock("lock").unwrap();
+    std::thread::scope(|scope| {
+        let added = scope.spawn(|| fixture.add(&conf, "c2"));
+        let inode = std::fs::metadata(fixture.folder().join("lock")).unwrap().ino();
+        await_waiter(inode);
+        assert_eq!(fixture.reservations(), ["10.1.2.2"]);
+        drop(lock);
+        added.join().unwrap().unwrap();
+    });
+    assert_eq!(fixture.reservations(), ["10.1.2.2", "10.1.2.3"]);
 }
 
 #[test]
