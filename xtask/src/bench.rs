@@ -63,7 +63,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let load = load_average();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     if load > 0.3 * processors as f64 {
-        progress.say(format!("The load is {load} on {processors} processors: wall times will be of little worth"));
+        progress.say(format!(
+            "The load is {load} on {processors} processors: wall times will be of little worth"
+        ));
     }
     let rounds = args.rounds.unwrap_or(if args.quick { 10 } else { 100 });
     let contenders = [
