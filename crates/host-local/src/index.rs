@@ -148,7 +148,8 @@ impl Index {
     /// Those of write(2).
     pub(crate) fn write_tables(&mut self, file: &File) -> io::Result<()> {
         if self.whole {
-            file.set_len(0)?;
+            // Not by way of 0: ext4 writes a file to the disk that was cut off entirely. Every
+            // page is written here anyway.
             file.set_len(self.header.pages() * PAGE as u64)?;
             for page in 1..self.header.pages() {
                 self.pages.change(u32::try_from(page).unwrap_or(u32::MAX))?;
