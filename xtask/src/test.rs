@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::process::run as run_program;
 use crate::progress::{Progress, short};
 use crate::workspace::{Workspace, cargo};
-use crate::{debian, dist};
+use crate::{debian, dist, vm};
 use binaries::{Options, TestBinary};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -65,7 +65,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     if root {
-        debian::ensure(&PACKAGES, progress)?;
+        let machine = if args.no_vm { &[][..] } else { &vm::PACKAGES };
+        debian::ensure(&[&PACKAGES, machine].concat(), progress)?;
     }
     let workspace = Workspace::load()?;
     let check = |name: &str, arguments: &[&str]| {

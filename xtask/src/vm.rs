@@ -20,6 +20,9 @@ use std::time::Duration;
 pub(crate) use job::Job;
 pub(crate) use machine::Machine;
 
+/// What the machine is made with.
+pub(crate) const PACKAGES: [&str; 5] = ["busybox-static", "e2fsprogs", "kmod", "qemu-system-x86", "xz-utils"];
+
 /// Run a command on a stock Debian kernel, in a virtual machine.
 ///
 /// The machine sees this machine's root folder, the checkout and the built binaries at their own
@@ -80,7 +83,7 @@ pub(crate) fn prepare(
              read them all: run this as root",
         ));
     }
-    debian::ensure(&["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "e2fsprogs"], progress)?;
+    debian::ensure(&PACKAGES, progress)?;
     let cache = workspace.target.join("vm");
     let results = cache.join("results");
     fs::create_dir_all(&results).context(|| format!("can't make {}", results.display()))?;
