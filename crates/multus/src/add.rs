@@ -30,7 +30,7 @@ fn add_pod(request: &Request, conf: &MultusConf, args: &PodArgs) -> Result<AddRe
     if let Some(file) = &conf.readiness_file {
         readiness::wait(file, readiness::LIMIT)?;
     }
-    let cluster = Cluster::open(conf)?;
+    let cluster = Cluster::of(conf);
     let Some(pod) = pod(&cluster, args)? else {
         return empty_result(request);
     };

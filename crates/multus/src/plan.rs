@@ -22,7 +22,7 @@ enum Want<'a> {
     /// in `confDir`.
     Configured(&'a str),
     /// Named by the pod.
-    Selected(Selection, Kind),
+    Selected(Box<Selection>, Kind),
 }
 
 /// The delegates of a pod, the master first; `pod` is `None` where there is no cluster.
@@ -88,7 +88,7 @@ fn wants<'a>(conf: &'a MultusConf, pod: Option<&Pod>) -> Result<Vec<Want<'a>>> {
         wants.extend(conf.default_networks.iter().map(|name| Want::Configured(name)));
     }
     if let Some(default) = default_network(conf, pod)? {
-        wants.splice(..wants.len().min(1), [Want::Selected(default, Kind::Definition)]);
+        wants.splice(..wants.len().min(1), [Want::Selected(Box::new(default), Kind::Definition)]);
     }
     let selected = selected(conf, pod)?;
     if !selected.is_empty() && conf.always_use_default == Some(false) {
@@ -129,7 +129,7 @@ fn selected<'a>(conf: &MultusConf, pod: &Pod) -> Result<Vec<Want<'a>>> {
     for selection in &selections {
         check_isolation(conf, pod, selection)?;
     }
-    Ok(selections.into_iter().map(|selection| Want::Selected(selection, kind)).collect())
+    Ok(selections.into_iter().map(|selection| Want::Selected(Box::new(selection), kind)).collect())
 }
 
 fn check_isolation(conf: &MultusConf, pod: &Pod, selection: &Selection) -> Result<()> {

@@ -46,7 +46,7 @@ pub(crate) fn status(request: &Request) -> Result<()> {
     if let Some(file) = &conf.readiness_file {
         readiness::require(file)?;
     }
-    let cluster = Cluster::open(&conf)?;
+    let cluster = Cluster::of(&conf);
     let runtime = crate::runtime(&conf, request);
     if conf.delegates.is_empty() && conf.cluster_network.is_none() {
         return Ok(());

@@ -1,5 +1,7 @@
 //! Where pods and definitions come from, and where the status goes.
 
+mod api;
+mod connection;
 mod manifests;
 
 use cni_core::spec::{Code, Error, Result};
@@ -9,6 +11,7 @@ use crate::event::Event;
 use crate::object::{Definition, Pod, Reference};
 use crate::pod_args::PodArgs;
 
+use api::Api;
 use manifests::Manifests;
 
 /// A source of pods and definitions.
@@ -17,6 +20,8 @@ pub enum Cluster {
     Absent,
     /// A folder of YAML files.
     Manifests(Manifests),
+    /// An API server.
+    Api(Box<Api>),
 }
 
 /// Why an object could not be read.
@@ -36,14 +41,12 @@ impl From<Error> for ReadError {
 
 impl Cluster {
     /// The source that the configuration names. Nothing is connected to yet.
-    ///
-    /// # Errors
-    /// When the kubeconfig can't be read.
-    pub fn open(conf: &MultusConf) -> Result<Cluster> {
-        if let Some(folder) = &conf.manifest_dir {
-            return Ok(Cluster::Manifests(Manifests::new(folder, &conf.cni_dir)));
+    pub fn of(conf: &MultusConf) -> Cluster {
+        match (&conf.manifest_dir, &conf.kubeconfig) {
+            (Some(folder), _) => Cluster::Manifests(Manifests::new(folder, &conf.cni_dir)),
+            (None, Some(kubeconfig)) => Cluster::Api(Box::new(Api::new(kubeconfig))),
+            (None, None) => Cluster::Absent,
         }
-        Ok(Cluster::Absent)
     }
 
     /// Whether there is none.
@@ -59,6 +62,7 @@ impl Cluster {
         match self {
             Cluster::Absent => Err(ReadError::NotFound),
             Cluster::Manifests(manifests) => manifests.pod(pod),
+            Cluster::Api(api) => api.pod(pod),
         }
     }
 
@@ -69,6 +73,7 @@ impl Cluster {
             Cluster::Manifests(manifests) => {
                 references.iter().map(|reference| manifests.definition(reference)).collect()
             }
+            Cluster::Api(api) => api.definitions(references),
         }
     }
 
@@ -97,6 +102,7 @@ impl Cluster {
         match self {
             Cluster::Absent => None,
             Cluster::Manifests(manifests) => Some(manifests.names(reference)),
+            Cluster::Api(api) => api.names(reference),
         }
     }
 
@@ -104,8 +110,9 @@ impl Cluster {
     ///
     /// # Errors
     /// When the status can't be written; a pod that is gone is no error.
-    pub fn report(&self, pod: &Pod, status: Option<&str>, _events: &[Event]) -> Result<()> {
+    pub fn report(&self, pod: &Pod, status: Option<&str>, events: &[Event]) -> Result<()> {
         match (self, status) {
+            (Cluster::Api(api), status) => api.report(pod, status, events),
             (Cluster::Absent, _) | (_, None) => Ok(()),
             (Cluster::Manifests(manifests), Some(status)) => manifests.write_status(pod, status),
         }

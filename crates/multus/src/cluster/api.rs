@@ -1,0 +1,294 @@
+//! An API server as the source of pods and definitions.
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cni_core::spec::{Error, Result, from_json};
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+
+use crate::cluster::ReadError;
+use crate::cluster::connection::{Call, Connection, Refusal};
+use crate::event::Event;
+use crate::log;
+use crate::object::{Definition, Kind, Metadata, Pod, Reference};
+use crate::pod_args::PodArgs;
+use crate::status::NETWORK_STATUS;
+use crate::time::Timestamp;
+
+/// How long posting an event may take: nobody waits for it but the pod.
+const EVENT_LIMIT: Duration = Duration::from_secs(2);
+/// How often a status is read and written again when others write it at the same time.
+const UPDATES: u32 = 5;
+/// How many names an error lists.
+const MAX_NAMES: usize = 50;
+
+/// An API server, connected to with the first request.
+pub struct Api {
+    kubeconfig: PathBuf,
+    open: OnceCell<Open>,
+}
+
+/// The runtime drives the connection while a request is under way, and at no other time.
+struct Open {
+    runtime: Runtime,
+    connection: Connection,
+}
+
+impl Api {
+    pub(super) fn new(kubeconfig: &Path) -> Api {
+        Api { kubeconfig: kubeconfig.to_owned(), open: OnceCell::new() }
+    }
+
+    fn open(&self) -> Result<&Open> {
+        if let Some(open) = self.open.get() {
+            return Ok(open);
+        }
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|err| Error::io("starting the runtime of the Kubernetes client", err))?;
+        let connection = runtime.block_on(Connection::open(&self.kubeconfig))?;
+        Ok(self.open.get_or_init(|| Open { runtime, connection }))
+    }
+
+    pub(super) fn pod(&self, pod: &PodArgs) -> Result<Pod, ReadError> {
+        let Open { runtime, connection } = self.open()?;
+        let call = Call::get(format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name));
+        let answer = runtime.block_on(connection.call(&call)).map_err(|refusal| {
+            // A 404 that is not an API server's own must not make a pod look gone.
+            if refusal.status == Some(StatusCode::NOT_FOUND) && refusal.reason == "NotFound" {
+                ReadError::NotFound
+            } else {
+                ReadError::Failed(refusal.into())
+            }
+        })?;
+        let mut read: Pod = from_json(&answer, "the pod from the API server")?;
+        if read.metadata.name != pod.name {
+            let msg = format!("the API server's answer is no pod {}", pod.name);
+            return Err(ReadError::Failed(Error::invalid_config(msg)));
+        }
+        read.metadata.namespace.clone_from(&pod.namespace);
+        Ok(read)
+    }
+
+    /// Reads all at the same time, each only once.
+    pub(super) fn definitions(&self, references: &[Reference]) -> Vec<Result<Definition, ReadError>> {
+        if references.is_empty() {
+            return Vec::new();
+        }
+        let open = match self.open() {
+            Ok(open) => open,
+            Err(err) => return references.iter().map(|_| Err(ReadError::Failed(err.clone()))).collect(),
+        };
+        let mut unique: Vec<&Reference> = Vec::new();
+        for reference in references {
+            if !unique.contains(&reference) {
+                unique.push(reference);
+            }
+        }
+        let calls = unique.iter().map(|reference| Call::get(object_path(reference)));
+        let answers = open.runtime.block_on(all(&open.connection, calls));
+        let read: Vec<_> =
+            unique.iter().zip(answers).map(|(reference, answer)| definition(reference, answer)).collect();
+        let of = |reference: &Reference| {
+            let position = unique.iter().position(|known| *known == reference);
+            position.map_or(Err(ReadError::NotFound), |position| clone(&read[position]))
+        };
+        references.iter().map(of).collect()
+    }
+
+    /// The names beside a definition; `None` when they may not be listed.
+    pub(super) fn names(&self, reference: &Reference) -> Option<Vec<String>> {
+        #[derive(Deserialize)]
+        struct List {
+            items: Vec<Item>,
+        }
+        #[derive(Deserialize)]
+        struct Item {
+            metadata: Metadata,
+        }
+        let Open { runtime, connection } = self.open().ok()?;
+        let call = Call::get(format!("{}?limit={MAX_NAMES}", collection_path(reference)));
+        let answer = runtime.block_on(connection.try_once(&call, EVENT_LIMIT)).ok()?;
+        let list: List = serde_json::from_slice(&answer).ok()?;
+        Some(list.items.into_iter().map(|item| item.metadata.name).collect())
+    }
+
+    /// Writes the status and posts events at the same time.
+    pub(super) fn report(&self, pod: &Pod, status: Option<&str>, events: &[Event]) -> Result<()> {
+        let Open { runtime, connection } = self.open()?;
+        runtime.block_on(async {
+            let mut posts = JoinSet::new();
+            for (i, event) in events.iter().enumerate() {
+                let (connection, call) = (connection.clone(), event_call(pod, event, i));
+                posts.spawn(async move { connection.try_once(&call, EVENT_LIMIT).await });
+            }
+            let written = match status {
+                Some(status) => write_status(connection, pod, status).await,
+                None => Ok(()),
+            };
+            while let Some(posted) = posts.join_next().await {
+                if let Ok(Err(refusal)) = posted {
+                    log::debug(format_args!("event: {}", Error::from(refusal)));
+                }
+            }
+            written
+        })
+    }
+}
+
+/// Makes calls at the same time; the answers are in the order of the calls.
+async fn all(
+    connection: &Connection,
+    calls: impl Iterator<Item = Call>,
+) -> Vec<Option<Result<Vec<u8>, Refusal>>> {
+    let mut tasks = JoinSet::new();
+    for (i, call) in calls.enumerate() {
+        let connection = connection.clone();
+        tasks.spawn(async move { (i, connection.call(&call).await) });
+    }
+    let mut answers = Vec::new();
+    answers.resize_with(tasks.len(), || None);
+    while let Some(done) = tasks.join_next().await {
+        if let Ok((i, answer)) = done {
+            answers[i] = Some(answer);
+        }
+    }
+    answers
+}
+
+fn definition(
+    reference: &Reference,
+    answer: Option<Result<Vec<u8>, Refusal>>,
+) -> Result<Definition, ReadError> {
+    let answer = match answer {
+        None => return Err(ReadError::Failed(Error::invalid_config("the request was not made"))),
+        Some(Err(refusal)) if refusal.status == Some(StatusCode::NOT_FOUND) => {
+            return Err(ReadError::NotFound);
+        }
+        Some(Err(refusal)) => return Err(ReadError::Failed(refusal.into())),
+        Some(Ok(answer)) => answer,
+    };
+    let mut definition: Definition = from_json(&answer, "the answer of the API server")?;
+    if definition.metadata.name != reference.name {
+        return Err(ReadError::Failed(Error::invalid_config(
+            "the answer of the API server is another object",
+        )));
+    }
+    definition.metadata.namespace.clone_from(&reference.namespace);
+    Ok(definition)
+}
+
+fn clone(read: &Result<Definition, ReadError>) -> Result<Definition, ReadError> {
+    match read {
+        Ok(definition) => Ok(definition.clone()),
+        Err(ReadError::NotFound) => Err(ReadError::NotFound),
+        Err(ReadError::Failed(err)) => Err(ReadError::Failed(err.clone())),
+    }
+}
+
+/// Names are checked where they come in: none has a character that means something in a path.
+fn collection_path(reference: &Reference) -> String {
+    let (group, plural) = match reference.kind {
+        Kind::Definition => ("k8s.cni.cncf.io", "network-attachment-definitions"),
+        Kind::LegacyNetwork => ("kubernetes-network.cni.cncf.io", "networks"),
+    };
+    format!("/apis/{group}/v1/namespaces/{}/{plural}", reference.namespace)
+}
+
+fn object_path(reference: &Reference) -> String {
+    format!("{}/{}", collection_path(reference), reference.name)
+}
+
+/// One PATCH, or where the role allows only to update, reading and writing the whole.
+async fn write_status(connection: &Connection, pod: &Pod, status: &str) -> Result<()> {
+    let Metadata { name, namespace, uid, .. } = &pod.metadata;
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
+    // The UID makes sure that another pod of that name is left alone.
+    let patch = json!({"metadata": {"uid": uid, "annotations": {NETWORK_STATUS: status}}});
+    let call = Call {
+        method: Method::PATCH,
+        path: path.clone(),
+        body: Some(("application/merge-patch+json", patch.to_string().into_bytes())),
+    };
+    let refusal = match connection.call(&call).await {
+        Ok(_) => return Ok(()),
+        Err(refusal) => refusal,
+    };
+    let written = match refusal.status {
+        Some(StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE) => {
+            update_status(connection, pod, &path, status).await
+        }
+        _ => Err(refusal),
+    };
+    match written {
+        Err(refusal) if refusal.status == Some(StatusCode::NOT_FOUND) => {
+            log::verbose(format_args!(
+                "the network status of {namespace}/{name} is not written: the pod is gone"
+            ));
+            Ok(())
+        }
+        Err(refusal) => Err(Error::from(refusal).context("setting the network status")),
+        Ok(()) => Ok(()),
+    }
+}
+
+async fn update_status(connection: &Connection, pod: &Pod, path: &str, status: &str) -> Result<(), Refusal> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let answer = connection.call(&Call::get(path.trim_end_matches("/status").to_owned())).await?;
+        // What is written back is what was read, with everything that nobody here knows.
+        let mut object: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        if object["metadata"]["uid"] != pod.metadata.uid.as_str() {
+            log::verbose("the network status is not written: another pod took the place of this one");
+            return Ok(());
+        }
+        if !object["metadata"]["annotations"].is_object() {
+            object["metadata"]["annotations"] = json!({});
+        }
+        object["metadata"]["annotations"][NETWORK_STATUS] = status.into();
+        let body = Some(("application/json", object.to_string().into_bytes()));
+        let call = Call { method: Method::PUT, path: path.to_owned(), body };
+        // A conflict means that what was read is old: to write it again would not help.
+        match connection.try_once(&call, EVENT_LIMIT * 5).await {
+            Ok(_) => return Ok(()),
+            Err(refusal) if refusal.status == Some(StatusCode::CONFLICT) && tries < UPDATES => {}
+            Err(refusal) if refusal.status.is_some() => return Err(refusal),
+            Err(_) if tries < UPDATES => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+}
+
+fn event_call(pod: &Pod, event: &Event, i: usize) -> Call {
+    let Metadata { name, namespace, uid, .. } = &pod.metadata;
+    let now = Timestamp::now();
+    let prefix = name.get(..200).unwrap_or(name).trim_end_matches(['.', '-']);
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": format!("{prefix}.{:x}", now.nanoseconds() + i as u128), "namespace": namespace},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
+        "type": if event.warning { "Warning" } else { "Normal" },
+        "reason": event.reason,
+        "message": event.message,
+        "source": {"component": "multus"},
+        "reportingComponent": "multus",
+        "reportingInstance": "",
+        "firstTimestamp": now.to_string(),
+        "lastTimestamp": now.to_string(),
+        "count": 1,
+    });
+    Call {
+        method: Method::POST,
+        path: format!("/api/v1/namespaces/{namespace}/events"),
+        body: Some(("application/json", object.to_string().into_bytes())),
+    }
+}

@@ -1,0 +1,326 @@
+//! Requests to an API server: the connection, time limits and retries.
+
+use std::path::Path;
+use std::time::Duration;
+
+use cni_core::spec::{Code, Error, Result};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use serde::Deserialize;
+use tokio::time::{sleep, timeout};
+use tower::BoxError;
+use tower::util::MapErr;
+
+/// How long a server may take to accept a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long one try of a request may take, its answer included.
+const TRY_LIMIT: Duration = Duration::from_secs(10);
+/// How often a request is tried at most.
+const TRIES: u32 = 5;
+/// The pause after the first try; it doubles after each.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause, also where the server asks for a longer one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest answer that is read, in bytes: etcd takes 1.5 MiB for an object.
+const MAX_ANSWER: usize = 4 << 20;
+/// The longest part of the server's own words in an error, in bytes.
+const MAX_WORDS: usize = 500;
+
+/// A connection to an API server. Requests at the same time share it where the server
+/// speaks HTTP/2.
+#[derive(Clone)]
+pub(super) struct Connection {
+    client: kube::Client,
+}
+
+/// What is asked of the server.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) path: String,
+    /// The type and text of what is sent with it.
+    pub(super) body: Option<(&'static str, Vec<u8>)>,
+}
+
+/// Why there is no good answer.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The status of the answer; `None` when none came.
+    pub(super) status: Option<StatusCode>,
+    /// The reason as Kubernetes calls it; empty when the answer is not from an API server.
+    pub(super) reason: String,
+    /// For a person.
+    error: Error,
+    /// How long to wait before another try, where the server says so.
+    retry_after: Option<Duration>,
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        refusal.error
+    }
+}
+
+/// The object that an API server answers a failed request with.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    message: String,
+    reason: String,
+}
+
+impl Call {
+    pub(super) fn get(path: String) -> Call {
+        Call { method: Method::GET, path, body: None }
+    }
+
+    fn request(&self) -> Result<Request<Body>> {
+        let mut request = Request::builder()
+            .method(&self.method)
+            .uri(&self.path)
+            .header(http::header::ACCEPT, "application/json")
+            .header(http::header::USER_AGENT, concat!("oxcni-multus/", env!("CARGO_PKG_VERSION")));
+        let body = match &self.body {
+            None => Body::empty(),
+            Some((kind, text)) => {
+                request = request.header(http::header::CONTENT_TYPE, *kind);
+                Body::from(text.clone())
+            }
+        };
+        request.body(body).map_err(|err| Error::invalid_config(format!("request {}: {err}", self.path)))
+    }
+}
+
+impl Connection {
+    /// Prepares a connection; it is made with the first request. Must be called inside the
+    /// tokio runtime.
+    pub(super) async fn open(kubeconfig: &Path) -> Result<Connection> {
+        let wrong =
+            |why: String| Error::invalid_config(format!("kubeconfig {}: {why}", kubeconfig.display()));
+        let read = Kubeconfig::read_from(kubeconfig).map_err(|err| wrong(without_secrets(&err)))?;
+        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+            .await
+            .map_err(|err| wrong(without_secrets(&err)))?;
+        // What is wrong with credentials is not repeated: it may quote them.
+        let tls = config
+            .rustls_client_config()
+            .map_err(|_| wrong("certificates or keys are not valid".to_owned()))?;
+        let auth = config.auth_layer().map_err(|_| wrong("credentials are not valid".to_owned()))?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        // Requests are small and wait for each other: Nagle's algorithm delays each by 40 ms.
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+        let mut https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+        if let Some(name) = config.tls_server_name.clone() {
+            let name = name.try_into().map_err(|_| wrong("tls-server-name is not a name".to_owned()))?;
+            https = https.with_server_name_resolver(FixedServerNameResolver::new(name));
+        }
+        let https = https.enable_all_versions().wrap_connector(tcp);
+        let http = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(https);
+        // The layer with the credentials wants the errors of all layers to be of one type.
+        let http = MapErr::new(http, BoxError::from);
+        let namespace = config.default_namespace.clone();
+        let client = match auth {
+            Some(auth) => ClientBuilder::new(http, namespace)
+                .with_layer(&auth)
+                .with_layer(&config.base_uri_layer())
+                .build(),
+            None => ClientBuilder::new(http, namespace).with_layer(&config.base_uri_layer()).build(),
+        };
+        Ok(Connection { client })
+    }
+
+    /// Makes a call, again where another try may help.
+    pub(super) async fn call(&self, call: &Call) -> Result<Vec<u8>, Refusal> {
+        let mut pause = FIRST_PAUSE;
+        let mut tries = 1;
+        loop {
+            let refusal = match self.try_once(call, TRY_LIMIT).await {
+                Ok(answer) => return Ok(answer),
+                Err(refusal) => refusal,
+            };
+            if tries >= TRIES || !refusal.may_pass() {
+                return Err(refusal.after(tries));
+            }
+            crate::log::debug(format_args!("try {tries}: {}", refusal.error));
+            sleep(refusal.retry_after.unwrap_or(pause).min(LONGEST_PAUSE)).await;
+            pause *= 2;
+            tries += 1;
+        }
+    }
+
+    /// Makes a call once.
+    pub(super) async fn try_once(&self, call: &Call, limit: Duration) -> Result<Vec<u8>, Refusal> {
+        match timeout(limit, self.exchange(call)).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                Err(Refusal::without_answer(call, &format!("no answer within {} s", limit.as_secs_f32())))
+            }
+        }
+    }
+
+    async fn exchange(&self, call: &Call) -> Result<Vec<u8>, Refusal> {
+        let request = call.request().map_err(|error| Refusal {
+            status: None,
+            reason: String::new(),
+            error: error.with_code(Code::INVALID_CONFIG),
+            retry_after: None,
+        })?;
+        let response = self.client.send(request).await.map_err(|err| {
+            // An authentication helper's words may hold what it should have kept to itself.
+            let is_auth = matches!(err, kube::Error::Auth(_));
+            let why = if is_auth { "the credentials could not be had".to_owned() } else { causes(&err) };
+            Refusal::without_answer(call, &why)
+        })?;
+        let status = response.status();
+        let retry_after = response.headers().get(http::header::RETRY_AFTER).cloned();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let answer =
+            body.map_err(|err| Refusal::without_answer(call, &format!("reading the answer: {err}")))?;
+        let answer = answer.to_bytes().to_vec();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Err(Refusal::answered(call, status, &answer, seconds.map(Duration::from_secs)))
+    }
+}
+
+impl Refusal {
+    fn without_answer(call: &Call, why: &str) -> Refusal {
+        let msg = format!("API server: {} {}: {why}", call.method, call.path);
+        Refusal {
+            status: None,
+            reason: String::new(),
+            error: Error::new(Code::TRY_AGAIN, msg),
+            retry_after: None,
+        }
+    }
+
+    fn answered(call: &Call, status: StatusCode, answer: &[u8], retry_after: Option<Duration>) -> Refusal {
+        let said: Status = serde_json::from_slice(answer).unwrap_or_default();
+        let mut words = said.message;
+        words.truncate(words.floor_char_boundary(MAX_WORDS));
+        let what = status.canonical_reason().unwrap_or_default();
+        let msg = format!("API server: {} {}: {} {what}", call.method, call.path, status.as_u16());
+        let hint = match status {
+            StatusCode::UNAUTHORIZED => "it does not accept the credentials of the kubeconfig",
+            StatusCode::FORBIDDEN => "the role of the kubeconfig's user does not allow this",
+            _ => "",
+        };
+        let passes = is_transient(status);
+        let code = if passes { Code::TRY_AGAIN } else { Code::IO };
+        let error = Error::new(code, msg).details(words).details(hint);
+        Refusal { status: Some(status), reason: said.reason, error, retry_after }
+    }
+
+    /// Whether another try may have another outcome.
+    fn may_pass(&self) -> bool {
+        match self.status {
+            Some(status) => is_transient(status),
+            None => self.error.code() == Code::TRY_AGAIN,
+        }
+    }
+
+    fn after(mut self, tries: u32) -> Refusal {
+        if tries > 1 {
+            self.error = self.error.details(format!("tried {tries} times"));
+        }
+        self
+    }
+}
+
+/// Busy, failing for a moment, or somebody else changed the same object just now.
+fn is_transient(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+            | StatusCode::CONFLICT
+    )
+}
+
+/// The whole chain of an error: the last one says what happened.
+fn causes(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut source = err.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// What is wrong with a kubeconfig, without a word of what is in it: an excerpt of it in a
+/// YAML error may well be a token.
+fn without_secrets(err: &KubeconfigError) -> String {
+    match err {
+        KubeconfigError::Parse(err) => {
+            let text = err.to_string();
+            let place = text.split_once(':').map_or("", |(place, _)| place);
+            let is_place = place.starts_with("line ") && place.len() < 40;
+            let place = if is_place { format!(", {place}") } else { String::new() };
+            format!("is not a valid kubeconfig{place}")
+        }
+        other => causes(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(text: &str) -> Result<Connection> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Connection::open(file.path()))
+    }
+
+    #[test]
+    fn a_broken_kubeconfig_keeps_its_secrets() {
+        for broken in [
+            "users:\n- name: u\n  user:\n    token: s3cret\n   bad: indentation",
+            "token: s3cret\n\"unclosed",
+            "clusters: [s3cret]",
+            "current-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\nclusters: [{name: k, cluster: {server: 'http://h'}}]\nusers: [{name: u, user: {client-certificate-data: s3cret, client-key-data: s3cret}}]",
+        ] {
+            let Err(error) = open(broken) else { panic!("{broken}") };
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+            assert!(error.msg().starts_with("kubeconfig /"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let refusal = |status: u16| {
+            Refusal::answered(
+                &Call::get("/x".into()),
+                StatusCode::from_u16(status).unwrap(),
+                b"garbage",
+                None,
+            )
+        };
+        for status in [409, 429, 500, 503] {
+            assert!(refusal(status).may_pass(), "{status}");
+        }
+        for status in [400, 401, 403, 404, 422] {
+            assert!(!refusal(status).may_pass(), "{status}");
+        }
+        assert!(Refusal::without_answer(&Call::get("/x".into()), "gone").may_pass());
+    }
+}
