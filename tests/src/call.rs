@@ -3,14 +3,11 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::Host;
-
-/// A plugin that runs longer than this hangs, and is killed.
-const HANGING: Duration = Duration::from_secs(60);
+use crate::effort::hanging;
 
 /// One call of a plugin: its environment and its standard input.
 ///
@@ -163,9 +160,9 @@ impl Outcome {
             drop(stdout.read_to_end(&mut bytes));
             drop(done.send(bytes));
         });
-        let Ok(printed) = ended.recv_timeout(HANGING) else {
+        let Ok(printed) = ended.recv_timeout(hanging()) else {
             drop(child.kill());
-            panic!("hangs for {HANGING:?}: {call}");
+            panic!("hangs for {:?}: {call}", hanging());
         };
         let status = child.wait().expect("waiting for a child");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

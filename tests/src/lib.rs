@@ -27,6 +27,7 @@
 
 mod attachment;
 mod call;
+mod effort;
 mod host;
 mod interrupt;
 mod manifest;
@@ -42,11 +43,12 @@ pub mod gate;
 
 pub use attachment::{Network, Running};
 pub use call::{Call, CniError, Outcome};
+pub use effort::cases;
 pub use host::{Container, Host, get_xattr};
 pub use interrupt::{kill_at_syscall, programs_executed};
 pub use manifest::nad_config;
 pub use node::{Node, Pod};
-pub use parity::{Case, Intended, compare, observe};
+pub use parity::{Case, Intended, compare, differences, observe};
 pub use plugins::Plugins;
 pub use snapshot::Masks;
 pub use traffic::{ArpCounter, eventually, source_seen_by};

@@ -54,6 +54,18 @@ pub struct Intended {
     pub reason: &'static str,
 }
 
+/// Differences from the Go plugins that are wanted everywhere.
+pub(crate) const ALWAYS: &[Intended] = &[
+    Intended {
+        path: "/txqlen",
+        reason: "Go leaves both ends of a veth pair without a transmit queue length, newer ones the host's end; ours keep the kernel's default",
+    },
+    Intended {
+        path: "/links/eth0/ndisc_notify",
+        reason: "Go announces only IPv4 addresses by itself of the kernel (arp_notify); ours let it announce IPv6 ones too",
+    },
+];
+
 /// What plugins do with a case: results, and the state of host and containers after each step,
 /// without all that differs from run to run.
 pub fn observe(plugins: Plugins, case: &Case) -> Value {
@@ -105,10 +117,33 @@ fn text_or_json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| json!(text))
 }
 
+/// What ours do otherwise than a peer was observed to do, for a person; empty where all is the same.
+///
+/// # Panics
+/// Where a difference is intended without a reason.
+pub fn differences(theirs: &Value, case: &Case, intended: &[Intended]) -> String {
+    let intended: Vec<_> = ALWAYS.iter().chain(intended).copied().collect();
+    for known in &intended {
+        assert!(!known.reason.is_empty(), "{} is intended without a reason", known.path);
+    }
+    let mut text = String::new();
+    for flavour in Plugins::ours() {
+        let found = compare(theirs, &observe(*flavour, case), &intended);
+        if !found.is_empty() {
+            let lines = found.join("\n");
+            text += &format!(
+                "{flavour:?} differs from the peer in {}\n{:#}\n\n{lines}\n",
+                case.name, case.config
+            );
+        }
+    }
+    text
+}
+
 /// All differences between two observations that are not intended, a line each.
 pub fn compare(expected: &Value, actual: &Value, intended: &[Intended]) -> Vec<String> {
     let mut found = Vec::new();
-    differences(expected, actual, String::new(), &mut found);
+    walk(expected, actual, String::new(), &mut found);
     found.retain(|(path, _)| !intended.iter().any(|known| path.contains(known.path)));
     found.into_iter().map(|(path, what)| format!("{path}: {what}")).collect()
 }
@@ -118,22 +153,22 @@ fn says_nothing(value: &Value) -> bool {
     value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
-fn differences(expected: &Value, actual: &Value, path: String, found: &mut Vec<(String, String)>) {
+fn walk(expected: &Value, actual: &Value, path: String, found: &mut Vec<(String, String)>) {
     if says_nothing(expected) && says_nothing(actual) {
         return;
     }
     match (expected, actual) {
         (Value::Object(left), Value::Object(right)) => {
             for (key, value) in left {
-                differences(value, right.get(key).unwrap_or(&Value::Null), format!("{path}/{key}"), found);
+                walk(value, right.get(key).unwrap_or(&Value::Null), format!("{path}/{key}"), found);
             }
             for (key, value) in right.iter().filter(|(key, _)| !left.contains_key(*key)) {
-                differences(&Value::Null, value, format!("{path}/{key}"), found);
+                walk(&Value::Null, value, format!("{path}/{key}"), found);
             }
         }
         (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
             for (index, (left, right)) in left.iter().zip(right).enumerate() {
-                differences(left, right, format!("{path}/{index}"), found);
+                walk(left, right, format!("{path}/{index}"), found);
             }
         }
         (left, right) if left != right => found.push((path, format!("theirs {left}, ours {right}"))),

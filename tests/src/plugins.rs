@@ -18,6 +18,12 @@ impl Plugins {
     /// The two ways in which ours are installed.
     pub const OURS: [Self; 2] = [Self::Multicall, Self::Separate];
 
+    /// The flavours of ours to compare with others: both, but one where the processor is emulated
+    /// (`OXCNI_EMULATED=1`) and every process costs twenty times as much.
+    pub fn ours() -> &'static [Self] {
+        if crate::effort::emulated() { &Self::OURS[..1] } else { &Self::OURS }
+    }
+
     /// Where the programs are: `OXCNI_BIN_DIR` or what `cargo xtask dist` makes, for ours.
     pub fn dir(self) -> PathBuf {
         match self {

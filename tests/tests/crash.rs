@@ -1,6 +1,6 @@
 //! Killed at any moment, or left alone by what it works on: a DEL then leaves nothing behind.
 
-use oxcni_tests::{Host, Network, both_flavours, kill_at_syscall};
+use oxcni_tests::{Host, Network, both_flavours, cases, kill_at_syscall};
 use serde_json::{Value, json};
 
 fn config(rest: Value) -> Value {
@@ -24,7 +24,8 @@ fn nothing_is_left(host: &Host, when: &str) {
 
 /// Kills an ADD at about `points` moments, evenly over its life, each on a bridge that is not
 /// there yet or already is, and looks what a DEL leaves.
-fn killed_everywhere(host: &Host, net: &Network<'_>, points: u64) {
+fn killed_everywhere(host: &Host, net: &Network<'_>, points: u32) {
+    let points = u64::from(cases(points));
     let whole = host.container();
     let (length, status) = kill_at_syscall(&net.call("ADD", &whole), u64::MAX);
     assert!(status.success(), "ADD fails under a tracer: {status}");
@@ -67,7 +68,7 @@ both_flavours! {
         let measured = host.container();
         net.add(&measured).succeeds();
         let (length, _) = kill_at_syscall(&net.call("DEL", &measured), u64::MAX);
-        for stop in (1..length).step_by(usize::try_from((length / 25).max(1)).expect("a step")) {
+        for stop in (1..length).step_by(usize::try_from((length / u64::from(cases(25))).max(1)).expect("a step")) {
             let pod = host.container();
             net.add(&pod).succeeds();
             kill_at_syscall(&net.call("DEL", &pod), stop);
@@ -82,7 +83,7 @@ both_flavours! {
         let measured = host.container();
         let (length, _) = kill_at_syscall(&net.call("ADD", &measured), u64::MAX);
         net.del(&measured).succeeds();
-        for stop in 1..length {
+        for stop in (1..length).step_by(usize::try_from((length / u64::from(cases(600))).max(1)).expect("a step")) {
             let pod = host.container();
             kill_at_syscall(&net.call("ADD", &pod), stop);
             for (address, holder) in host.reservations("net") {

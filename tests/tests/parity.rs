@@ -1,26 +1,9 @@
-//! The same configuration to the Go plugins and to ours: the same results, the same kernel.
-//!
-//! Two peers: the plugins of Debian's package, run beside ours, and newer ones, whose
-//! observations are kept as data (see `data/README.md`).
-
-use std::fs;
-use std::path::{Path, PathBuf};
+//! The same configuration to the Go plugins of Debian's package and to ours: the same results,
+//! the same kernel. `recorded.rs` compares with newer ones.
 
 use oxcni_tests::gate::{self, Feature};
-use oxcni_tests::{Case, Container, Host, Intended, Plugins, compare, observe, source_seen_by};
+use oxcni_tests::{Case, Container, Host, Intended, Plugins, differences, observe, source_seen_by};
 use serde_json::{Value, json};
-
-/// Differences from Debian's Go plugins (1.1.1) that are wanted everywhere.
-const ALWAYS: &[Intended] = &[
-    Intended {
-        path: "/txqlen",
-        reason: "Go leaves both ends of a veth pair without a transmit queue length, newer ones the host's end; ours keep the kernel's default",
-    },
-    Intended {
-        path: "/links/eth0/ndisc_notify",
-        reason: "Go announces only IPv4 addresses by itself of the kernel (arp_notify); ours let it announce IPv6 ones too",
-    },
-];
 
 /// Of cases that are refused: Go leaves behind what it made until then, and its DEL refuses too.
 const REFUSED: &[Intended] = &[
@@ -71,33 +54,8 @@ fn same_as_go(test: &str, features: &[Feature], case: &Case, intended: &[Intende
         return;
     }
     let theirs = observe(Plugins::Go, case);
-    same_as(&theirs, case, intended);
-}
-
-fn same_as(theirs: &Value, case: &Case, intended: &[Intended]) {
-    let differences = differences(theirs, case, intended);
-    assert!(differences.is_empty(), "{differences}");
-}
-
-/// What is not the same, for a person; empty where all is.
-fn differences(theirs: &Value, case: &Case, intended: &[Intended]) -> String {
-    let mut text = String::new();
-    let intended: Vec<_> = ALWAYS.iter().chain(intended).copied().collect();
-    for known in &intended {
-        assert!(!known.reason.is_empty(), "{} is intended without a reason", known.path);
-    }
-    for flavour in Plugins::OURS {
-        let ours = observe(flavour, case);
-        let differences = compare(theirs, &ours, &intended);
-        if !differences.is_empty() {
-            let lines = differences.join("\n");
-            text += &format!(
-                "{flavour:?} differs from the peer in {}\n{:#}\n\n{lines}\n",
-                case.name, case.config
-            );
-        }
-    }
-    text
+    let found = differences(&theirs, case, intended);
+    assert!(found.is_empty(), "{found}");
 }
 
 fn bridge(rest: Value) -> Value {
@@ -298,142 +256,4 @@ fn masquerade_has_the_same_effect() {
             assert_eq!(effects(flavour, &config), theirs, "{flavour:?}, ipMasq {masquerade}");
         }
     }
-}
-
-/// Where the observations of newer plugins are.
-fn data() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/bridge")
-}
-
-/// Fields that Debian's plugins do not know, recorded from newer ones.
-fn cases_to_record() -> Vec<Case> {
-    let v1_1 = |rest: Value| {
-        let mut config = with_ipam(rest);
-        config["cniVersion"] = json!("1.1.0");
-        config
-    };
-    let mut cases = vec![
-        Case::new("version_1_1_0", v1_1(json!({ "isGateway": true, "mtu": 1400 }))),
-        Case::new("port_isolation", v1_1(json!({ "portIsolation": true }))),
-        Case::new(
-            "disable_container_interface",
-            bridge(json!({ "cniVersion": "1.1.0", "disableContainerInterface": true })),
-        ),
-        Case::new(
-            "disable_container_interface_with_ipam",
-            v1_1(json!({ "disableContainerInterface": true })),
-        ),
-        Case::new("vlan_out_of_range", v1_1(json!({ "vlan": 4095 }))),
-        Case::new("trunk_upside_down", v1_1(json!({ "vlanTrunk": [{ "minID": 110, "maxID": 101 }] }))),
-        Case::new("trunk_id_out_of_range", v1_1(json!({ "vlanTrunk": [{ "id": 4095 }] }))),
-        Case::new("trunk_id_zero", v1_1(json!({ "vlanTrunk": [{ "id": 0 }] }))),
-        Case::new("trunk_without_max_id", v1_1(json!({ "vlanTrunk": [{ "minID": 110 }] }))),
-        Case::new("preserve_default_vlan_without_vlan", v1_1(json!({ "preserveDefaultVlan": true }))),
-        Case::new(
-            "routes_with_attributes",
-            bridge(json!({ "cniVersion": "1.1.0", "isGateway": true, "ipam": { "type": "host-local",
-                "subnet": "10.1.2.0/24", "routes": [
-                    { "dst": "0.0.0.0/0", "mtu": 1300, "advmss": 1200, "priority": 50 },
-                    { "dst": "172.30.0.0/16", "gw": "10.1.2.7", "table": 77 }] } })),
-        ),
-        Case::new(
-            "route_of_link_scope",
-            bridge(
-                json!({ "cniVersion": "1.1.0", "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }],
-                "routes": [{ "dst": "172.31.0.0/16", "scope": 253 }, { "dst": "172.29.0.0/16", "gw": "10.10.0.3", "scope": 0 }] } }),
-            ),
-        ),
-        Case::new(
-            "static_routes_with_attributes",
-            bridge(json!({ "cniVersion": "1.1.0", "ipam": { "type": "static",
-                "addresses": [{ "address": "10.10.0.1/24", "gateway": "10.10.0.254" }, { "address": "fd00:1::7/64" }],
-                "routes": [
-                    { "dst": "192.168.0.0/16", "mtu": 1300, "advmss": 1200, "priority": 50 },
-                    { "dst": "fd00:9::/32", "gw": "fd00:1::9", "mtu": 1400, "priority": 70 }] } })),
-        ),
-    ];
-    cases.extend(vlan_cases(&v1_1));
-    cases
-}
-
-fn vlan_cases(config: &dyn Fn(Value) -> Value) -> Vec<Case> {
-    let trunk = json!([{ "id": 101 }, { "minID": 200, "maxID": 202 }]);
-    [
-        ("vlan", json!({ "vlan": 100 })),
-        ("vlan_gateway", json!({ "vlan": 100, "isGateway": true })),
-        ("vlan_preserving", json!({ "vlan": 100, "preserveDefaultVlan": true })),
-        ("vlan_trunk", json!({ "vlanTrunk": trunk })),
-        ("vlan_trunk_preserving", json!({ "vlanTrunk": trunk, "preserveDefaultVlan": true })),
-        ("vlan_trunk_with_vlan", json!({ "vlanTrunk": trunk, "vlan": 100 })),
-        ("vlan_trunk_empty", json!({ "vlanTrunk": [] })),
-    ]
-    .into_iter()
-    .map(|(name, rest)| Case::new(name, config(rest)))
-    .collect()
-}
-
-/// VLAN cases are observed only where the kernel filters.
-fn features_of(case: &Case) -> &'static [Feature] {
-    let name = case.name.as_str();
-    if name == "vlan"
-        || name.starts_with("vlan_gateway")
-        || name.starts_with("vlan_p")
-        || name.starts_with("vlan_trunk")
-    {
-        &[Feature::BridgeVlan]
-    } else {
-        &[]
-    }
-}
-
-#[test]
-#[ignore = "writes data: run by hand with OXCNI_RECORD_FROM naming a folder of plugins"]
-fn record() {
-    fs::create_dir_all(data()).expect("the data folder");
-    for case in cases_to_record() {
-        if !features_of(&case).iter().all(|feature| feature.is_there()) {
-            continue;
-        }
-        let mut record = case.to_json();
-        record["observed"] = observe(Plugins::Recorded, &case);
-        let text = serde_json::to_string_pretty(&record).expect("JSON");
-        fs::write(data().join(format!("{}.json", case.name)), text + "\n").expect("writing data");
-    }
-}
-
-/// Differences from the recorded plugins that are wanted.
-fn intended_of(case: &str) -> &'static [Intended] {
-    match case {
-        "disable_container_interface" => CHECK_OF_LAYER_2,
-        "disable_container_interface_with_ipam" | "vlan_out_of_range" => REFUSED,
-        "trunk_upside_down" | "trunk_id_out_of_range" | "trunk_id_zero" | "trunk_without_max_id" => REFUSED,
-        "routes_with_attributes" | "static_routes_with_attributes" => &[
-            Intended {
-                path: "/metrics",
-                reason: "Go's plugins pass mtu and advmss of a route on in the result, but do not give them to the kernel",
-            },
-            Intended { path: "/checks succeed", reason: "Go's CHECK does not find a route of another table" },
-        ],
-        _ => &[],
-    }
-}
-
-#[test]
-fn same_as_recorded() {
-    if !gate::open("same_as_recorded", &[]) {
-        return;
-    }
-    let (mut seen, mut found) = (0, String::new());
-    for entry in fs::read_dir(data()).expect("the data folder") {
-        let file = entry.expect("an entry").path();
-        let record: Value =
-            serde_json::from_str(&fs::read_to_string(&file).expect("data")).expect("data is JSON");
-        let case = Case::from_json(&record);
-        if gate::open(&format!("same_as_recorded::{}", case.name), features_of(&case)) {
-            found += &differences(&record["observed"], &case, intended_of(&case.name));
-        }
-        seen += 1;
-    }
-    assert!(seen >= 12, "only {seen} records");
-    assert!(found.is_empty(), "{found}");
 }

@@ -14,7 +14,7 @@ const CASES: u32 = 96;
 
 fn runner() -> TestRunner {
     TestRunner::new(Config {
-        cases: CASES,
+        cases: oxcni_tests::cases(CASES),
         failure_persistence: None,
         max_shrink_iters: 64,
         ..Config::default()

@@ -1,0 +1,18 @@
+//! How much a test tries where more is better, but not needed.
+
+use std::time::Duration;
+
+/// True where the processor is emulated, as the one who starts the tests says by `OXCNI_EMULATED=1`.
+pub(crate) fn emulated() -> bool {
+    std::env::var_os("OXCNI_EMULATED").is_some_and(|value| value == "1")
+}
+
+/// How many cases of `full` to try: an eighth where the processor is emulated.
+pub fn cases(full: u32) -> u32 {
+    if emulated() { (full / 8).max(4) } else { full }
+}
+
+/// A process that runs for longer than this hangs.
+pub(crate) fn hanging() -> Duration {
+    Duration::from_secs(if emulated() { 300 } else { 60 })
+}

@@ -1,0 +1,66 @@
+//! Fields that Debian's Go plugins do not know, against what newer ones did with them.
+//!
+//! A case is a file in `data/`, with its configuration and the observation; see the README there.
+
+use std::fs;
+use std::path::Path;
+
+use oxcni_tests::gate::{self, Feature};
+use oxcni_tests::{Case, Intended, differences};
+use serde_json::Value;
+
+/// Of cases that are refused.
+const REFUSED: &[Intended] = &[Intended {
+    path: "/dels succeed",
+    reason: "Go's DEL fails for what its ADD refuses, so runtimes retry for ever; ours has nothing to take down",
+}];
+
+/// Differences from the recorded plugins that are wanted.
+fn intended_of(case: &str) -> &'static [Intended] {
+    match case {
+        "disable_container_interface" => &[Intended {
+            path: "/checks succeed",
+            reason: "Go's CHECK fails for every layer 2 attachment, for want of an IPAM plugin to ask",
+        }],
+        "disable_container_interface_with_ipam" | "vlan_out_of_range" => REFUSED,
+        "trunk_upside_down" | "trunk_id_out_of_range" | "trunk_id_zero" | "trunk_without_max_id" => REFUSED,
+        "routes_with_attributes" | "static_routes_with_attributes" => &[
+            Intended {
+                path: "/metrics",
+                reason: "Go's plugins pass mtu and advmss of a route on in the result, but do not give them to the kernel",
+            },
+            Intended { path: "/checks succeed", reason: "Go's CHECK does not find a route of another table" },
+        ],
+        _ => &[],
+    }
+}
+
+/// Compares all cases of a folder.
+fn same_as(folder: &str, at_least: usize) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(folder);
+    let files: Vec<_> =
+        fs::read_dir(folder).expect("the data").map(|entry| entry.expect("an entry").path()).collect();
+    assert!(files.len() >= at_least, "only {} records", files.len());
+    let mut found = String::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a record");
+        let record: Value = serde_json::from_str(&text).expect("a record is JSON");
+        let case = Case::from_json(&record);
+        found += &differences(&record["observed"], &case, intended_of(&case.name));
+    }
+    assert!(found.is_empty(), "{found}");
+}
+
+#[test]
+fn same_as_newer_plugins() {
+    if gate::open("same_as_newer_plugins", &[]) {
+        same_as("bridge", 13);
+    }
+}
+
+#[test]
+fn same_vlans_as_newer_plugins() {
+    if gate::open("same_vlans_as_newer_plugins", &[Feature::BridgeVlan]) {
+        same_as("bridge-vlan", 7);
+    }
+}
