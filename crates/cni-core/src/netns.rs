@@ -55,6 +55,19 @@ impl Netns {
         })
     }
 
+    /// Opens the namespace at a path for DEL, to which it is all the same why there is none: no
+    /// path was given, nothing is there, or the file is left over from a namespace that is gone.
+    ///
+    /// # Errors
+    /// Where what is there can't be looked at.
+    pub fn open_what_is_left(path: Option<&Path>) -> Result<Option<Netns>> {
+        match path.map(Netns::open) {
+            None => Ok(None),
+            Some(Err(err)) if err.code() == Code::INVALID_NETNS => Ok(None),
+            Some(opened) => opened,
+        }
+    }
+
     /// The namespace that this thread is in.
     ///
     /// # Errors
@@ -170,6 +183,9 @@ mod tests {
         assert_eq!(Netns::open(Path::new("/proc/self/exe")).unwrap_err().code(), Code::INVALID_NETNS);
         assert_eq!(Netns::open(Path::new("/tmp")).unwrap_err().code(), Code::INVALID_NETNS);
         assert!(Netns::open(Path::new(OWN)).unwrap().is_some());
+        for left in [None, Some("/nonexistent"), Some("/proc/self/exe")] {
+            assert!(Netns::open_what_is_left(left.map(Path::new)).unwrap().is_none());
+        }
     }
 
     #[test]

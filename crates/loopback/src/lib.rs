@@ -52,14 +52,7 @@ impl Plugin for Loopback {
     }
 
     fn del(&self, request: &Request) -> Result<()> {
-        let Some(path) = &request.env.netns else { return Ok(()) };
-        let netns = match Netns::open(path) {
-            Ok(Some(netns)) => netns,
-            Ok(None) => return Ok(()),
-            // A file whose namespace is gone stays behind.
-            Err(err) if err.code() == Code::INVALID_NETNS => return Ok(()),
-            Err(err) => return Err(err),
-        };
+        let Some(netns) = Netns::open_what_is_left(request.env.netns.as_deref())? else { return Ok(()) };
         let container = Netlink::open_in(&netns)?;
         Ok(container.set_down(&loopback(&container)?)?)
     }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::netlink::{Link, Netlink};
-use crate::netns::Netns;
+use super::Site;
+use crate::netlink::Link;
 use crate::spec::{AddResult, Cidr, IfName, IpConfig, Result, Route};
 use crate::sysctl::Sysctl;
 
@@ -24,18 +24,12 @@ pub enum Dad {
 }
 
 /// Sets an interface up with the addresses and routes of a result that are its own.
-pub(super) fn configure(
-    container: &Netlink,
-    netns: &Netns,
-    ifname: &IfName,
-    link: &Link,
-    dad: Dad,
-    result: &AddResult,
-) -> Result<()> {
+pub(super) fn configure<C>(site: &Site<'_, '_, C>, link: &Link, dad: Dad, result: &AddResult) -> Result<()> {
+    let container = site.container;
     let own = result.interfaces.len().checked_sub(1);
     let ips: Vec<&IpConfig> = result.ips.iter().filter(|ip| ip.interface == own).collect();
     let ipv6 = ips.iter().any(|ip| ip.address.is_ipv6());
-    netns.enter(|| settings(ifname, dad, ipv6))??;
+    site.netns.enter(|| settings(site.ifname, dad, ipv6))??;
     for ip in &ips {
         container.add_address(link, ip.address)?;
     }

@@ -6,7 +6,7 @@ use crate::netlink::Netlink;
 use crate::netns::Netns;
 use crate::plugin::{About, Plugin};
 use crate::request::{Command, Request};
-use crate::spec::{AddResult, Code, Error, Result};
+use crate::spec::{AddResult, Error, Result};
 use crate::undo::Undo;
 
 impl<P: InterfacePlugin> Plugin for P {
@@ -16,19 +16,9 @@ impl<P: InterfacePlugin> Plugin for P {
 
     fn add(&self, request: &Request) -> Result<AddResult> {
         let config = valid_config(self, request)?;
-        let ifname = &request.attachment()?.ifname;
-        let netns = Netns::open_existing(request.netns()?)?;
-        let (host, container) = (Netlink::open()?, Netlink::open_in(&netns)?);
+        let sides = Sides::open(request)?;
         let undo = Undo::new();
-        let site = Site {
-            request,
-            config: &config,
-            ifname,
-            host: &host,
-            container: &container,
-            netns: &netns,
-            undo: &undo,
-        };
+        let site = sides.site(request, &config, &undo)?;
 
         let created = self.create(&site)?;
         let mut result = AddResult { interfaces: created.interfaces, ..AddResult::default() };
@@ -36,9 +26,9 @@ impl<P: InterfacePlugin> Plugin for P {
         if let Some(addresses) = addresses(self, &site)? {
             take_addresses(&mut result, addresses);
             self.adapt(&site, &mut result)?;
-            configure::configure(&container, &netns, ifname, &created.link, self.dad(&config), &result)?;
+            configure::configure(&site, &created.link, self.dad(&config), &result)?;
         } else if self.brings_up(&config) {
-            container.set_up(&created.link)?;
+            site.container.set_up(&created.link)?;
         }
         self.finish(&site, &mut result)?;
         if !request.conf.dns.is_empty() {
@@ -64,26 +54,14 @@ impl<P: InterfacePlugin> Plugin for P {
     fn check(&self, request: &Request) -> Result<()> {
         let config = valid_config(self, request)?;
         let prev = request.conf.required_prev_result()?;
-        let ifname = &request.attachment()?.ifname;
-        let netns = Netns::open_existing(request.netns()?)?;
-        let (host, container) = (Netlink::open()?, Netlink::open_in(&netns)?);
+        let (sides, undo) = (Sides::open(request)?, Undo::new());
+        let site = sides.site(request, &config, &undo)?;
         if let Some(ipam) = &request.conf.ipam {
             ipam::call(ipam, request, Command::Check)?;
         }
-        let sandbox = netns.path().display().to_string();
-        let link = verify::container_link(&container, ifname, &sandbox, &prev)?;
-        let undo = Undo::new();
-        let site = Site {
-            request,
-            config: &config,
-            ifname,
-            host: &host,
-            container: &container,
-            netns: &netns,
-            undo: &undo,
-        };
+        let link = verify::container_link(&site, &prev)?;
         InterfacePlugin::check(self, &site, &link, &prev)?;
-        verify::addresses_and_routes(&container, &link, &prev)
+        verify::addresses_and_routes(site.container, &link, &prev)
     }
 
     fn status(&self, request: &Request) -> Result<()> {
@@ -102,6 +80,32 @@ impl<P: InterfacePlugin> Plugin for P {
         }
         errors.extend(self.collect(&config, request).err());
         Error::collect(errors).map_or(Ok(()), Err)
+    }
+}
+
+/// Both sides of an attachment, open.
+struct Sides {
+    netns: Netns,
+    host: Netlink,
+    container: Netlink,
+}
+
+impl Sides {
+    fn open(request: &Request) -> Result<Sides> {
+        let netns = Netns::open_existing(request.netns()?)?;
+        let (host, container) = (Netlink::open()?, Netlink::open_in(&netns)?);
+        Ok(Sides { netns, host, container })
+    }
+
+    fn site<'s, 'n: 's, C>(
+        &'n self,
+        request: &'s Request,
+        config: &'s C,
+        undo: &'s Undo<'n>,
+    ) -> Result<Site<'s, 'n, C>> {
+        let Sides { netns, host, container } = self;
+        let ifname = &request.attachment()?.ifname;
+        Ok(Site { request, config, ifname, host, container, netns, undo })
     }
 }
 
@@ -138,14 +142,7 @@ fn take_addresses(result: &mut AddResult, addresses: AddResult) {
 
 /// Deletes the container's interface where there is one.
 fn delete_link(request: &Request) -> Result<()> {
-    let Some(path) = &request.env.netns else { return Ok(()) };
-    let netns = match Netns::open(path) {
-        Ok(Some(netns)) => netns,
-        // Nothing there, or no namespace any more (the file it was mounted on stays behind).
-        Ok(None) => return Ok(()),
-        Err(err) if err.code() == Code::INVALID_NETNS => return Ok(()),
-        Err(err) => return Err(err),
-    };
+    let Some(netns) = Netns::open_what_is_left(request.env.netns.as_deref())? else { return Ok(()) };
     let container = Netlink::open_in(&netns)?;
     match container.link(&request.attachment()?.ifname)? {
         Some(link) => Ok(container.delete_link(&link)?),

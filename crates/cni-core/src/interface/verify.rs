@@ -1,15 +1,12 @@
 //! Comparing a result with the kernel, for CHECK.
 
+use super::Site;
 use crate::netlink::{Link, Netlink};
-use crate::spec::{AddResult, Error, IfName, Result};
+use crate::spec::{AddResult, Error, Result};
 
 /// The interface of the container that a result names, as the kernel has it.
-pub(super) fn container_link(
-    container: &Netlink,
-    ifname: &IfName,
-    sandbox: &str,
-    prev: &AddResult,
-) -> Result<Link> {
+pub(super) fn container_link<C>(site: &Site<'_, '_, C>, prev: &AddResult) -> Result<Link> {
+    let (ifname, sandbox) = (site.ifname, site.netns.path().display().to_string());
     let Some(expected) = prev.interfaces.iter().find(|i| i.name == ifname.as_str() && !i.sandbox.is_empty())
     else {
         return Err(Error::check(format!("prevResult has no interface {ifname} in a container")));
@@ -20,7 +17,7 @@ pub(super) fn container_link(
             expected.sandbox
         )));
     }
-    let link = container.link(ifname)?.ok_or_else(|| missing(ifname, "the container"))?;
+    let link = site.container.link(ifname)?.ok_or_else(|| missing(ifname, "the container"))?;
     mac_matches(&link, &expected.mac)?;
     Ok(link)
 }
