@@ -81,7 +81,7 @@ fn empty_result(request: &Request) -> Result<AddResult> {
     };
     Ok(AddResult {
         interfaces: vec![interface],
-        ips: vec![IpConfig { interface: None, address: Cidr::host(nowhere), gateway: Some(nowhere) }],
+        ips: vec![IpConfig { interface: None, address: Cidr::default_of(nowhere), gateway: Some(nowhere) }],
         ..AddResult::default()
     })
 }

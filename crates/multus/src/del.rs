@@ -48,7 +48,10 @@ pub(crate) fn del(request: &Request) -> Result<()> {
     let deleted = detach(&runtime, &detachments);
     Cluster::forget(&conf, &args);
     if deleted.is_ok() || !conf.retry_delete_on_error {
-        cache.forget(container_id)?;
+        // All is taken down: what is left of the cache must not keep the pod from going.
+        if let Err(err) = cache.forget(container_id) {
+            log::error(err);
+        }
     }
     deleted.map_err(|err| err.context(format_args!("Multus: [{args}]"))).inspect_err(|err| log::error(err))
 }

@@ -1,7 +1,7 @@
 //! Requests to an API server: the connection, time limits and retries.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_core::spec::{Code, Error, Result};
 use http::{Method, Request, StatusCode};
@@ -11,8 +11,9 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
-use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tower::BoxError;
 use tower::util::MapErr;
@@ -21,6 +22,10 @@ use tower::util::MapErr;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long one try of a request may take, its answer included.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
+/// How long all tries of a request may take: a kubelet waits two minutes for the whole ADD.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long all tries of a request may take.
+const CALL_LIMIT: Duration = Duration::from_secs(25);
 /// How often a request is tried at most.
 const TRIES: u32 = 5;
 /// The pause after the first try; it doubles after each.
@@ -37,6 +42,8 @@ const MAX_WORDS: usize = 500;
 #[derive(Clone)]
 pub(super) struct Connection {
     client: kube::Client,
+    /// The address of the server, for a person.
+    server: String,
 }
 
 /// What is asked of the server.
@@ -104,10 +111,20 @@ impl Connection {
     pub(super) async fn open(kubeconfig: &Path) -> Result<Connection> {
         let wrong =
             |why: String| Error::invalid_config(format!("kubeconfig {}: {why}", kubeconfig.display()));
-        let read = Kubeconfig::read_from(kubeconfig).map_err(|err| wrong(without_secrets(&err)))?;
-        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+        let mut read = Kubeconfig::read_from(kubeconfig).map_err(|err| wrong(without_secrets(&err)))?;
+        read_token_files(&mut read).map_err(|err| wrong(err.to_string()))?;
+        let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
             .await
             .map_err(|err| wrong(without_secrets(&err)))?;
+        if let Some(file) = config.auth_info.token_file.take() {
+            let token =
+                std::fs::read_to_string(&file).map_err(|err| wrong(format!("token file {file}: {err}")))?;
+            // Files that people write end with a line feed. The only other way to a token of
+            // kube's type is to name one more dependency.
+            let token = serde_json::from_value::<AuthInfo>(json!({"token": token.trim()}));
+            config.auth_info.token =
+                token.map_err(|_| wrong(format!("token file {file} has no token")))?.token;
+        }
         // What is wrong with credentials is not repeated: it may quote them.
         let tls = config
             .rustls_client_config()
@@ -135,23 +152,30 @@ impl Connection {
                 .build(),
             None => ClientBuilder::new(http, namespace).with_layer(&config.base_uri_layer()).build(),
         };
-        Ok(Connection { client })
+        // Whatever stands before an @ there is a credential.
+        let authority = config.cluster_url.authority().map_or("", |authority| authority.as_str());
+        let server = authority.rsplit('@').next().unwrap_or_default().to_owned();
+        Ok(Connection { client, server })
     }
 
     /// Makes a call, again where another try may help.
     pub(super) async fn call(&self, call: &Call) -> Result<Vec<u8>, Refusal> {
+        let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut tries = 1;
         loop {
-            let refusal = match self.try_once(call, TRY_LIMIT).await {
+            let left = CALL_LIMIT.saturating_sub(started.elapsed());
+            let refusal = match self.try_once(call, TRY_LIMIT.min(left)).await {
                 Ok(answer) => return Ok(answer),
                 Err(refusal) => refusal,
             };
-            if tries >= TRIES || !refusal.may_pass() {
-                return Err(refusal.after(tries));
+            let wait = refusal.retry_after.unwrap_or(pause).min(LONGEST_PAUSE);
+            let is_late = started.elapsed() + wait >= CALL_LIMIT;
+            if tries >= TRIES || is_late || !refusal.may_pass() {
+                return Err(refusal.after(tries, &self.server));
             }
             crate::log::debug(format_args!("try {tries}: {}", refusal.error));
-            sleep(refusal.retry_after.unwrap_or(pause).min(LONGEST_PAUSE)).await;
+            sleep(wait).await;
             pause *= 2;
             tries += 1;
         }
@@ -178,39 +202,46 @@ impl Connection {
             // An authentication helper's words may hold what it should have kept to itself.
             let is_auth = matches!(err, kube::Error::Auth(_));
             let why = if is_auth { "the credentials could not be had".to_owned() } else { causes(&err) };
-            Refusal::without_answer(call, &why)
+            self.unanswered(call, &why)
         })?;
         let status = response.status();
         let retry_after = response.headers().get(http::header::RETRY_AFTER).cloned();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let answer =
-            body.map_err(|err| Refusal::without_answer(call, &format!("reading the answer: {err}")))?;
+        let answer = body.map_err(|err| self.unanswered(call, &format!("reading the answer: {err}")))?;
         let answer = answer.to_bytes().to_vec();
         if status.is_success() {
             return Ok(answer);
         }
         let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        Err(Refusal::answered(call, status, &answer, seconds.map(Duration::from_secs)))
+        let retry_after = seconds.map(Duration::from_secs);
+        Err(Refusal::answered(&self.describe(call), status, &answer, retry_after))
+    }
+
+    fn describe(&self, call: &Call) -> String {
+        format!("API server {}: {} {}", self.server, call.method, call.path)
+    }
+
+    fn unanswered(&self, call: &Call, why: &str) -> Refusal {
+        Refusal::without_answer(&self.describe(call), why)
     }
 }
 
 impl Refusal {
-    fn without_answer(call: &Call, why: &str) -> Refusal {
-        let msg = format!("API server: {} {}: {why}", call.method, call.path);
+    fn without_answer(doing: &str, why: &str) -> Refusal {
         Refusal {
             status: None,
             reason: String::new(),
-            error: Error::new(Code::TRY_AGAIN, msg),
+            error: Error::new(Code::TRY_AGAIN, format!("{doing}: {why}")),
             retry_after: None,
         }
     }
 
-    fn answered(call: &Call, status: StatusCode, answer: &[u8], retry_after: Option<Duration>) -> Refusal {
+    fn answered(doing: &str, status: StatusCode, answer: &[u8], retry_after: Option<Duration>) -> Refusal {
         let said: Status = serde_json::from_slice(answer).unwrap_or_default();
         let mut words = said.message;
         words.truncate(words.floor_char_boundary(MAX_WORDS));
         let what = status.canonical_reason().unwrap_or_default();
-        let msg = format!("API server: {} {}: {} {what}", call.method, call.path, status.as_u16());
+        let msg = format!("{doing}: {} {what}", status.as_u16());
         let hint = match status {
             StatusCode::UNAUTHORIZED => "it does not accept the credentials of the kubeconfig",
             StatusCode::FORBIDDEN => "the role of the kubeconfig's user does not allow this",
@@ -230,12 +261,28 @@ impl Refusal {
         }
     }
 
-    fn after(mut self, tries: u32) -> Refusal {
+    fn after(mut self, tries: u32, server: &str) -> Refusal {
+        if self.status.is_none() {
+            self.error = self.error.details(format!("the server of the kubeconfig is {server}"));
+        }
         if tries > 1 {
             self.error = self.error.details(format!("tried {tries} times"));
         }
         self
     }
+}
+
+/// Puts tokens in place of the files that hold them, without the line's end that files have:
+/// it would be no part of a header. One call is too short for a token to be replaced.
+fn read_token_files(kubeconfig: &mut Kubeconfig) -> Result<()> {
+    let infos = kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut());
+    for info in infos.filter(|info| info.token.is_none()) {
+        let Some(file) = info.token_file.take() else { continue };
+        let token =
+            std::fs::read_to_string(&file).map_err(|err| Error::io(format!("tokenFile {file}"), err))?;
+        info.token = Some(token.trim().to_owned().into());
+    }
+    Ok(())
 }
 
 /// Busy, failing for a moment, or somebody else changed the same object just now.
@@ -321,6 +368,6 @@ mod tests {
         for status in [400, 401, 403, 404, 422] {
             assert!(!refusal(status).may_pass(), "{status}");
         }
-        assert!(Refusal::without_answer(&Call::get("/x".into()), "gone").may_pass());
+        assert!(Refusal::without_answer("asking", "gone").may_pass());
     }
 }
