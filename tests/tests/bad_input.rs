@@ -16,9 +16,10 @@ fn config(rest: Value) -> Value {
     config
 }
 
-/// A call that must fail with this code, name what is wrong, and change nothing.
+/// A call that must fail with this code, name what is wrong, and change nothing; gives the
+/// host's state.
 #[track_caller]
-fn refused(host: &Host, container: &Container<'_>, call: &Call<'_>, code: u64, quoted: &[&str]) {
+fn refused(host: &Host, container: &Container<'_>, call: &Call<'_>, code: u64, quoted: &[&str]) -> Value {
     let state = || {
         (
             host.state(),
@@ -33,15 +34,15 @@ fn refused(host: &Host, container: &Container<'_>, call: &Call<'_>, code: u64, q
     let made = after.1.replace(&before.1, "");
     assert!(!made.lines().any(|file| file.ends_with(|last: char| last.is_ascii_digit())), "on disk: {made}");
     assert_eq!(after.2, before.2, "the container changed");
+    after.0
 }
 
 /// ADD of a network that must be refused.
 #[track_caller]
 fn refused_add(host: &Host, net: &Network<'_>, code: u64, quoted: &[&str]) {
     let pod = host.container();
-    refused(host, &pod, &net.call("ADD", &pod), code, quoted);
+    let before = refused(host, &pod, &net.call("ADD", &pod), code, quoted);
     // And a DEL of it, as runtimes send after a failed ADD, does not make it worse.
-    let before = host.state();
     net.del(&pod);
     assert_eq!(host.state(), before);
 }
