@@ -11,9 +11,8 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
-use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde::Deserialize;
-use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tower::BoxError;
 use tower::util::MapErr;
@@ -24,8 +23,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 /// How long all tries of a request may take: a kubelet waits two minutes for the whole ADD.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
-/// How long all tries of a request may take.
-const CALL_LIMIT: Duration = Duration::from_secs(25);
 /// How often a request is tried at most.
 const TRIES: u32 = 5;
 /// The pause after the first try; it doubles after each.
@@ -113,18 +110,9 @@ impl Connection {
             |why: String| Error::invalid_config(format!("kubeconfig {}: {why}", kubeconfig.display()));
         let mut read = Kubeconfig::read_from(kubeconfig).map_err(|err| wrong(without_secrets(&err)))?;
         read_token_files(&mut read).map_err(|err| wrong(err.to_string()))?;
-        let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
             .await
             .map_err(|err| wrong(without_secrets(&err)))?;
-        if let Some(file) = config.auth_info.token_file.take() {
-            let token =
-                std::fs::read_to_string(&file).map_err(|err| wrong(format!("token file {file}: {err}")))?;
-            // Files that people write end with a line feed. The only other way to a token of
-            // kube's type is to name one more dependency.
-            let token = serde_json::from_value::<AuthInfo>(json!({"token": token.trim()}));
-            config.auth_info.token =
-                token.map_err(|_| wrong(format!("token file {file} has no token")))?.token;
-        }
         // What is wrong with credentials is not repeated: it may quote them.
         let tls = config
             .rustls_client_config()
@@ -172,7 +160,7 @@ impl Connection {
             let wait = refusal.retry_after.unwrap_or(pause).min(LONGEST_PAUSE);
             let is_late = started.elapsed() + wait >= CALL_LIMIT;
             if tries >= TRIES || is_late || !refusal.may_pass() {
-                return Err(refusal.after(tries, &self.server));
+                return Err(refusal.after(tries));
             }
             crate::log::debug(format_args!("try {tries}: {}", refusal.error));
             sleep(wait).await;
@@ -185,9 +173,7 @@ impl Connection {
     pub(super) async fn try_once(&self, call: &Call, limit: Duration) -> Result<Vec<u8>, Refusal> {
         match timeout(limit, self.exchange(call)).await {
             Ok(answered) => answered,
-            Err(_) => {
-                Err(Refusal::without_answer(call, &format!("no answer within {} s", limit.as_secs_f32())))
-            }
+            Err(_) => Err(self.unanswered(call, &format!("no answer within {:.1} s", limit.as_secs_f32()))),
         }
     }
 
@@ -261,10 +247,7 @@ impl Refusal {
         }
     }
 
-    fn after(mut self, tries: u32, server: &str) -> Refusal {
-        if self.status.is_none() {
-            self.error = self.error.details(format!("the server of the kubeconfig is {server}"));
-        }
+    fn after(mut self, tries: u32) -> Refusal {
         if tries > 1 {
             self.error = self.error.details(format!("tried {tries} times"));
         }
