@@ -108,12 +108,13 @@ on_node! {
         assert_eq!(args, json!({ "cni": { "kept": 1, "changed": [2], "new": { "x": 3 } }, "other": 2 }));
     }
 
-    fn a_device_is_handed_on_under_both_names(node) {
-        node.scripted("a", "");
+    fn a_requested_device_is_runtime_configuration(node) {
+        node.script("a", "");
+        let capabilities = json!({ "deviceID": true });
+        node.definition("a", &json!({ "cniVersion": "1.0.0", "type": "a", "capabilities": capabilities }));
         let networks = json!([{ "name": "a", "deviceID": "0000:01:00.0" }]);
         node.pod("p", &networks.to_string()).add().succeeds();
-        let config = node.config_of("a", "ADD", "net1");
-        assert_eq!((&config["deviceID"], &config["pciBusID"]), (&json!("0000:01:00.0"), &json!("0000:01:00.0")));
+        assert_eq!(node.config_of("a", "ADD", "net1")["runtimeConfig"], json!({ "deviceID": "0000:01:00.0" }));
     }
 
     fn a_resource_becomes_the_device_that_the_kubelet_gave(node) {
@@ -132,8 +133,10 @@ on_node! {
         let checkpoint = json!({ "Data": { "PodDeviceEntries": [entry], "RegisteredDevices": {} }, "Checksum": 1 });
         node.write("/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", &checkpoint.to_string());
         pod.add().succeeds();
-        assert_eq!(node.config_of("a", "ADD", "net1")["deviceID"], "0000:01:00.1");
-        assert_eq!(node.config_of("a", "ADD", "net2")["deviceID"], "0000:01:00.2");
+        for (ifname, device) in [("net1", "0000:01:00.1"), ("net2", "0000:01:00.2")] {
+            let config = node.config_of("a", "ADD", ifname);
+            assert_eq!((&config["deviceID"], &config["pciBusID"]), (&json!(device), &json!(device)));
+        }
     }
 
     fn a_resource_that_no_kubelet_knows_is_an_error_that_says_so(node) {

@@ -1,0 +1,262 @@
+//! DEL from the cache alone, and CHECK, STATUS and GC.
+#![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
+
+use std::time::{Duration, Instant};
+
+use oxcni_tests::{Node, on_node};
+use serde_json::{Value, json};
+
+/// What DEL may take beside its delegates, with the API server away.
+const DEL_ALONE: Duration = Duration::from_secs(2);
+
+const CACHE: &str = "/var/lib/cni/multus";
+
+fn bridge(name: &str, subnet: &str) -> Value {
+    json!({
+        "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name,
+        "ipam": { "type": "host-local", "subnet": subnet },
+    })
+}
+
+fn deletions(node: &Node) -> Vec<String> {
+    node.calls().into_iter().filter(|call| call.starts_with("DEL")).collect()
+}
+
+on_node! {
+    fn del_needs_no_api_server(node) {
+        node.scripted("a", "");
+        let pod = node.pod("p", "a");
+        pod.add().succeeds();
+        node.api.forget_requests();
+        node.api.stop();
+        let before = Instant::now();
+        pod.del().succeeds();
+        assert!(before.elapsed() < DEL_ALONE, "{:?}", before.elapsed());
+        assert_eq!(deletions(&node), ["DEL net1 a", "DEL eth0 main"]);
+        assert_eq!(node.api.requests(), []);
+    }
+
+    fn del_asks_a_silent_api_server_nothing(node) {
+        let pod = node.plain_pod("p");
+        pod.add().succeeds();
+        node.api.fault("", "", usize::MAX, oxcni_tests::apiserver::Fault::Silent);
+        let before = Instant::now();
+        pod.del().succeeds();
+        assert!(before.elapsed() < DEL_ALONE, "{:?}", before.elapsed());
+    }
+
+    fn del_needs_no_kubeconfig(node) {
+        node.scripted("a", "");
+        let pod = node.pod("p", "a");
+        pod.add().succeeds();
+        node.host.sh("rm /run/kubeconfig");
+        pod.del().succeeds();
+        assert_eq!(deletions(&node), ["DEL net1 a", "DEL eth0 main"]);
+    }
+
+    fn del_succeeds_twice_and_for_a_pod_that_was_never_added(node) {
+        let pod = node.plain_pod("p");
+        pod.del().succeeds();
+        pod.add().succeeds();
+        pod.del().succeeds();
+        pod.del().succeeds();
+        assert!(!node.host.path(&format!("{CACHE}/{}", pod.container.id())).exists());
+    }
+
+    fn del_succeeds_when_the_namespace_is_gone(node) {
+        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
+        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        let pod = node.pod("p", "a");
+        pod.add().succeeds();
+        pod.container.vanish();
+        pod.del().succeeds();
+        for network in ["default-net", "net-a"] {
+            assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
+        }
+    }
+
+    fn what_was_added_is_deleted_whatever_the_definition_says_by_then(node) {
+        node.scripted("a", "");
+        node.definition("b", &json!({ "cniVersion": "1.0.0", "name": "b", "type": "a", "old": true }));
+        let pod = node.pod("p", "b");
+        pod.add().succeeds();
+        node.api.delete("/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-definitions/b");
+        node.definition("b", &json!({ "cniVersion": "1.0.0", "name": "b", "type": "a", "old": false }));
+        pod.del().succeeds();
+        assert_eq!(node.config_of("a", "DEL", "net1")["old"], true);
+    }
+
+    fn a_delegate_is_deleted_with_its_result(node) {
+        node.scripted("a", "");
+        let pod = node.pod("p", "a");
+        pod.add().succeeds();
+        pod.del().succeeds();
+        assert_eq!(node.config_of("a", "DEL", "net1")["prevResult"]["interfaces"][0]["name"], "net1");
+    }
+
+    fn a_cache_that_is_unreadable_is_made_up_for_from_the_results(node) {
+        for (number, damage) in [
+            "truncate -s 20 FILE",
+            "truncate -s 0 FILE",
+            "echo '{\"version\":2}' > FILE",
+            "echo '[]' > FILE",
+            "head -c 64 /dev/urandom > FILE",
+            "rm FILE",
+            "rm FILE && mkdir FILE",
+        ].into_iter().enumerate() {
+            if number == 0 {
+                node.scripted("a", "");
+            }
+            let pod = node.pod(&format!("p{number}"), "a");
+            pod.add().succeeds();
+            node.forget_calls();
+            node.host.sh(&damage.replace("FILE", &format!("{CACHE}/{}", pod.container.id())));
+            let before = Instant::now();
+            pod.del().succeeds();
+            assert!(before.elapsed() < DEL_ALONE, "{damage}: {:?}", before.elapsed());
+            let mut deleted = deletions(&node);
+            deleted.sort();
+            assert_eq!(deleted, ["DEL eth0 main", "DEL net1 a"], "{damage}");
+        }
+    }
+
+    fn with_neither_cache_nor_results_the_configured_delegates_are_deleted(node) {
+        let pod = node.plain_pod("p");
+        pod.add().succeeds();
+        node.host.sh(&format!("rm -rf {CACHE}"));
+        node.forget_calls();
+        pod.del().succeeds();
+        assert_eq!(node.calls(), ["DEL eth0 main"]);
+    }
+
+    fn what_the_go_program_cached_is_deleted(node) {
+        node.script("a", "");
+        let pod = node.plain_pod("p");
+        // {"cniVersion":"1.0.0","name":"default-net","type":"main"} and the same for a.
+        let cache = r#"[
+            {"Conf":{"cniVersion":"1.0.0","name":"default-net","type":"main","ipam":{},"dns":{}},"ConfList":{"plugins":null},
+             "Name":"default-net","IsFilterV4Gateway":false,"IsFilterV6Gateway":false,
+             "Bytes":"eyJjbmlWZXJzaW9uIjoiMS4wLjAiLCJuYW1lIjoiZGVmYXVsdC1uZXQiLCJ0eXBlIjoibWFpbiJ9"},
+            {"Conf":{"cniVersion":"1.0.0","name":"a","type":"a","ipam":{},"dns":{}},"ConfList":{"plugins":null},
+             "Name":"default/a","ifnameRequest":"eth7","IsFilterV4Gateway":false,"IsFilterV6Gateway":false,
+             "Bytes":"eyJjbmlWZXJzaW9uIjoiMS4wLjAiLCJuYW1lIjoiYSIsInR5cGUiOiJhIn0="}]"#;
+        node.write(&format!("{CACHE}/{}", pod.container.id()), cache);
+        pod.del().succeeds();
+        assert_eq!(node.calls(), ["DEL eth7 a", "DEL eth0 main"]);
+    }
+
+    fn the_cache_has_what_the_go_program_reads(node) {
+        node.scripted("a", "");
+        let pod = node.pod("p", "a@eth7");
+        pod.add().succeeds();
+        let cache: Value = serde_json::from_str(&node.read(&format!("{CACHE}/{}", pod.container.id()))).unwrap();
+        assert_eq!(cache[0]["Conf"]["type"], "main");
+        assert_eq!((&cache[1]["Conf"]["name"], &cache[1]["ifnameRequest"]), (&json!("a"), &json!("eth7")));
+        for entry in cache.as_array().unwrap() {
+            assert!(entry["Bytes"].is_string() && entry["IsFilterV4Gateway"].is_boolean(), "{entry}");
+        }
+        let kept = node.host.sh(&format!("ls {CACHE}/results"));
+        let id = pod.container.id();
+        assert_eq!(kept.lines().collect::<Vec<_>>(), [format!("a-{id}-eth7"), format!("default-net-{id}-eth0")]);
+        let result: Value = serde_json::from_str(&node.read(&format!("{CACHE}/results/a-{id}-eth7"))).unwrap();
+        assert_eq!(result["kind"], "cniCacheV1");
+        assert_eq!(result["result"]["interfaces"][0]["name"], "eth7");
+    }
+
+    fn all_delegates_are_tried_and_all_errors_told(node) {
+        let fails = |text: &str| format!(
+            r#"[ $CNI_COMMAND = DEL ] && echo '{{"cniVersion":"1.0.0","code":11,"msg":"{text}"}}' && exit 1"#
+        );
+        node.scripted("a", &fails("the first is stuck"));
+        node.scripted("b", "");
+        node.scripted("c", &fails("the third is stuck"));
+        let pod = node.pod("p", "a,b,c");
+        pod.add().succeeds();
+        let said = pod.del().error().text();
+        assert!(said.contains("the first is stuck") && said.contains("the third is stuck"), "{said}");
+        assert_eq!(deletions(&node), ["DEL net3 c", "DEL net2 b", "DEL net1 a", "DEL eth0 main"]);
+    }
+
+    fn the_cache_stays_after_a_failure_where_a_retry_is_asked_for(node) {
+        node.scripted("a", r#"[ $CNI_COMMAND = DEL ] && [ ! -e /run/mended ] && exit 1"#);
+        let cache = |pod: &oxcni_tests::Pod<'_>| node.host.path(&format!("{CACHE}/{}", pod.container.id())).exists();
+        let pod = node.pod("p", "a");
+        pod.add().succeeds();
+        let config = { let mut config = node.config().clone(); config["retryDeleteOnError"] = json!(true); config };
+        assert!(!pod.call("DEL").config(&config).run().ok());
+        assert!(cache(&pod));
+        node.write("/run/mended", "");
+        pod.call("DEL").config(&config).run().succeeds();
+        assert!(!cache(&pod));
+    }
+
+    fn check_asks_all_delegates_with_their_own_results(node) {
+        node.scripted("a", "");
+        let pod = node.pod("p", "a");
+        let result = pod.add().result();
+        node.forget_calls();
+        pod.check(&result).succeeds();
+        assert_eq!(node.calls(), ["CHECK eth0 main", "CHECK net1 a"]);
+        assert_eq!(node.config_of("a", "CHECK", "net1")["prevResult"]["interfaces"][0]["name"], "net1");
+    }
+
+    fn check_fails_where_a_delegate_fails(node) {
+        node.scripted("a", r#"[ $CNI_COMMAND = CHECK ] && echo '{"cniVersion":"1.0.0","code":102,"msg":"not as it was"}' && exit 1"#);
+        let pod = node.pod("p", "a");
+        let result = pod.add().result();
+        let said = pod.check(&result).error().text();
+        assert!(said.contains("not as it was"), "{said}");
+    }
+
+    fn check_sees_an_address_that_is_gone(node) {
+        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
+        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        let pod = node.pod("p", "a");
+        let result = pod.add().result();
+        pod.check(&result).succeeds();
+        pod.container.sh("ip addr flush dev net1 scope global");
+        assert!(!pod.check(&result).ok());
+    }
+
+    fn status_asks_the_delegates(node) {
+        node.configure("cniVersion", json!("1.1.0"));
+        node.configure("delegates", json!([{ "cniVersion": "1.1.0", "name": "default-net", "type": "main" }]));
+        node.hostwide("STATUS", &json!({})).succeeds();
+        assert_eq!(node.calls(), ["STATUS  main"]);
+        node.script("main", r#"[ $CNI_COMMAND = STATUS ] && echo '{"cniVersion":"1.1.0","code":50,"msg":"not yet"}' && exit 1"#);
+        let error = node.hostwide("STATUS", &json!({})).error();
+        assert_eq!(error.code, 50);
+        assert!(error.text().contains("not yet"), "{error:?}");
+    }
+
+    fn gc_keeps_every_interface_of_a_living_container(node) {
+        node.configure("cniVersion", json!("1.1.0"));
+        let mut default = bridge("default-net", "10.244.0.0/24");
+        default["cniVersion"] = json!("1.1.0");
+        let mut more = bridge("net-a", "10.1.0.0/24");
+        more["cniVersion"] = json!("1.1.0");
+        node.configure("delegates", json!([default]));
+        node.definition("a", &more);
+        let (living, gone) = (node.pod("living", "a"), node.pod("gone", "a"));
+        living.add().succeeds();
+        gone.add().succeeds();
+        let held = |network: &str| node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).len();
+        assert_eq!((held("default-net"), held("net-a")), (2, 2));
+        // A runtime knows of eth0 alone.
+        let valid = json!([{ "containerID": living.container.id(), "ifname": "eth0" }]);
+        node.hostwide("GC", &json!({ "cni.dev/valid-attachments": valid })).succeeds();
+        assert_eq!((held("default-net"), held("net-a")), (1, 1));
+        let cache = |id: &str| node.host.path(&format!("{CACHE}/{id}")).exists();
+        assert!(cache(living.container.id()) && !cache(gone.container.id()));
+        living.del().succeeds();
+        assert_eq!((held("default-net"), held("net-a")), (0, 0));
+    }
+
+    fn gc_without_a_list_of_the_valid_collects_nothing(node) {
+        node.configure("cniVersion", json!("1.1.0"));
+        let pod = node.plain_pod("p");
+        pod.add().succeeds();
+        node.hostwide("GC", &json!({})).succeeds();
+        assert!(node.host.path(&format!("{CACHE}/{}", pod.container.id())).exists());
+    }
+}
