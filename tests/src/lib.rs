@@ -26,6 +26,7 @@
 #![deny(missing_docs)]
 
 mod attachment;
+mod cable;
 mod call;
 mod effort;
 mod host;
@@ -48,7 +49,7 @@ pub use host::{Container, Host, get_xattr};
 pub use interrupt::{kill_at_syscall, programs_executed};
 pub use manifest::nad_config;
 pub use node::{Node, Pod};
-pub use parity::{Case, Intended, compare, differences, observe};
+pub use parity::{Case, Intended, compare, differences, observe, same_as_go};
 pub use plugins::Plugins;
 pub use snapshot::Masks;
 pub use traffic::{ArpCounter, eventually, source_seen_by};

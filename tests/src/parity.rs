@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use crate::gate::{self, Feature};
 use crate::snapshot::{of_container, of_host};
 use crate::{Host, Masks, Network, Plugins};
 
@@ -138,6 +139,49 @@ pub fn differences(theirs: &Value, case: &Case, intended: &[Intended]) -> String
         }
     }
     text
+}
+
+/// Requires ours to do with a case what the Go plugins of Debian's package do, but for what is
+/// intended; without these, or a feature, the test is skipped.
+///
+/// # Panics
+/// Where there is another difference.
+pub fn same_as_go(test: &str, features: &[Feature], case: &Case, intended: &[Intended]) {
+    let features: Vec<_> = features.iter().copied().chain([Feature::GoPlugins]).collect();
+    if !gate::open(test, &features) {
+        return;
+    }
+    let theirs = observe(Plugins::Go, case);
+    let found = differences(&theirs, case, intended);
+    assert!(found.is_empty(), "{found}");
+}
+
+/// Makes a test of each row: a name, the kernel features it needs, a configuration and its
+/// surroundings, and the differences from the Go plugins that are intended.
+///
+/// ```ignore
+/// parity! {
+///     vlan [BridgeVlan] { json!({ .. }), args: "MAC=..", setup: "ip link add ..", containers: 2, intended: &[] }
+/// }
+/// ```
+#[macro_export]
+macro_rules! parity {
+    ($( $(#[$meta:meta])* $name:ident $([$($feature:ident),*])? { $config:expr
+        $(, args: $args:expr)? $(, setup: $setup:expr)? $(, containers: $containers:expr)?
+        $(, intended: $intended:expr)? } )*) => {$(
+        $(#[$meta])*
+        #[test]
+        fn $name() {
+            #[allow(unused_mut)]
+            let mut case = $crate::Case::new(stringify!($name), $config);
+            $(case.args = $args.to_owned();)?
+            $(case.setup = $setup.to_owned();)?
+            $(case.containers = $containers;)?
+            let intended: &[&[$crate::Intended]] = &[$($intended)?];
+            let features = [$($($crate::gate::Feature::$feature),*)?];
+            $crate::same_as_go(stringify!($name), &features, &case, &intended.concat());
+        }
+    )*};
 }
 
 /// All differences between two observations that are not intended, a line each.

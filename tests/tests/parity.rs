@@ -2,7 +2,7 @@
 //! the same kernel. `recorded.rs` compares with newer ones.
 
 use oxcni_tests::gate::{self, Feature};
-use oxcni_tests::{Case, Container, Host, Intended, Plugins, differences, observe, source_seen_by};
+use oxcni_tests::{Container, Host, Intended, Plugins, parity, source_seen_by};
 use serde_json::{Value, json};
 
 /// Of cases that are refused: Go leaves behind what it made until then, and its DEL refuses too.
@@ -48,16 +48,6 @@ const DNS_OF_IPAM: &[Intended] = &[Intended {
     reason: "1.1.1 loses the DNS settings that IPAM gave when the bridge's configuration has none; newer ones keep them",
 }];
 
-fn same_as_go(test: &str, features: &[Feature], case: &Case, intended: &[Intended]) {
-    let features: Vec<_> = features.iter().copied().chain([Feature::GoPlugins]).collect();
-    if !gate::open(test, &features) {
-        return;
-    }
-    let theirs = observe(Plugins::Go, case);
-    let found = differences(&theirs, case, intended);
-    assert!(found.is_empty(), "{found}");
-}
-
 fn bridge(rest: Value) -> Value {
     let mut config = json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-par" });
     for (key, value) in rest.as_object().expect("an object") {
@@ -70,24 +60,6 @@ fn with_ipam(rest: Value) -> Value {
     let mut config = bridge(rest);
     config["ipam"] = json!({ "type": "host-local", "subnet": "10.1.2.0/24" });
     config
-}
-
-macro_rules! parity {
-    ($( $(#[$meta:meta])* $name:ident $([$($feature:ident),*])? { $config:expr
-        $(, args: $args:expr)? $(, setup: $setup:expr)? $(, containers: $containers:expr)?
-        $(, intended: $intended:expr)? } )*) => {$(
-        $(#[$meta])*
-        #[test]
-        fn $name() {
-            #[allow(unused_mut)]
-            let mut case = Case::new(stringify!($name), $config);
-            $(case.args = $args.to_owned();)?
-            $(case.setup = $setup.to_owned();)?
-            $(case.containers = $containers;)?
-            let intended: &[&[Intended]] = &[$($intended)?];
-            same_as_go(stringify!($name), &[$($(Feature::$feature),*)?], &case, &intended.concat());
-        }
-    )*};
 }
 
 /// The Go plugin delegates CHECK to the IPAM plugin of no name and fails.
