@@ -20,8 +20,16 @@ pub(crate) use guest::{Args as GuestArgs, run_inside};
 const NAMESPACE_TESTS: &str = "oxcni-tests";
 
 /// What the tests run, beside our own binaries.
-const PACKAGES: [&str; 7] =
-    ["containernetworking-plugins", "iproute2", "iptables", "iputils-ping", "kmod", "nftables", "procps"];
+const PACKAGES: [&str; 8] = [
+    "containernetworking-plugins",
+    "iproute2",
+    "iptables",
+    "iputils-ping",
+    "kmod",
+    "kubernetes-client",
+    "nftables",
+    "procps",
+];
 
 /// Check formatting and lints, build the binaries for nodes, and run all tests.
 ///
