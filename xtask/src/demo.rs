@@ -1,7 +1,10 @@
 //! `cargo xtask demo`: what the plugins do, for a person to watch.
 
-mod bridge;
-mod network;
+mod leftovers;
+mod manifests;
+mod pod;
+mod status;
+mod story;
 mod view;
 
 use crate::error::Result;
@@ -9,17 +12,21 @@ use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::workspace::Workspace;
 use crate::{debian, dist};
-use std::path::PathBuf;
+use pod::Plugins;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Watch two containers get a network from our plugins, talk to each other, and be taken down.
+/// Watch two pods get several networks each from our plugins, talk over them, and be taken down.
 ///
-/// Builds the binaries, makes a bridge network with two containers, shows what was made, pings from
-/// one to the other, runs CHECK, deletes all and shows that nothing is left. It all happens inside
-/// a namespace that plays the host: this machine's own network is not touched.
+/// Builds the binaries, makes a node with two network cards and two pods that name networks in
+/// their annotations, lets multus attach them to the default network, a bridge, a macvlan and an
+/// ipvlan network, shows what multus wrote and what the kernel holds, pings over each network, runs
+/// CHECK, deletes all and shows that nothing is left. No cluster is needed: pods and
+/// NetworkAttachmentDefinitions are YAML files. It all happens inside a namespace that plays the
+/// host: this machine's own network is not touched.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Show the plugins of this folder, without building ours.
+    /// Show the plugins of this folder, without building ours; where it has no multus, ours calls them.
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
 }
@@ -30,15 +37,19 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if nix::unistd::geteuid().is_root() {
         debian::ensure(&["iproute2", "iputils-ping", "nftables"], &progress)?;
     }
-    let plugins = match &args.plugins {
-        Some(folder) => folder.clone(),
-        None => {
-            let workspace = Workspace::load()?;
-            dist::build(&workspace, &progress)?;
-            workspace.dist_bin()
-        }
-    };
+    let plugins = plugins(args.plugins.as_deref(), &progress)?;
     let stage = Stage::enter()?;
-    bridge::tell(&stage, &plugins)?;
+    story::tell(&stage, &plugins)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn plugins(folder: Option<&Path>, progress: &Progress) -> Result<Plugins> {
+    let multus_in = |folder: &Path| folder.join("multus");
+    if let Some(folder) = folder.filter(|folder| multus_in(folder).is_file()) {
+        return Ok(Plugins { multus: multus_in(folder), folder: folder.to_owned() });
+    }
+    let workspace = Workspace::load()?;
+    dist::build(&workspace, progress)?;
+    let ours = workspace.dist_bin();
+    Ok(Plugins { multus: multus_in(&ours), folder: folder.map_or(ours, Path::to_owned) })
 }
