@@ -52,6 +52,12 @@ pub trait Plugin: Sync {
     /// When something remains that could not be removed.
     fn del(&self, request: &Request) -> Result<()>;
 
+    /// Whether the container's interface may be gone before DEL is called: a caller with many
+    /// interfaces to delete can delete all of them in one go.
+    fn link_at_del(&self) -> LinkAtDel {
+        LinkAtDel::Needs
+    }
+
     /// Compares the attachment with `prevResult`.
     ///
     /// # Errors
@@ -73,6 +79,17 @@ pub trait Plugin: Sync {
     fn gc(&self, _request: &Request) -> Result<()> {
         Ok(())
     }
+}
+
+/// What the DEL of a plugin has to do with the container's interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkAtDel {
+    /// It deletes the interface, and is content to find that somebody did.
+    Deletes,
+    /// It has nothing to do with it.
+    Ignores,
+    /// It may look at it or work through it: the interface must be there.
+    Needs,
 }
 
 /// What a plugin says of itself.

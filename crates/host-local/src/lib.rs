@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use cni_core::fs;
-use cni_core::plugin::{About, Plugin};
+use cni_core::plugin::{About, LinkAtDel, Plugin};
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Code, Dns, Error, Result};
 
@@ -50,6 +50,10 @@ impl Plugin for HostLocal {
 
     fn del(&self, request: &Request) -> Result<()> {
         del(&Node::this(), request)
+    }
+
+    fn link_at_del(&self) -> LinkAtDel {
+        LinkAtDel::Ignores
     }
 
     fn check(&self, request: &Request) -> Result<()> {

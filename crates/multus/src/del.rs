@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::config::MultusConf;
 use crate::delegate::Delegate;
 use crate::pod_args::PodArgs;
-use crate::{log, plan};
+use crate::{group, log, plan};
 
 /// One network to be detached from.
 pub(crate) struct Detachment {
@@ -17,7 +17,7 @@ pub(crate) struct Detachment {
     pub(crate) label: String,
     pub(crate) invocation: Invocation,
     /// Whether it is known that there was an attachment. A guess that fails blocks nobody.
-    certain: bool,
+    pub(crate) certain: bool,
 }
 
 /// Detaches the pod of a call from all its networks.
@@ -58,6 +58,7 @@ pub(crate) fn del(request: &Request) -> Result<()> {
 
 /// Detaches from all networks, the last first; what fails stops no other.
 pub(crate) fn detach(runtime: &Runtime, detachments: &[Detachment]) -> Result<()> {
+    group::delete_links(runtime, detachments);
     let mut errors: Vec<Error> = Vec::new();
     for detachment in detachments.iter().rev() {
         let Detachment { network, label, invocation, certain } = detachment;

@@ -31,6 +31,7 @@ pub mod time;
 
 mod add;
 mod del;
+mod group;
 mod upkeep;
 
 use cni_core::plugin::{About, Plugin};

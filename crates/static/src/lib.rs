@@ -11,7 +11,7 @@
 
 mod config;
 
-use cni_core::plugin::{About, Plugin};
+use cni_core::plugin::{About, LinkAtDel, Plugin};
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Error, Result};
 
@@ -34,6 +34,10 @@ impl Plugin for Static {
     /// configuration by now.
     fn del(&self, _request: &Request) -> Result<()> {
         Ok(())
+    }
+
+    fn link_at_del(&self) -> LinkAtDel {
+        LinkAtDel::Ignores
     }
 
     /// Every address that is configured must be in `prevResult`, with its gateway.

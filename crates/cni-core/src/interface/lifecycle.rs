@@ -1,10 +1,11 @@
 //! ADD, DEL, CHECK, STATUS and GC of every interface plugin.
 
+use super::master::passing_name;
 use super::{InterfacePlugin, Site, configure, verify};
 use crate::ipam;
 use crate::netlink::Netlink;
 use crate::netns::Netns;
-use crate::plugin::{About, Plugin};
+use crate::plugin::{About, LinkAtDel, Plugin};
 use crate::request::{Command, Request};
 use crate::spec::{AddResult, Error, Result};
 use crate::undo::Undo;
@@ -49,6 +50,10 @@ impl<P: InterfacePlugin> Plugin for P {
         let config = valid_config(self, request).ok();
         errors.extend(self.clean_up(config.as_ref(), request).err());
         Error::collect(errors).map_or(Ok(()), Err)
+    }
+
+    fn link_at_del(&self) -> LinkAtDel {
+        LinkAtDel::Deletes
     }
 
     fn check(&self, request: &Request) -> Result<()> {
@@ -144,10 +149,12 @@ fn take_addresses(result: &mut AddResult, addresses: AddResult) {
 fn delete_link(request: &Request) -> Result<()> {
     let Some(netns) = Netns::open_what_is_left(request.env.netns.as_deref())? else { return Ok(()) };
     let container = Netlink::open_in(&netns)?;
-    match container.link(&request.attachment()?.ifname)? {
-        Some(link) => Ok(container.delete_link(&link)?),
-        None => Ok(()),
-    }
+    let ifname = &request.attachment()?.ifname;
+    let link = match container.link(ifname)? {
+        None => container.link(&passing_name(ifname))?,
+        link => link,
+    };
+    link.map_or(Ok(()), |link| Ok(container.delete_link(&link)?))
 }
 
 fn release(request: &Request) -> Result<()> {
