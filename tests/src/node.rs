@@ -70,6 +70,40 @@ macro_rules! on_node {
     )*};
 }
 
+/// As [`on_node!`](crate::on_node), for tests whose delegates are all scripts: what kernel runs is
+/// nothing to them, so they are left out where one is emulated.
+#[macro_export]
+macro_rules! on_scripted_node {
+    ($( $(#[$meta:meta])* fn $name:ident($node:ident) $body:block )*) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            fn run(plugins: $crate::Plugins, test: &str) {
+                if !$crate::gate::open(test, &[]) {
+                    return;
+                }
+                #[allow(unused_mut)]
+                let mut $node = $crate::Node::new(plugins);
+                $body
+            }
+
+            mod scripts {
+                #[test]
+                fn multicall() {
+                    super::run($crate::Plugins::Multicall, concat!(stringify!($name), "::scripts::multicall"));
+                }
+
+                #[test]
+                fn separate() {
+                    super::run($crate::Plugins::Separate, concat!(stringify!($name), "::scripts::separate"));
+                }
+            }
+        }
+    )*};
+}
+
 impl Node {
     /// A node on which `plugins` are installed, with an empty cluster.
     pub fn new(plugins: Plugins) -> Self {

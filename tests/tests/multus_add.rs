@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use oxcni_tests::apiserver::{Fault, Role};
-use oxcni_tests::{Outcome, eventually, on_node};
+use oxcni_tests::{Outcome, eventually, on_node, on_scripted_node};
 use serde_json::{Value, json};
 
 fn bridge(name: &str, subnet: &str) -> Value {
@@ -15,6 +15,74 @@ fn bridge(name: &str, subnet: &str) -> Value {
 }
 
 on_node! {
+    fn a_failure_leaves_no_link_and_no_reservation(node) {
+        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
+        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        node.scripted("b", r#"[ $CNI_COMMAND = ADD ] && exit 1"#);
+        let before = node.host.links();
+        let pod = node.pod("p", "a,b");
+        assert!(!pod.add().ok());
+        assert_eq!(pod.container.sh("ls /sys/class/net 2>/dev/null || true; ip -br link | wc -l").lines().last(), Some("1"));
+        let links: Vec<_> = node.host.links().into_iter().filter(|link| link.starts_with("veth")).collect();
+        assert!(links.is_empty(), "{links:?} of {before:?}");
+        for network in ["default-net", "net-a"] {
+            assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
+        }
+    }
+
+    fn pods_reach_each_other_over_each_network(node) {
+        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
+        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        node.definition("b", &bridge("net-b", "10.2.0.0/24"));
+        let (one, two) = (node.pod("one", "a,b"), node.pod("two", "a,b"));
+        one.add().succeeds();
+        two.add().succeeds();
+        assert_eq!(two.interfaces(), ["eth0", "net1", "net2"]);
+        for entry in two.status() {
+            let address = entry["ips"][0].as_str().unwrap().to_owned();
+            assert!(one.container.reaches(&address), "{entry}");
+        }
+        for pod in [&one, &two] {
+            pod.del().succeeds();
+            pod.del().succeeds();
+            assert_eq!(pod.container.sh("ip -br link | wc -l").trim(), "1");
+        }
+        for network in ["default-net", "net-a", "net-b"] {
+            assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
+        }
+        assert_eq!(node.host.sh("find /var/lib/cni/multus -type f | wc -l").trim(), "0");
+    }
+
+    fn the_default_route_moves_to_the_network_that_asks_for_it(node) {
+        let mut default = bridge("default-net", "10.244.0.0/24");
+        default["isDefaultGateway"] = json!(true);
+        node.configure("delegates", json!([default]));
+        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        let networks = json!([{ "name": "a", "default-route": ["10.1.0.1"] }]);
+        let pod = node.pod("p", &networks.to_string());
+        pod.add().succeeds();
+        let routes = pod.container.sh("ip route show default");
+        assert_eq!(routes.lines().count(), 1, "{routes}");
+        assert!(routes.starts_with("default via 10.1.0.1 dev net1"), "{routes}");
+        pod.del().succeeds();
+    }
+
+    fn a_static_default_route_of_ipv6_moves_too(node) {
+        let ipv6 = |name: &str, subnet: &str, default: bool| json!({
+            "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name, "isGateway": true,
+            "isDefaultGateway": default, "ipam": { "type": "host-local", "subnet": subnet },
+        });
+        node.configure("delegates", json!([ipv6("default-net", "fd00:1::/64", true)]));
+        node.definition("a", &ipv6("net-a", "fd00:2::/64", false));
+        let networks = json!([{ "name": "a", "default-route": ["fd00:2::1"] }]);
+        let pod = node.pod("p", &networks.to_string());
+        pod.add().succeeds();
+        let routes = pod.container.sh("ip -6 route show default");
+        assert!(routes.contains("via fd00:2::1 dev net1") && !routes.contains("eth0"), "{routes}");
+    }
+}
+
+on_scripted_node! {
     fn the_result_is_the_default_networks(node) {
         node.scripted("a", "");
         let pod = node.pod("p", "a");
@@ -265,72 +333,6 @@ END"#);
             "ADD eth0 main", "ADD net1 a", "ADD net2 b", "DEL net2 b", "DEL net1 a", "DEL eth0 main",
         ]);
         assert!(pod.status_text().is_empty());
-    }
-
-    fn a_failure_leaves_no_link_and_no_reservation(node) {
-        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
-        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
-        node.scripted("b", r#"[ $CNI_COMMAND = ADD ] && exit 1"#);
-        let before = node.host.links();
-        let pod = node.pod("p", "a,b");
-        assert!(!pod.add().ok());
-        assert_eq!(pod.container.sh("ls /sys/class/net 2>/dev/null || true; ip -br link | wc -l").lines().last(), Some("1"));
-        let links: Vec<_> = node.host.links().into_iter().filter(|link| link.starts_with("veth")).collect();
-        assert!(links.is_empty(), "{links:?} of {before:?}");
-        for network in ["default-net", "net-a"] {
-            assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
-        }
-    }
-
-    fn pods_reach_each_other_over_each_network(node) {
-        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
-        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
-        node.definition("b", &bridge("net-b", "10.2.0.0/24"));
-        let (one, two) = (node.pod("one", "a,b"), node.pod("two", "a,b"));
-        one.add().succeeds();
-        two.add().succeeds();
-        assert_eq!(two.interfaces(), ["eth0", "net1", "net2"]);
-        for entry in two.status() {
-            let address = entry["ips"][0].as_str().unwrap().to_owned();
-            assert!(one.container.reaches(&address), "{entry}");
-        }
-        for pod in [&one, &two] {
-            pod.del().succeeds();
-            pod.del().succeeds();
-            assert_eq!(pod.container.sh("ip -br link | wc -l").trim(), "1");
-        }
-        for network in ["default-net", "net-a", "net-b"] {
-            assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
-        }
-        assert_eq!(node.host.sh("find /var/lib/cni/multus -type f | wc -l").trim(), "0");
-    }
-
-    fn the_default_route_moves_to_the_network_that_asks_for_it(node) {
-        let mut default = bridge("default-net", "10.244.0.0/24");
-        default["isDefaultGateway"] = json!(true);
-        node.configure("delegates", json!([default]));
-        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
-        let networks = json!([{ "name": "a", "default-route": ["10.1.0.1"] }]);
-        let pod = node.pod("p", &networks.to_string());
-        pod.add().succeeds();
-        let routes = pod.container.sh("ip route show default");
-        assert_eq!(routes.lines().count(), 1, "{routes}");
-        assert!(routes.starts_with("default via 10.1.0.1 dev net1"), "{routes}");
-        pod.del().succeeds();
-    }
-
-    fn a_static_default_route_of_ipv6_moves_too(node) {
-        let ipv6 = |name: &str, subnet: &str, default: bool| json!({
-            "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name, "isGateway": true,
-            "isDefaultGateway": default, "ipam": { "type": "host-local", "subnet": subnet },
-        });
-        node.configure("delegates", json!([ipv6("default-net", "fd00:1::/64", true)]));
-        node.definition("a", &ipv6("net-a", "fd00:2::/64", false));
-        let networks = json!([{ "name": "a", "default-route": ["fd00:2::1"] }]);
-        let pod = node.pod("p", &networks.to_string());
-        pod.add().succeeds();
-        let routes = pod.container.sh("ip -6 route show default");
-        assert!(routes.contains("via fd00:2::1 dev net1") && !routes.contains("eth0"), "{routes}");
     }
 
     fn without_kubeconfig_the_delegates_are_all(node) {

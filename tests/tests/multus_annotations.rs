@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use oxcni_tests::apiserver::Role;
-use oxcni_tests::on_node;
+use oxcni_tests::on_scripted_node;
 use serde_json::json;
 
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 
-on_node! {
+on_scripted_node! {
     fn a_pod_without_annotations_gets_the_default_network(node) {
         let pod = node.plain_pod("p");
         assert_eq!(pod.add().result()["interfaces"][0]["name"], "eth0");

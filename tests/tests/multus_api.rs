@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use oxcni_tests::apiserver::{Fault, Proof, Role, Trust};
-use oxcni_tests::{Node, on_node};
+use oxcni_tests::apiserver::{ApiServer, Fault, Proof, Protocols, Role, Trust};
+use oxcni_tests::{Node, on_scripted_node};
 use serde_json::{Value, json};
 
 /// A kubelet gives up after two minutes; an answer must come well before that.
@@ -20,7 +20,7 @@ fn adds(node: &Node) -> usize {
     node.calls().iter().filter(|call| call.starts_with("ADD")).count()
 }
 
-on_node! {
+on_scripted_node! {
     fn every_proof_and_trust_of_a_kubeconfig_is_used(node) {
         node.write("/run/token", &format!("{}\n", node.user.token()));
         for (number, proof) in
@@ -32,6 +32,19 @@ on_node! {
                 node.plain_pod(&name).add().succeeds();
             }
         }
+    }
+
+    fn a_server_that_speaks_only_http_1_is_understood(node) {
+        node.api = ApiServer::start_with(&node.host, Protocols::Http1);
+        node.user = node.api.user("multus", Role::Least);
+        node.log_in(&Proof::Certificate, Trust::Authority);
+        for name in ["a", "b", "c"] {
+            node.scripted(name, "");
+        }
+        let pod = node.pod("p", "a,b,c");
+        pod.add().succeeds();
+        assert_eq!(pod.interfaces(), ["eth0", "net1", "net2", "net3"]);
+        assert!(node.api.requests().iter().all(|request| request.protocol == "HTTP/1.1"));
     }
 
     fn a_certificate_of_another_authority_is_refused(node) {
@@ -209,6 +222,7 @@ fn a_hundred_and_fifty_pods_at_once_are_all_served() {
     if !oxcni_tests::gate::open("a_hundred_and_fifty_pods_at_once_are_all_served", &[]) {
         return;
     }
+    let count = oxcni_tests::cases(150);
     let mut node = Node::new(oxcni_tests::Plugins::Multicall);
     let bridge = |name: &str, subnet: &str| {
         json!({
@@ -218,7 +232,7 @@ fn a_hundred_and_fifty_pods_at_once_are_all_served() {
     };
     node.configure("delegates", json!([bridge("default-net", "10.244.0.0/16")]));
     node.definition("a", &bridge("net-a", "10.1.0.0/16"));
-    let pods: Vec<_> = (0..150).map(|number| node.pod(&format!("p{number}"), "a")).collect();
+    let pods: Vec<_> = (0..count).map(|number| node.pod(&format!("p{number}"), "a")).collect();
     let started: Vec<_> = pods.iter().map(|pod| pod.call("ADD").start()).collect();
     for child in started {
         oxcni_tests::Outcome::of(child, "one of 150 ADDs").succeeds();
@@ -227,8 +241,8 @@ fn a_hundred_and_fifty_pods_at_once_are_all_served() {
         pods.iter().map(|pod| pod.status()[1]["ips"][0].as_str().unwrap().to_owned()).collect();
     addresses.sort();
     addresses.dedup();
-    assert_eq!(addresses.len(), 150);
-    for number in 0..150 {
+    assert_eq!(addresses.len(), pods.len());
+    for number in 0..count {
         let path = format!("/pods/p{number}");
         let tried = node.api.requests().iter().filter(|request| request.path.ends_with(&path)).count();
         assert!(tried <= RETRY_LIMIT, "{tried} times {path}");

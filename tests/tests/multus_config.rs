@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use oxcni_tests::apiserver::Role;
-use oxcni_tests::on_node;
+use oxcni_tests::on_scripted_node;
 use serde_json::{Value, json};
 
 fn network(name: &str) -> Value {
     json!({ "cniVersion": "1.0.0", "name": name, "type": name })
 }
 
-on_node! {
+on_scripted_node! {
     fn the_cluster_network_is_a_definition(node) {
         node.script("a", "");
         node.definition("kube-system/a", &network("a"));

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use oxcni_tests::{Node, on_node};
+use oxcni_tests::{Node, on_node, on_scripted_node};
 use serde_json::{Value, json};
 
 /// What DEL may take beside its delegates, with the API server away.
@@ -23,6 +23,53 @@ fn deletions(node: &Node) -> Vec<String> {
 }
 
 on_node! {
+    fn del_succeeds_when_the_namespace_is_gone(node) {
+        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
+        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        let pod = node.pod("p", "a");
+        pod.add().succeeds();
+        pod.container.vanish();
+        pod.del().succeeds();
+        for network in ["default-net", "net-a"] {
+            assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
+        }
+    }
+
+    fn check_sees_an_address_that_is_gone(node) {
+        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
+        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        let pod = node.pod("p", "a");
+        let result = pod.add().result();
+        pod.check(&result).succeeds();
+        pod.container.sh("ip addr flush dev net1 scope global");
+        assert!(!pod.check(&result).ok());
+    }
+
+    fn gc_keeps_every_interface_of_a_living_container(node) {
+        node.configure("cniVersion", json!("1.1.0"));
+        let mut default = bridge("default-net", "10.244.0.0/24");
+        default["cniVersion"] = json!("1.1.0");
+        let mut more = bridge("net-a", "10.1.0.0/24");
+        more["cniVersion"] = json!("1.1.0");
+        node.configure("delegates", json!([default]));
+        node.definition("a", &more);
+        let (living, gone) = (node.pod("living", "a"), node.pod("gone", "a"));
+        living.add().succeeds();
+        gone.add().succeeds();
+        let held = |network: &str| node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).len();
+        assert_eq!((held("default-net"), held("net-a")), (2, 2));
+        // A runtime knows of eth0 alone.
+        let valid = json!([{ "containerID": living.container.id(), "ifname": "eth0" }]);
+        node.hostwide("GC", &json!({ "cni.dev/valid-attachments": valid })).succeeds();
+        assert_eq!((held("default-net"), held("net-a")), (1, 1));
+        let cache = |id: &str| node.host.path(&format!("{CACHE}/{id}")).exists();
+        assert!(cache(living.container.id()) && !cache(gone.container.id()));
+        living.del().succeeds();
+        assert_eq!((held("default-net"), held("net-a")), (0, 0));
+    }
+}
+
+on_scripted_node! {
     fn del_needs_no_api_server(node) {
         node.scripted("a", "");
         let pod = node.pod("p", "a");
@@ -61,18 +108,6 @@ on_node! {
         pod.del().succeeds();
         pod.del().succeeds();
         assert!(!node.host.path(&format!("{CACHE}/{}", pod.container.id())).exists());
-    }
-
-    fn del_succeeds_when_the_namespace_is_gone(node) {
-        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
-        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
-        let pod = node.pod("p", "a");
-        pod.add().succeeds();
-        pod.container.vanish();
-        pod.del().succeeds();
-        for network in ["default-net", "net-a"] {
-            assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
-        }
     }
 
     fn what_was_added_is_deleted_whatever_the_definition_says_by_then(node) {
@@ -208,48 +243,20 @@ on_node! {
         assert!(said.contains("not as it was"), "{said}");
     }
 
-    fn check_sees_an_address_that_is_gone(node) {
-        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
-        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
-        let pod = node.pod("p", "a");
-        let result = pod.add().result();
-        pod.check(&result).succeeds();
-        pod.container.sh("ip addr flush dev net1 scope global");
-        assert!(!pod.check(&result).ok());
-    }
-
-    fn status_asks_the_delegates(node) {
+    fn status_asks_all_delegates(node) {
+        node.configure("kubeconfig", Value::Null);
         node.configure("cniVersion", json!("1.1.0"));
-        node.configure("delegates", json!([{ "cniVersion": "1.1.0", "name": "default-net", "type": "main" }]));
+        node.script("second", r#"[ $CNI_COMMAND = STATUS ] && [ -e /run/down ] && echo '{"cniVersion":"1.1.0","code":50,"msg":"not yet"}' && exit 1"#);
+        node.configure("delegates", json!([
+            { "cniVersion": "1.1.0", "name": "one", "type": "main" },
+            { "cniVersion": "1.1.0", "name": "two", "type": "second" },
+        ]));
         node.hostwide("STATUS", &json!({})).succeeds();
-        assert_eq!(node.calls(), ["STATUS  main"]);
-        node.script("main", r#"[ $CNI_COMMAND = STATUS ] && echo '{"cniVersion":"1.1.0","code":50,"msg":"not yet"}' && exit 1"#);
+        assert_eq!(node.calls(), ["STATUS  main", "STATUS  second"]);
+        node.write("/run/down", "");
         let error = node.hostwide("STATUS", &json!({})).error();
         assert_eq!(error.code, 50);
         assert!(error.text().contains("not yet"), "{error:?}");
-    }
-
-    fn gc_keeps_every_interface_of_a_living_container(node) {
-        node.configure("cniVersion", json!("1.1.0"));
-        let mut default = bridge("default-net", "10.244.0.0/24");
-        default["cniVersion"] = json!("1.1.0");
-        let mut more = bridge("net-a", "10.1.0.0/24");
-        more["cniVersion"] = json!("1.1.0");
-        node.configure("delegates", json!([default]));
-        node.definition("a", &more);
-        let (living, gone) = (node.pod("living", "a"), node.pod("gone", "a"));
-        living.add().succeeds();
-        gone.add().succeeds();
-        let held = |network: &str| node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).len();
-        assert_eq!((held("default-net"), held("net-a")), (2, 2));
-        // A runtime knows of eth0 alone.
-        let valid = json!([{ "containerID": living.container.id(), "ifname": "eth0" }]);
-        node.hostwide("GC", &json!({ "cni.dev/valid-attachments": valid })).succeeds();
-        assert_eq!((held("default-net"), held("net-a")), (1, 1));
-        let cache = |id: &str| node.host.path(&format!("{CACHE}/{id}")).exists();
-        assert!(cache(living.container.id()) && !cache(gone.container.id()));
-        living.del().succeeds();
-        assert_eq!((held("default-net"), held("net-a")), (0, 0));
     }
 
     fn gc_without_a_list_of_the_valid_collects_nothing(node) {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use oxcni_tests::{Node, Plugins, Pod, both_flavours, gate, on_node};
+use oxcni_tests::{Node, Plugins, Pod, both_flavours, gate, on_node, on_scripted_node};
 use serde_json::{Value, json};
 
 /// A way of failing, as a line of a script, and a word of the error that it leads to.
@@ -32,6 +32,34 @@ fn pod_with_a_failing_second<'n>(node: &'n Node, name: &str, command: &str, fail
 }
 
 on_node! {
+    fn a_go_plugin_is_the_default_network(node) {
+        if !gate::open("a_go_plugin_is_the_default_network", &[gate::Feature::GoPlugins]) {
+            return;
+        }
+        node.configure("binDir", json!("/run/go"));
+        node.host.sh("mkdir /run/go && cp /usr/lib/cni/bridge /run/go/go-bridge && cp /usr/lib/cni/host-local /run/go/go-local");
+        let ipam = json!({ "type": "go-local", "subnet": "10.244.0.0/24" });
+        node.configure("delegates", json!([
+            { "cniVersion": "1.0.0", "name": "default-net", "type": "go-bridge", "bridge": "cni9", "isGateway": true, "ipam": ipam },
+        ]));
+        let ours = json!({ "type": "host-local", "subnet": "10.1.0.0/24" });
+        node.definition("a", &json!({ "cniVersion": "1.0.0", "name": "a", "type": "bridge", "bridge": "net-a", "ipam": ours }));
+        let (one, two) = (node.pod("one", "a"), node.pod("two", "a"));
+        one.add().succeeds();
+        let result = two.add().result();
+        assert_eq!(result["ips"][0]["address"], "10.244.0.3/24");
+        assert!(one.container.reaches("10.244.0.3") && one.container.reaches("10.1.0.3"));
+        for pod in [&one, &two] {
+            pod.del().succeeds();
+            assert_eq!(pod.container.sh("ip -br link | wc -l").trim(), "1");
+        }
+        for network in ["default-net", "a"] {
+            assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
+        }
+    }
+}
+
+on_scripted_node! {
     fn the_second_of_three_fails_in_add(node) {
         node.configure("delegateTimeout", json!(2));
         for (number, (failure, word)) in FAILURES.into_iter().enumerate() {
@@ -94,32 +122,6 @@ on_node! {
         let pod = node.plain_pod("p");
         let result = pod.add().result();
         assert_eq!((&result["cniVersion"], &result["ips"][0]["version"]), (&json!("0.3.1"), &json!("4")));
-    }
-
-    fn a_go_plugin_is_the_default_network(node) {
-        if !gate::open("a_go_plugin_is_the_default_network", &[gate::Feature::GoPlugins]) {
-            return;
-        }
-        node.configure("binDir", json!("/run/go"));
-        node.host.sh("mkdir /run/go && cp /usr/lib/cni/bridge /run/go/go-bridge && cp /usr/lib/cni/host-local /run/go/go-local");
-        let ipam = json!({ "type": "go-local", "subnet": "10.244.0.0/24" });
-        node.configure("delegates", json!([
-            { "cniVersion": "1.0.0", "name": "default-net", "type": "go-bridge", "bridge": "cni9", "isGateway": true, "ipam": ipam },
-        ]));
-        let ours = json!({ "type": "host-local", "subnet": "10.1.0.0/24" });
-        node.definition("a", &json!({ "cniVersion": "1.0.0", "name": "a", "type": "bridge", "bridge": "net-a", "ipam": ours }));
-        let (one, two) = (node.pod("one", "a"), node.pod("two", "a"));
-        one.add().succeeds();
-        let result = two.add().result();
-        assert_eq!(result["ips"][0]["address"], "10.244.0.3/24");
-        assert!(one.container.reaches("10.244.0.3") && one.container.reaches("10.1.0.3"));
-        for pod in [&one, &two] {
-            pod.del().succeeds();
-            assert_eq!(pod.container.sh("ip -br link | wc -l").trim(), "1");
-        }
-        for network in ["default-net", "a"] {
-            assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use oxcni_tests::apiserver::Role;
 use oxcni_tests::gate::{self, Feature};
-use oxcni_tests::{Node, Pod, on_node};
+use oxcni_tests::{Node, Pod, on_node, on_scripted_node};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -93,22 +93,6 @@ on_node! {
         pod.del().succeeds();
     }
 
-    fn broken_br_test_is_named_with_the_place_of_its_mistake(node) {
-        apply(&node, "broken-br-test.nad.yaml");
-        let error = node.pod("p", "broken-bridge-conf").add().error();
-        assert_eq!(error.code, 6);
-        for part in ["default/broken-bridge-conf", "line 1, column", "fd00:IJKL:MNOP:10::9", "dataDir"] {
-            assert!(error.text().contains(part), "{part}: {error:?}");
-        }
-        assert!(node.calls().is_empty());
-    }
-
-    fn sample_pod_needs_a_device_that_a_plain_node_does_not_have(node) {
-        apply(&node, "net-br1-pod.nad.yaml");
-        let said = apply(&node, "sample-pod.yaml").unwrap().add().error().text();
-        assert!(said.contains("bridge.network.kubevirt.io/br1") && said.contains("kubelet"), "{said}");
-    }
-
     fn sample_pod_has_its_static_address_and_default_route(node) {
         with_a_bridge(&mut node);
         apply(&node, "net-br1-pod.nad.yaml");
@@ -180,6 +164,24 @@ on_node! {
         assert_eq!(pod.status()[1]["ips"], json!(["192.168.10.10"]));
         assert!(pod.container.sh("ip -d link show net1").contains("ipvlan  mode l3"));
         pod.del().succeeds();
+    }
+}
+
+on_scripted_node! {
+    fn broken_br_test_is_named_with_the_place_of_its_mistake(node) {
+        apply(&node, "broken-br-test.nad.yaml");
+        let error = node.pod("p", "broken-bridge-conf").add().error();
+        assert_eq!(error.code, 6);
+        for part in ["default/broken-bridge-conf", "line 1, column", "fd00:IJKL:MNOP:10::9", "dataDir"] {
+            assert!(error.text().contains(part), "{part}: {error:?}");
+        }
+        assert!(node.calls().is_empty());
+    }
+
+    fn sample_pod_needs_a_device_that_a_plain_node_does_not_have(node) {
+        apply(&node, "net-br1-pod.nad.yaml");
+        let said = apply(&node, "sample-pod.yaml").unwrap().add().error().text();
+        assert!(said.contains("bridge.network.kubevirt.io/br1") && said.contains("kubelet"), "{said}");
     }
 
     fn multus_delegates_returns_the_master_plugins_result(node) {

@@ -145,6 +145,16 @@ impl ApiServer {
         format!("https://{}", self.address)
     }
 
+    /// The certificate of the authority that vouches for the server, in PEM.
+    pub fn authority(&self) -> &str {
+        &self.authority.pem
+    }
+
+    /// The port on the host's loopback.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Lets someone log in, with a token and a certificate of its own.
     pub fn user(&self, name: &str, role: Role) -> User {
         let certificate = self.authority.client(name);
