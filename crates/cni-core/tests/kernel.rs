@@ -1,0 +1,147 @@
+//! The netlink module against a real kernel, in a namespace of the test's own.
+
+use cni_core::netlink::{Errno, Kind, Link, MacvlanMode, Netlink, NewLink};
+use cni_core::netns::Netns;
+use cni_core::spec::{Mac, Route};
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs a test in an empty network namespace, on a thread that ends with it.
+fn in_a_namespace(name: &str, test: impl FnOnce(&Netlink) + Send + 'static) {
+    let ran = std::thread::spawn(move || {
+        if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+            return false;
+        }
+        test(&Netlink::open().unwrap());
+        true
+    });
+    if !ran.join().unwrap() {
+        skipped(&format!("{name}: needs root"));
+    }
+}
+
+/// Says so where the one who runs all tests counts them.
+fn skipped(line: &str) {
+    println!("SKIP {line}");
+    if let Some(log) = std::env::var_os("OXCNI_SKIP_LOG") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes()).unwrap();
+    }
+}
+
+fn new_link<'a>(name: &'a str, kind: Kind<'a>) -> NewLink<'a> {
+    NewLink { name, kind, mtu: None, mac: None, master: None, up: true, netns: None }
+}
+
+fn bridge(netlink: &Netlink, name: &str) -> Link {
+    netlink.create_link(&new_link(name, Kind::Bridge { vlan_filtering: false })).unwrap()
+}
+
+#[test]
+fn a_link_is_made_found_renamed_and_deleted() {
+    in_a_namespace("a_link_is_made_found_renamed_and_deleted", |netlink| {
+        let mac: Mac = "02:00:5e:10:00:01".parse().unwrap();
+        let new = NewLink {
+            mac: Some(mac),
+            mtu: Some(1400),
+            up: false,
+            ..new_link("br", Kind::Bridge { vlan_filtering: false })
+        };
+        let made = netlink.create_link(&new).unwrap();
+        assert_eq!((made.mac, made.mtu, made.up), (Some(mac), 1400, false));
+        assert_eq!(netlink.create_link(&new).unwrap_err().errno, Errno::EEXIST);
+        netlink.rename(&made, "other").unwrap();
+        assert_eq!(netlink.link("br").unwrap(), None);
+        let found = netlink.link("other").unwrap().unwrap();
+        assert_eq!((found.index, found.is("bridge")), (made.index, true));
+        netlink.delete_link(&made).unwrap();
+        netlink.delete_link(&made).expect("what is gone is deleted");
+        assert_eq!(netlink.link_by_index(made.index).unwrap(), None);
+    });
+}
+
+#[test]
+fn a_group_is_deleted_at_once() {
+    in_a_namespace("a_group_is_deleted_at_once", |netlink| {
+        let kept = bridge(netlink, "kept");
+        for name in ["a", "b", "c"] {
+            netlink.set_group(&bridge(netlink, name), 77).unwrap();
+        }
+        netlink.delete_group(77).unwrap();
+        let names: Vec<String> = netlink.links().unwrap().into_iter().map(|link| link.name).collect();
+        assert!(names.contains(&kept.name), "{names:?}");
+        assert!(!names.iter().any(|name| ["a", "b", "c"].contains(&name.as_str())), "{names:?}");
+    });
+}
+
+#[test]
+fn neighbours_are_set_listed_and_forgotten() {
+    in_a_namespace("neighbours_are_set_listed_and_forgotten", |netlink| {
+        let link = bridge(netlink, "br");
+        let mac: Mac = "02:00:5e:10:00:02".parse().unwrap();
+        for ip in ["10.0.0.9", "fd00::9"] {
+            let ip = ip.parse().unwrap();
+            netlink.set_neighbour(&link, ip, mac).unwrap();
+            let found = netlink.neighbours(&link).unwrap();
+            let found = found.iter().find(|neighbour| neighbour.ip == ip).expect("it was set");
+            assert_eq!((found.mac, found.permanent), (Some(mac), true));
+            netlink.delete_neighbour(&link, ip).unwrap();
+            netlink.delete_neighbour(&link, ip).expect("what is not known is forgotten");
+            assert!(!netlink.neighbours(&link).unwrap().iter().any(|neighbour| neighbour.ip == ip));
+        }
+    });
+}
+
+#[test]
+fn a_route_may_have_two_next_hops() {
+    in_a_namespace("a_route_may_have_two_next_hops", |netlink| {
+        let link = bridge(netlink, "br");
+        netlink.add_address(&link, "10.0.0.1/24".parse().unwrap()).unwrap();
+        let default = Route::new("0.0.0.0/0".parse().unwrap(), None);
+        for gw in ["10.0.0.2", "10.0.0.3"] {
+            netlink.add_route(&link, &default, gw.parse().ok()).unwrap();
+        }
+        let mut hops: Vec<String> = netlink
+            .routes()
+            .unwrap()
+            .into_iter()
+            .filter(|r| r.dst.prefix() == 0)
+            .filter_map(|r| r.gw.map(|gw| gw.to_string()))
+            .collect();
+        hops.sort();
+        assert_eq!(hops, ["10.0.0.2", "10.0.0.3"]);
+        assert_eq!(netlink.default_route_link().unwrap(), Some(link.index));
+        let unreachable = netlink.add_route(&link, &default, "10.9.9.9".parse().ok()).unwrap_err();
+        assert_eq!(unreachable.errno, Errno::ENETUNREACH);
+        assert!(!unreachable.words.is_empty(), "the kernel says why: {unreachable}");
+    });
+}
+
+#[test]
+fn a_macvlan_is_made_in_another_namespace() {
+    in_a_namespace("a_macvlan_is_made_in_another_namespace", |netlink| {
+        let pair = new_link(
+            "p",
+            Kind::Veth {
+                peer: Some(Box::new(NewLink { up: false, ..new_link("q", Kind::Veth { peer: None }) })),
+            },
+        );
+        let master = netlink.create_link(&pair).unwrap();
+        let container = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            Netns::own().unwrap()
+        });
+        let netns = container.join().unwrap();
+        let kind = Kind::Macvlan { master: master.index, mode: MacvlanMode::Private, bc_queue_len: None };
+        let new =
+            NewLink { up: false, netns: Some(std::os::fd::AsFd::as_fd(&netns)), ..new_link("eth0", kind) };
+        match netlink.create_link_elsewhere(&new) {
+            Err(err) if err.errno == Errno::EOPNOTSUPP => {
+                return skipped("a_macvlan_is_made_in_another_namespace: needs macvlan in the kernel");
+            }
+            created => created.unwrap(),
+        }
+        let made = Netlink::open_in(&netns).unwrap().link("eth0").unwrap().unwrap();
+        assert_eq!((made.macvlan_mode(), made.parent), (Some(MacvlanMode::Private), Some(master.index)));
+        assert_eq!(netlink.link("eth0").unwrap(), None);
+    });
+}
