@@ -329,3 +329,6 @@ fn filter_default_routes(delegates: &mut [Delegate]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -338,12 +338,7 @@ mod tests {
     #[test]
     fn only_what_may_pass_is_tried_again() {
         let refusal = |status: u16| {
-            Refusal::answered(
-                &Call::get("/x".into()),
-                StatusCode::from_u16(status).unwrap(),
-                b"garbage",
-                None,
-            )
+            Refusal::answered("asking", StatusCode::from_u16(status).unwrap(), b"garbage", None)
         };
         for status in [409, 429, 500, 503] {
             assert!(refusal(status).may_pass(), "{status}");
