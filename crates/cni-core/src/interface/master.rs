@@ -104,7 +104,10 @@ impl<'n> Master<'n> {
         match host.create_link_elsewhere(new) {
             // Older kernels register it on the host first, where the name may be taken.
             Err(Failure { errno: Errno::EEXIST, .. }) if container.link(new.name)?.is_none() => {
-                let passing = format!("cni{:08x}", std::process::id());
+                let passing = passing_name(new.name);
+                if let Some(left) = container.link(&passing)? {
+                    container.delete_link(&left)?;
+                }
                 host.create_link_elsewhere(&NewLink { name: &passing, ..new.clone() })?;
                 let link = found(container.link(&passing)?, new)?;
                 if let Err(err) = container.rename(&link, new.name) {
@@ -171,6 +174,15 @@ fn found(link: Option<Link>, new: &NewLink<'_>) -> Result<Link, Failure> {
     link.ok_or_else(|| Failure { doing: new.to_string(), errno: Errno::ENODEV, words: String::new() })
 }
 
+/// The name that an interface has in passing where its own is taken on the host. It follows from
+/// its own, so that DEL finds what an ADD left that was killed in between.
+///
+/// Made with FNV-1a (RFC 9923), as long as a name may be.
+pub(super) fn passing_name(ifname: &str) -> String {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("cni{:012x}", ifname.bytes().fold(0xcbf2_9ce4_8422_2325, step) >> 16)
+}
+
 impl<C> Site<'_, '_, C> {
     /// The error for a name that an interface of the container has already.
     pub fn name_taken(&self) -> Error {
@@ -180,5 +192,18 @@ impl<C> Site<'_, '_, C> {
             format!("CNI_IFNAME: interface {ifname} exists already in {path}"),
         )
         .details("the container is attached by that name already; DEL detaches it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_passing_is_a_name_of_its_own() {
+        let names = ["eth0", "eth1", "fifteen-letters"].map(passing_name);
+        assert_eq!(names[0], passing_name("eth0"));
+        assert!(names[0] != names[1] && names[1] != names[2]);
+        assert!(names.iter().all(|name| name.parse::<IfName>().is_ok()), "{names:?}");
     }
 }
