@@ -209,6 +209,34 @@ fn killed_add(kind: &str, host: &Host) {
     assert_eq!(host.state(), before);
 }
 
+/// Kills ADD at every moment about the one at which the link comes to be: nothing of it stays under
+/// whatever name.
+fn killed_while_the_link_is_made(kind: &str, host: &Host) {
+    host.cable("eth0", "outside", &[]);
+    let net = host.network(config(kind, json!({ "master": "eth0", "ipam": of_static() })));
+    let links = |pod: &Container<'_>| pod.sh("ip -br link show").lines().count();
+    let killed_at = |stop: u64| {
+        let pod = host.container();
+        let (length, _) = kill_at_syscall(&net.call("ADD", &pod), stop);
+        let found = links(&pod);
+        net.del(&pod).succeeds();
+        assert_eq!(links(&pod), 1, "killed at {stop}: {}", pod.sh("ip -br link show"));
+        (length, found)
+    };
+    let (mut before, mut after) = (1, killed_at(u64::MAX).0);
+    while after - before > 1 {
+        let middle = u64::midpoint(before, after);
+        if killed_at(middle).1 > 1 { after = middle } else { before = middle }
+    }
+    for stop in after..after + 24 {
+        killed_at(stop);
+    }
+}
+
+fn of_static() -> Value {
+    json!({ "type": "static", "addresses": [{ "address": "10.1.2.2/24" }] })
+}
+
 fn del_when_things_are_gone(kind: &str, host: &Host) {
     outside(host);
     let net = host.network(config(kind, json!({})));
@@ -303,6 +331,7 @@ of_both_kinds! {
     the_host_may_have_a_link_of_the_same_name => same_name_on_both_sides;
     sixty_four_at_once_and_nothing_left => sixty_four_at_once;
     killed_add_leaves_nothing_after_del => killed_add;
+    killed_while_the_link_is_made_leaves_nothing_after_del => killed_while_the_link_is_made;
     del_succeeds_when_things_are_gone => del_when_things_are_gone;
     check_finds_what_is_not_as_it_was => check_finds_changes("private", "l3");
 }
