@@ -180,7 +180,7 @@ both_flavours! {
     fn example_of_the_documentation(host) needs [Ipvlan] {
         let outside = host.cable("eth1", "outside", &["192.168.10.1/24"]);
         // In mode l3 the host answers no question who has the container's address: it routes.
-        outside.sh("ip addr add 192.0.2.2/24 dev eth0; ip route add 192.168.10.10/32 via 192.0.2.1");
+        outside.sh("ip addr add 192.0.2.2/24 dev eth0; ip route add 192.168.10.10/32 via 192.0.2.1 src 192.168.10.1");
         host.sh("ip addr add 192.0.2.1/24 dev eth1; ip route add 192.168.10.0/24 dev eth1");
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ipvlan-net.json");
         let config: Value = serde_json::from_str(&std::fs::read_to_string(file).expect("the example")).expect("JSON");
