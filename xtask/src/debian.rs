@@ -41,6 +41,10 @@ pub(crate) fn apt_get() -> Command {
 }
 
 fn is_present(package: &str) -> bool {
+    // Kubernetes' own package has the same program in the same place, and apt-get can't have both.
+    if package == "kubernetes-client" && is_installed("kubectl") {
+        return true;
+    }
     quietly(Command::new("dpkg-query").args(["-W", "-f=${db:Status-Status}", package]))
         .is_ok_and(|status| status == "installed")
 }
