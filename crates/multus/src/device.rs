@@ -1,5 +1,7 @@
 //! Devices that a kubelet's device plugins gave to a pod.
 
+mod pod_resources;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,10 @@ use serde_json::Value;
 use crate::delegate::Device;
 use crate::object::Pod;
 
-/// Where the kubelet keeps which devices it gave to which pod.
+/// Where the kubelet tells which devices it gave to which pod.
+const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
+
+/// Where it keeps the same for itself.
 const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
 
 /// Where device plugins and CNI plugins tell each other about devices (Device Information
@@ -41,7 +46,7 @@ impl Devices {
     pub fn take(&mut self, resource: &str) -> Result<Option<Device>> {
         let by_resource = match self.by_resource.take() {
             Some(by_resource) => by_resource,
-            None => look_up(&self.pod, Path::new(CHECKPOINT))
+            None => look_up(&self.pod, Path::new(SOCKET), Path::new(CHECKPOINT))
                 .map_err(|err| err.context(format_args!("looking for a device of resource {resource}")))?,
         };
         let ids = self.by_resource.insert(by_resource).get_mut(resource);
@@ -75,7 +80,11 @@ struct PodDevices {
     device_ids: BTreeMap<String, Vec<String>>,
 }
 
-fn look_up(pod: &Pod, checkpoint: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+/// The devices of a pod by resource, from the kubelet where it answers, or from its file.
+fn look_up(pod: &Pod, socket: &Path, checkpoint: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    if socket.exists() {
+        return pod_resources::look_up(pod, socket);
+    }
     let text = match fs::read_bounded(checkpoint, MAX_FILE) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::invalid_config("no device manager of a kubelet is on this node").details(
@@ -140,7 +149,7 @@ mod tests {
         std::fs::write(&checkpoint, text).unwrap();
         let mut pod = Pod::default();
         pod.metadata.uid = "u".into();
-        let by_resource = look_up(&pod, &checkpoint).unwrap();
+        let by_resource = look_up(&pod, Path::new("/nonexistent"), &checkpoint).unwrap();
         let mut devices = Devices { pod, by_resource: Some(by_resource) };
         assert_eq!(devices.take("r/a").unwrap().unwrap().id, "01");
         assert_eq!(devices.take("r/a").unwrap().unwrap().id, "02");
@@ -150,7 +159,8 @@ mod tests {
 
     #[test]
     fn without_a_kubelet_the_error_says_so() {
-        let error = look_up(&Pod::default(), Path::new("/nonexistent")).unwrap_err();
+        let error =
+            look_up(&Pod::default(), Path::new("/nonexistent"), Path::new("/nonexistent")).unwrap_err();
         assert!(error.to_string().contains("no device manager"), "{error}");
     }
 
