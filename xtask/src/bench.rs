@@ -2,6 +2,7 @@
 
 mod contender;
 mod growth;
+mod pods;
 mod report;
 mod sample;
 mod verdict;
@@ -13,9 +14,11 @@ use crate::stage::Stage;
 use crate::workspace::Workspace;
 use crate::{debian, dist};
 use contender::{Contender, Who};
+use pods::{PodContender, server};
+use report::Report;
 use sample::Meter;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use workload::{Bench, Workload};
 
@@ -25,7 +28,8 @@ use workload::{Bench, Workload};
 /// binaries, the Go plugins, a small process that sends the same netlink messages (the kernel's
 /// floor), and a static process that does nothing. All of them are forked by the same small process;
 /// wall time is from before the fork until they are reaped, CPU time and peak memory include the
-/// plugins that they run. host-local is also measured with up to 50 000 addresses held.
+/// plugins that they run. host-local is also measured with up to 50 000 addresses held, and multus
+/// with pods of several networks and an API server on loopback.
 ///
 /// Runs inside a namespace that plays the host. Figures of different runs or machines don't compare:
 /// quote the ratios. Everything is also written to target/bench.json.
@@ -40,9 +44,29 @@ pub(crate) struct Args {
     /// The folder of Go plugins to compare with.
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
     go: PathBuf,
+    /// The Go multus to compare with; its delegates are the Go plugins.
+    #[arg(long, value_name = "FILE")]
+    go_multus: Option<PathBuf>,
+    /// Measure only this.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Measure the binaries in target/dist as they are, without building them first.
     #[arg(long)]
     no_build: bool,
+    /// Measure the binaries of this folder, and of `separate` in it, in place of target/dist.
+    #[arg(long, value_name = "DIR")]
+    ours: Option<PathBuf>,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// One attachment by one interface plugin.
+    Attachments,
+    /// host-local with many addresses held.
+    Growth,
+    /// Pods with several networks, through multus.
+    Pods,
 }
 
 /// Reservations held in the growth series.
@@ -56,10 +80,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     debian::ensure(&["containernetworking-plugins", "iproute2"], &progress)?;
     let workspace = Workspace::load()?;
-    if !args.no_build {
+    if !args.no_build && args.ours.is_none() {
         dist::build(&workspace, &progress)?;
     }
     let probes = dist::build_static(&workspace, &["bench-probes"], &progress)?;
+    let apiserver = if args.wants(Part::Pods) { Some(server::build(&workspace, &progress)?) } else { None };
     let load = load_average();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     if load > 0.3 * processors as f64 {
@@ -67,12 +92,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             "The load is {load} on {processors} processors: wall times will be of little worth"
         ));
     }
-    let rounds = args.rounds.unwrap_or(if args.quick { 10 } else { 100 });
-    let contenders = [
-        Contender { who: Who::Multicall, folder: workspace.dist_bin() },
-        Contender { who: Who::Separate, folder: workspace.dist_separate() },
-        Contender { who: Who::Go, folder: args.go.clone() },
-    ];
 
     // On the disk that the target folder is on: reservations of a node are on its disk too.
     let folder = tempfile::Builder::new()
@@ -83,16 +102,44 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let meter = Meter::new(probes.join("probe-measure"), folder.path());
     let bench =
         Bench { stage: &stage, meter: &meter, probes: &probes, folder: folder.path(), progress: &progress };
-    let mut measured = Vec::new();
-    for workload in Workload::ALL {
-        measured.extend(workload.measure(&bench, &contenders, rounds)?.into_iter().flatten());
-    }
-    let grown = growth::measure(&bench, &contenders, &SIZES, rounds.div_ceil(4))?;
-    let multicall = fs::metadata(workspace.dist_bin().join(dist::MULTICALL)).map(|file| file.len()).ok();
-    let verdicts = verdict::judge(&measured, &grown, multicall);
-    report::print(&measured, &grown, &verdicts);
-    report::write_json(&workspace.target.join("bench.json"), load, &measured, &grown, &verdicts)?;
+    let ours = args.ours.clone().unwrap_or_else(|| workspace.dist_bin());
+    let mut report = measure(args, &bench, &ours, apiserver.as_deref())?;
+    report.load = load;
+    report.print();
+    report.write_json(&workspace.target.join("bench.json"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
+}
+
+/// Measures and judges what is wanted.
+fn measure(args: &Args, bench: &Bench<'_>, ours: &Path, apiserver: Option<&Path>) -> Result<Report> {
+    let rounds = args.rounds.unwrap_or(if args.quick { 10 } else { 100 });
+    let contenders = [
+        Contender { who: Who::Multicall, folder: ours.to_owned() },
+        Contender { who: Who::Separate, folder: ours.join("separate") },
+        Contender { who: Who::Go, folder: args.go.clone() },
+    ];
+    let mut report = Report::default();
+    if args.wants(Part::Attachments) {
+        for workload in Workload::ALL {
+            report.attachments.extend(workload.measure(bench, &contenders, rounds)?.into_iter().flatten());
+        }
+    }
+    if args.wants(Part::Growth) {
+        report.growth = growth::measure(bench, &contenders, &SIZES, rounds.div_ceil(4))?;
+    }
+    if let Some(apiserver) = apiserver {
+        let contenders = PodContender::all(&contenders, &args.go, args.go_multus.as_deref())?;
+        report.pods = pods::measure(bench, &contenders, apiserver, rounds.div_ceil(2))?;
+    }
+    let multicall = fs::metadata(ours.join(dist::MULTICALL)).map(|file| file.len()).ok();
+    report.verdicts = verdict::judge(&report.attachments, &report.growth, &report.pods, multicall);
+    Ok(report)
 }
 
 /// Processes that wanted to run during the last minute; 0 where the kernel doesn't say.

@@ -2,7 +2,7 @@
 
 use super::contender::{Verb, Who};
 use super::growth::Grown;
-use super::sample::Summary;
+use super::pods::{self, Attached};
 use super::verdict::Verdict;
 use super::workload::{Measured, Workload};
 use crate::error::{Context, Result};
@@ -11,14 +11,56 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-/// Prints all tables.
-pub(crate) fn print(measured: &[Measured], grown: &[Grown], verdicts: &[Verdict]) {
-    println!("\n{}", Style::Bold.paint("One attachment (times in ms, p50 and p99)"));
-    print!("{}", attachments(measured));
-    println!("\n{}", Style::Bold.paint("host-local alone, with so many addresses held"));
-    print!("{}", growth(grown));
-    println!("\n{}", Style::Bold.paint("The bars"));
-    print!("{}", bars(verdicts));
+/// All that was measured and judged; what was not asked for is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Processes that wanted to run before the run.
+    pub(crate) load: f64,
+    pub(crate) attachments: Vec<Measured>,
+    pub(crate) growth: Vec<Grown>,
+    pub(crate) pods: Vec<Attached>,
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+impl Report {
+    /// Prints all tables.
+    pub(crate) fn print(&self) {
+        let heading = |text: &str| println!("\n{}", Style::Bold.paint(text));
+        if !self.attachments.is_empty() {
+            heading("One attachment (times in ms, p50 and p99)");
+            print!("{}", attachments(&self.attachments));
+        }
+        if !self.growth.is_empty() {
+            heading("host-local alone, with so many addresses held");
+            print!("{}", growth(&self.growth));
+        }
+        if !self.pods.is_empty() {
+            heading("A pod through multus, with an API server on loopback (times in ms, p50 and p99)");
+            print!("{}", pods::report::table(&self.pods));
+            if !pods::go_is_here(&self.pods) {
+                println!("* Go's times are of another machine; --go-multus FILE measures it here");
+            }
+        }
+        heading("The bars");
+        print!("{}", bars(&self.verdicts));
+    }
+
+    /// Writes all figures and verdicts.
+    pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let all = json!({
+            "kernel": kernel.trim(),
+            "processors": std::thread::available_parallelism().map_or(0, usize::from),
+            "load_before": self.load,
+            "attachments": self.attachments,
+            "growth": self.growth,
+            "pods": self.pods,
+            "bars": self.verdicts,
+        });
+        fs::write(path, format!("{all:#}\n")).context(|| format!("can't write {}", path.display()))?;
+        println!("\nAll figures are in {}", path.display());
+        Ok(())
+    }
 }
 
 fn attachments(measured: &[Measured]) -> Table {
@@ -44,7 +86,7 @@ fn attachments(measured: &[Measured]) -> Table {
                     table.line();
                 }
                 let title = format!("{} {}", workload.title(), verb.word());
-                let [p50, p99, cpu, cpu_p99, memory] = cells(&one.figures);
+                let [p50, p99, cpu, cpu_p99, memory] = one.figures.cells();
                 let ours = one.figures.wall_p50_us;
                 table.row([
                     if index == 0 { title } else { String::new() },
@@ -73,7 +115,7 @@ fn growth(grown: &[Grown]) -> Table {
                 if index == 0 {
                     table.line();
                 }
-                let [p50, p99, cpu, cpu_p99, memory] = cells(&one.figures);
+                let [p50, p99, cpu, cpu_p99, memory] = one.figures.cells();
                 let first = |text: String| if index == 0 { text } else { String::new() };
                 table.row([
                     first(format!("host-local {}", verb.word())),
@@ -106,40 +148,6 @@ fn bars(verdicts: &[Verdict]) -> Table {
     table
 }
 
-/// Wall p50, p99, CPU p50, p99, memory.
-fn cells(figures: &Summary) -> [String; 5] {
-    let ms = |us: f64| format!("{:.2}", us / 1000.0);
-    [
-        ms(figures.wall_p50_us),
-        ms(figures.wall_p99_us),
-        ms(figures.cpu_p50_us),
-        ms(figures.cpu_p99_us),
-        format!("{:.1} MiB", figures.memory_peak_kib as f64 / 1024.0),
-    ]
-}
-
 fn ratio(value: Option<f64>) -> String {
     value.map(|value| format!("{value:.2} ×")).unwrap_or_default()
-}
-
-/// Writes all figures and verdicts.
-pub(crate) fn write_json(
-    path: &Path,
-    load: f64,
-    measured: &[Measured],
-    grown: &[Grown],
-    verdicts: &[Verdict],
-) -> Result<()> {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let all = json!({
-        "kernel": kernel.trim(),
-        "processors": std::thread::available_parallelism().map_or(0, usize::from),
-        "load_before": load,
-        "attachments": measured,
-        "growth": grown,
-        "bars": verdicts,
-    });
-    fs::write(path, format!("{all:#}\n")).context(|| format!("can't write {}", path.display()))?;
-    println!("\nAll figures are in {}", path.display());
-    Ok(())
 }

@@ -33,6 +33,20 @@ pub(crate) struct Summary {
     pub(crate) memory_peak_kib: u64,
 }
 
+impl Summary {
+    /// Wall p50 and p99, CPU p50 and p99, all in ms, and memory, as they stand in tables.
+    pub(crate) fn cells(&self) -> [String; 5] {
+        let ms = |us: f64| format!("{:.2}", us / 1000.0);
+        [
+            ms(self.wall_p50_us),
+            ms(self.wall_p99_us),
+            ms(self.cpu_p50_us),
+            ms(self.cpu_p99_us),
+            format!("{:.1} MiB", self.memory_peak_kib as f64 / 1024.0),
+        ]
+    }
+}
+
 impl Series {
     pub(crate) fn push(&mut self, sample: Sample) {
         self.0.push(sample);

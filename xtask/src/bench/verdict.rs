@@ -2,6 +2,7 @@
 
 use super::contender::{Verb, Who};
 use super::growth::Grown;
+use super::pods::{self, Attached, elsewhere};
 use super::sample::Summary;
 use super::workload::{Measured, Workload};
 use serde::Serialize;
@@ -43,11 +44,25 @@ const DEL_OF_GO: f64 = 1.1;
 const GROWTH: f64 = 1.5;
 /// Peak memory of a plugin, in MiB, and size of the multicall binary, in MB.
 const MEMORY_MIB: f64 = 2.5;
-const MULTICALL_MB: f64 = 3.0;
+const MULTICALL_MB: f64 = 9.0;
+/// Bars for multus and a pod with three networks beside the default one, against Go.
+const POD_ADDITIONAL: usize = 3;
+const POD_ADD_WALL: f64 = 4.0;
+const POD_ADD_CPU: f64 = 5.0;
+const POD_DEL_WALL: f64 = 3.0;
+/// DEL of a pod with the most networks may take this much of one with one.
+const POD_DEL_GROWTH: f64 = 1.5;
+/// Peak memory of multus, in MiB.
+const POD_MEMORY_MIB: f64 = 8.0;
 
 /// Judges what was measured. Speed is judged of the multicall binary, as nodes are meant to have it:
 /// one process for the interface and its addresses.
-pub(crate) fn judge(measured: &[Measured], grown: &[Grown], multicall_bytes: Option<u64>) -> Vec<Verdict> {
+pub(crate) fn judge(
+    measured: &[Measured],
+    grown: &[Grown],
+    pods: &[Attached],
+    multicall_bytes: Option<u64>,
+) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for workload in Workload::ALL {
         judge_workload(workload, measured, &mut verdicts);
@@ -63,6 +78,7 @@ pub(crate) fn judge(measured: &[Measured], grown: &[Grown], multicall_bytes: Opt
         let what = "peak memory of a plugin of ours".to_owned();
         verdicts.push(Verdict::at_most(what, peak as f64 / 1024.0, MEMORY_MIB, "MiB"));
     }
+    judge_pods(pods, &mut verdicts);
     if let Some(bytes) = multicall_bytes {
         let what = "size of the multicall binary".to_owned();
         verdicts.push(Verdict::at_most(what, bytes as f64 / 1e6, MULTICALL_MB, "MB"));
@@ -109,11 +125,45 @@ fn judge_growth(who: Who, grown: &[Grown], verdicts: &mut Vec<Verdict>) {
     }
 }
 
+/// The Go multus is that of this run, or that of another machine, which the verdict then says.
+fn judge_pods(pods: &[Attached], verdicts: &mut Vec<Verdict>) {
+    let here = pods::go_is_here(pods);
+    let ours = |additional, verb| pods::find(pods, additional, verb, Who::Multicall);
+    for (verb, wall_bar) in [(Verb::Add, POD_ADD_WALL), (Verb::Del, POD_DEL_WALL)] {
+        let Some(ours) = ours(POD_ADDITIONAL, verb) else { continue };
+        let go = if here {
+            pods::find(pods, POD_ADDITIONAL, verb, Who::Go)
+                .map(|go| elsewhere::Times { wall_us: go.wall_p50_us, cpu_us: Some(go.cpu_p50_us) })
+        } else {
+            elsewhere::go(POD_ADDITIONAL, verb)
+        };
+        let Some(go) = go else { continue };
+        let whose = if here { "Go" } else { "Go on another machine" };
+        let what = format!("pod, default + {POD_ADDITIONAL}, {}: faster than {whose}", verb.word());
+        let wall = go.wall_us / ours.wall_p50_us;
+        verdicts.push(Verdict::at_least(format!("{what}, wall"), wall, wall_bar));
+        if let (Verb::Add, Some(cpu)) = (verb, go.cpu_us) {
+            verdicts.push(Verdict::at_least(format!("{what}, CPU"), cpu / ours.cpu_p50_us, POD_ADD_CPU));
+        }
+    }
+    let most = pods::ADDITIONAL.into_iter().max().unwrap_or(0);
+    if let (Some(one), Some(many)) = (ours(1, Verb::Del), ours(most, Verb::Del)) {
+        let what = format!("pod DEL: default + {most} against default + 1, wall");
+        verdicts.push(Verdict::at_most(what, many.wall_p50_us / one.wall_p50_us, POD_DEL_GROWTH, "×"));
+    }
+    let peaks = pods.iter().filter(|one| one.who != Who::Go).map(|one| one.figures.memory_peak_kib);
+    if let Some(peak) = peaks.max() {
+        let what = "peak memory of our multus".to_owned();
+        verdicts.push(Verdict::at_most(what, peak as f64 / 1024.0, POD_MEMORY_MIB, "MiB"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Verdict, judge};
     use crate::bench::contender::{Verb, Who};
     use crate::bench::growth::Grown;
+    use crate::bench::pods::Attached;
     use crate::bench::sample::Summary;
     use crate::bench::workload::{Measured, Workload};
 
@@ -139,13 +189,13 @@ mod tests {
     #[test]
     fn a_bar_is_missed_by_a_hair_and_met_exactly() {
         let exactly = [add(Who::Multicall, 100.0), add(Who::Go, 400.0), add(Who::Floor, 60.0)];
-        let verdicts = judge(&exactly, &[], Some(3_100_000));
+        let verdicts = judge(&exactly, &[], &[], Some(9_100_000));
         assert!(met(&verdicts, "Go, wall").met);
         assert!(!met(&verdicts, "floor").met);
         assert!(met(&verdicts, "memory").met);
         assert!(!met(&verdicts, "size").met);
         let slower = [add(Who::Multicall, 100.1), add(Who::Go, 400.0)];
-        assert!(!met(&judge(&slower, &[], None), "Go, CPU").met);
+        assert!(!met(&judge(&slower, &[], &[], None), "Go, CPU").met);
     }
 
     #[test]
@@ -156,7 +206,29 @@ mod tests {
             who: Who::Separate,
             figures: figures(us),
         };
-        let verdicts = judge(&[], &[grown(0, 100.0), grown(1000, 900.0), grown(50_000, 140.0)], None);
+        let verdicts = judge(&[], &[grown(0, 100.0), grown(1000, 900.0), grown(50_000, 140.0)], &[], None);
         assert!(met(&verdicts, "50000 against 0").met);
+    }
+
+    fn pod(additional: usize, verb: Verb, who: Who, us: f64) -> Attached {
+        Attached { additional, verb, who, figures: figures(us) }
+    }
+
+    #[test]
+    fn multus_is_compared_with_go_of_this_run_where_it_was_in_it() {
+        let ours = pod(3, Verb::Add, Who::Multicall, 100.0);
+        let verdicts = judge(&[], &[], &[ours, pod(3, Verb::Add, Who::Go, 450.0)], None);
+        assert!(met(&verdicts, "faster than Go, wall").met);
+        assert!(!met(&verdicts, "faster than Go, CPU").met);
+        let elsewhere = judge(&[], &[], &[pod(3, Verb::Add, Who::Multicall, 16_000.0)], None);
+        assert!(met(&elsewhere, "Go on another machine, wall").met);
+        assert!(!met(&elsewhere, "Go on another machine, CPU").met);
+    }
+
+    #[test]
+    fn del_of_a_pod_must_not_grow_with_its_networks() {
+        let del = |additional, us| pod(additional, Verb::Del, Who::Multicall, us);
+        assert!(met(&judge(&[], &[], &[del(1, 100.0), del(6, 150.0)], None), "against default + 1").met);
+        assert!(!met(&judge(&[], &[], &[del(1, 100.0), del(6, 160.0)], None), "against default + 1").met);
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// The kernel frees what a DEL took away a while after it answered (RCU): the next call would wait
 /// for that, and the figures would be about the queue.
-const SETTLE: Duration = Duration::from_millis(60);
+pub(crate) const SETTLE: Duration = Duration::from_millis(60);
 
 /// Rounds before the first that counts: bridges, indexes and caches are there then.
 const WARM_UP: usize = 3;

@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Failure, Result};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -74,9 +74,11 @@ impl Multus<'_> {
             .spawn()
             .context(|| format!("can't start {program}"))?;
         if let Some(mut stdin) = process.stdin.take() {
-            stdin
-                .write_all(config.to_string().as_bytes())
-                .context(|| "can't hand over the configuration".into())?;
+            match stdin.write_all(config.to_string().as_bytes()) {
+                // A plugin that ends early says why by itself.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                written => written.context(|| "can't hand over the configuration".into())?,
+            }
         }
         let out = process.wait_with_output().context(|| format!("can't wait for {program}"))?;
         let time = begun.elapsed();

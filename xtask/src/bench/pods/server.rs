@@ -1,0 +1,64 @@
+//! The API server of the tests, as a process of its own beside what is measured.
+
+use crate::error::{Context, Failure, Result};
+use crate::process::run;
+use crate::progress::Progress;
+use crate::workspace::{Workspace, cargo};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const NAME: &str = "apiserver";
+
+/// A server that runs until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) kubeconfig: PathBuf,
+}
+
+/// Builds the program.
+pub(crate) fn build(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    progress.say("Building the tests' API server");
+    let mut build = cargo();
+    build
+        .args(["build", "--package", "oxcni-tests", "--bin", NAME, "--manifest-path"])
+        .arg(workspace.root.join("Cargo.toml"));
+    run(&mut build)?;
+    Ok(workspace.target.join("debug").join(NAME))
+}
+
+impl Server {
+    /// Starts the program on this process' loopback with these objects; its files go to `folder`.
+    pub(crate) fn start(program: &Path, folder: &Path, objects: &[Value]) -> Result<Self> {
+        let (file, kubeconfig) = (folder.join("objects.json"), folder.join("kubeconfig"));
+        let text = Value::from(objects).to_string();
+        fs::write(&file, text).context(|| format!("can't write {}", file.display()))?;
+        let mut process = Command::new(program)
+            .args([&file, &kubeconfig])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context(|| format!("can't start {}", program.display()))?;
+        let mut ready = String::new();
+        if let Some(stdout) = process.stdout.take() {
+            BufReader::new(stdout)
+                .read_line(&mut ready)
+                .context(|| "can't read the API server's address".into())?;
+        }
+        if ready.is_empty() {
+            return Err(Failure::new("the API server ended before it was ready"));
+        }
+        Ok(Self { process, kubeconfig })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It ends with its standard input.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
