@@ -242,6 +242,22 @@ both_flavours! {
         assert_eq!(trunk[1].1, untagged);
     }
 
+    fn frames_of_the_default_vlan_come_only_where_it_is_preserved(host) needs [BridgeVlan] {
+        let kept = host.network(config(json!({ "vlan": 100, "preserveDefaultVlan": true })));
+        let dropped = host.network(config(json!({ "vlan": 100, "preserveDefaultVlan": false })));
+        let (in_both, in_one) = (host.container(), host.container());
+        kept.add(&in_both).succeeds();
+        dropped.add(&in_one).succeeds();
+        let counters = [ArpCounter::on(&in_both, "eth0"), ArpCounter::on(&in_one, "eth0")];
+        // The bridge itself is in the default VLAN, where nobody has this address.
+        host.sh("ip addr add 10.1.2.200/24 dev br-test; ip link set br-test up; ping -n -c 1 -W 1 10.1.2.99 || true");
+        assert!(counters[0].frames() > 0, "nothing came in the default VLAN");
+        assert_eq!(counters[1].frames(), 0, "the default VLAN reaches a port that is not in it");
+        // What they send themselves is of their own VLAN either way.
+        assert!(in_both.reaches("10.1.2.3") && in_one.reaches("fd00:1::2"));
+        assert!(in_both.is_cut_off_from("10.1.2.200") && in_one.is_cut_off_from("10.1.2.200"));
+    }
+
     fn two_at_once_make_one_bridge(host) {
         // The race is for the first moment of a bridge: try it often.
         for round in 0..8 {
