@@ -134,7 +134,9 @@ fn add_one(
         device::copy_info(device, &path);
     }
     let mut result = runtime.add(&delegate.network, invocation)?;
-    log::verbose(format_args!("Add: {} {ifname} {}", delegate.label, result.ips.len()));
+    let network = &delegate.network;
+    let text = result.to_json(network.version()).unwrap_or_default();
+    log::verbose(format_args!("Add: {}({}):{ifname} {text}", delegate.label, network.name()));
     let moved = default_route::apply(delegate, &container.netns, ifname, &mut result).and_then(|changed| {
         // CHECK and DEL compare with what is there now.
         if changed { runtime.keep(&delegate.network, invocation, &result) } else { Ok(()) }
