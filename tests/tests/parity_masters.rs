@@ -23,6 +23,11 @@ const CHECK_OF_LAYER_2: &[Intended] = &[Intended {
     reason: "Go's CHECK fails for every layer 2 attachment, for want of an IPAM plugin to ask",
 }];
 
+const CHECK_WITHOUT_MASTER: &[Intended] = &[Intended {
+    path: "/checks succeed",
+    reason: "where no master is configured, Go's CHECK of ipvlan takes the container's interface in prevResult for it",
+}];
+
 fn net(kind: &str, rest: Value) -> Value {
     let mut config = json!({ "cniVersion": "1.0.0", "name": "net", "type": kind, "master": "eth1",
         "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]],
@@ -87,13 +92,14 @@ parity! {
     ipvlan_l3 [Ipvlan] { ipvlan(json!({ "mode": "l3" })), setup: MASTER, containers: 2 }
     ipvlan_l3s [Ipvlan] { ipvlan(json!({ "mode": "l3s" })), setup: MASTER, containers: 2 }
     ipvlan_unknown_mode [Ipvlan] { ipvlan(json!({ "mode": "l4" })), setup: MASTER, intended: REFUSED }
-    ipvlan_default_master [Ipvlan] { without(ipvlan(json!({})), "master"), setup: MASTER }
+    ipvlan_default_master [Ipvlan] { without(ipvlan(json!({})), "master"), setup: MASTER, intended: CHECK_WITHOUT_MASTER }
     ipvlan_missing_master [Ipvlan] { ipvlan(json!({ "master": "eth7" })), setup: MASTER, intended: REFUSED }
     ipvlan_mtu [Ipvlan] { ipvlan(json!({ "mtu": 1300 })), setup: MASTER }
     ipvlan_static [Ipvlan] { ipvlan(json!({ "ipam": of_static() })), setup: MASTER }
     ipvlan_same_name_on_the_host [Ipvlan] { ipvlan(json!({ "master": "eth0" })), setup: MASTER_ETH0, containers: 2 }
     ipvlan_mac_is_ignored [Ipvlan] { ipvlan(json!({})), args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:66", setup: MASTER }
-    ipvlan_chained [Ipvlan] { without(without(ipvlan(json!({ "prevResult": before() })), "ipam"), "master"), setup: MASTER }
+    ipvlan_chained [Ipvlan] { without(without(ipvlan(json!({ "prevResult": before() })), "ipam"), "master"), setup: MASTER,
+        intended: CHECK_WITHOUT_MASTER }
     ipvlan_chained_with_ipam [Ipvlan] { ipvlan(json!({ "prevResult": before() })), setup: MASTER }
     ipvlan_version_0_3_1 [Ipvlan] { ipvlan(json!({ "cniVersion": "0.3.1" })), setup: MASTER }
 }
