@@ -1,4 +1,5 @@
 //! The netlink module against a real kernel, in a namespace of the test's own.
+#![allow(clippy::unwrap_used)] // test code, also where it stands outside of a test function
 
 use cni_core::netlink::{Errno, Kind, Link, MacvlanMode, Netlink, NewLink};
 use cni_core::netns::Netns;
