@@ -75,7 +75,7 @@ impl InterfacePlugin for Bridge {
         Ok(())
     }
 
-    fn finish(&self, site: &BridgeSite<'_, '_>, result: &mut AddResult) -> Result<()> {
+    fn finish(&self, site: &BridgeSite<'_, '_>, link: &Link, result: &mut AddResult) -> Result<()> {
         let host = site.host;
         let name = result.interfaces[1].name.clone();
         let port = if site.config.disable_container_interface {
@@ -88,6 +88,11 @@ impl InterfacePlugin for Bridge {
         }
         if site.config.ip_masq && !result.ips.is_empty() {
             masquerade(site, result)?;
+        }
+        if !result.ips.is_empty() {
+            // What the kernel announced as the interface came up was lost at the port, which
+            // learns of its carrier later (net/core/link_watch.c) and lets nothing pass until then.
+            site.container.announce(link)?;
         }
         // Both may have changed: a bridge takes the lowest MAC address of its ports.
         let bridge = host.link(&site.config.bridge)?.ok_or_else(|| gone(&site.config.bridge))?;

@@ -31,7 +31,7 @@ impl<P: InterfacePlugin> Plugin for P {
         } else if self.brings_up(&config) {
             site.container.set_up(&created.link)?;
         }
-        self.finish(&site, &mut result)?;
+        self.finish(&site, &created.link, &mut result)?;
         if !request.conf.dns.is_empty() {
             result.dns = request.conf.dns.clone();
         }

@@ -74,7 +74,12 @@ pub trait InterfacePlugin: Sync {
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn finish(&self, _site: &Site<'_, '_, Self::Config>, _result: &mut AddResult) -> Result<()> {
+    fn finish(
+        &self,
+        _site: &Site<'_, '_, Self::Config>,
+        _link: &Link,
+        _result: &mut AddResult,
+    ) -> Result<()> {
         Ok(())
     }
 

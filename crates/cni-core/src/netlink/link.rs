@@ -214,6 +214,17 @@ impl Netlink {
         self.apply(message, || format!("setting MAC address {mac} of interface {}", link.name))
     }
 
+    /// Has the kernel announce a link's addresses, by gratuitous ARP and unsolicited neighbour
+    /// advertisements, where `arp_notify` and `ndisc_notify` are set: it does so whenever a MAC
+    /// address is set, also to what it is (`NETDEV_CHANGEADDR` in net/ipv4/devinet.c and
+    /// net/ipv6/ndisc.c).
+    ///
+    /// # Errors
+    /// When the link can't change its MAC address while it is up.
+    pub fn announce(&self, link: &Link) -> Result<()> {
+        link.mac.map_or(Ok(()), |mac| self.set_mac(link, mac))
+    }
+
     /// Gives a link another name. It must be down.
     ///
     /// # Errors
