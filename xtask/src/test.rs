@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_vm: bool,
     /// End the virtual machine after this many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2400)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3000)]
     vm_timeout: u64,
     /// Filters and options for the test binaries.
     #[arg(last = true)]
