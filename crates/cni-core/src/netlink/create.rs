@@ -149,7 +149,7 @@ impl Netlink {
     /// Creates a link in the namespace that [`NewLink::netns`] says, from where its master is.
     ///
     /// # Errors
-    /// `EEXIST` when the name is taken there, or before Linux 6.14 also here; `EBUSY` when the
+    /// `EEXIST` when the name is taken there, or on older kernels (6.1 for one) also here; `EBUSY` when the
     /// master is in another use.
     pub fn create_link_elsewhere(&self, new: &NewLink<'_>) -> Result<()> {
         self.request_link(new).map(|_| ())
