@@ -35,6 +35,7 @@ mod manifest;
 mod node;
 mod parity;
 mod plugins;
+mod rtnl;
 mod snapshot;
 mod traffic;
 

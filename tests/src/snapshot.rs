@@ -3,7 +3,7 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
-use crate::{Container, Host};
+use crate::{Container, Host, rtnl};
 
 /// What differs from run to run and is replaced by a stable word: random link names and MACs.
 ///
@@ -22,9 +22,10 @@ impl Masks {
 
     /// Gives each veth of the host with a name like `veth0a1b2c3d` a number: `veth#1`, `veth#2`, …
     pub fn learn(&mut self, host: &Host) {
-        let links = json_of(&host.sh("ip -j -d link show type veth"));
-        let mut veths: Vec<_> = list(&links)
+        let mut veths: Vec<_> = host
+            .enter(rtnl::links)
             .iter()
+            .filter(|link| link["linkinfo"]["info_kind"] == "veth")
             .filter_map(|link| Some((link["ifindex"].as_u64()?, link["ifname"].as_str()?.to_owned())))
             .filter(|(_, name)| name.starts_with("veth") && !self.keep.contains(&format!(" {name} ")))
             .collect();
@@ -60,37 +61,37 @@ impl Masks {
 
 /// Links, addresses, routes, bridge VLANs, sysctls and rules of the host, masked.
 pub(crate) fn of_host(host: &Host, masks: &Masks) -> Value {
-    let state = network(|script| host.sh(script), |path| host.enter(|| fs::read_to_string(path)));
-    masks.mask(&state)
+    masks.mask(&host.enter(network))
 }
 
 /// The same of a container.
 pub(crate) fn of_container(container: &Container<'_>, masks: &Masks) -> Value {
-    let state = network(|script| container.sh(script), |path| container.enter(|| fs::read_to_string(path)));
-    masks.mask(&state)
+    masks.mask(&container.enter(network))
 }
 
-fn network(sh: impl Fn(&str) -> String, sysctl: impl Fn(String) -> std::io::Result<String>) -> Value {
-    let links = json_of(&sh("ip -j -d addr show"));
-    let mut state = Map::new();
+/// The calling thread's network.
+fn network() -> Value {
     let mut by_name = Map::new();
-    for link in list(&links) {
+    for link in rtnl::links() {
         let name = link["ifname"].as_str().unwrap_or_default().to_owned();
-        let mut kept = link_state(link);
+        let mut kept = link_state(&link);
         for (key, path) in LINK_SYSCTLS {
-            let value = sysctl(format!("/proc/sys/net/{}", path.replace('@', &name)));
-            kept.insert((*key).to_owned(), json!(value.unwrap_or_default().trim()));
+            kept.insert((*key).to_owned(), sysctl(&path.replace('@', &name)));
         }
         by_name.insert(name, Value::Object(kept));
     }
+    let mut state = Map::new();
     state.insert("links".to_owned(), Value::Object(by_name));
-    state.insert("routes".to_owned(), routes(&sh));
-    state.insert("vlans".to_owned(), json_of(&sh("bridge -j vlan show")));
+    state.insert("routes".to_owned(), routes());
+    state.insert("vlans".to_owned(), json!(rtnl::vlans()));
     for path in SYSCTLS {
-        let value = sysctl(format!("/proc/sys/net/{path}")).unwrap_or_default();
-        state.insert((*path).to_owned(), json!(value.trim()));
+        state.insert((*path).to_owned(), sysctl(path));
     }
     Value::Object(state)
+}
+
+fn sysctl(path: &str) -> Value {
+    json!(fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap_or_default().trim())
 }
 
 const SYSCTLS: &[&str] = &["ipv4/ip_forward", "ipv4/conf/all/forwarding", "ipv6/conf/all/forwarding"];
@@ -152,37 +153,23 @@ fn address_state(entry: &Value) -> Value {
     Value::Object(kept)
 }
 
-fn routes(sh: &impl Fn(&str) -> String) -> Value {
-    let mut kept = Vec::new();
-    for family in ["-4", "-6"] {
-        let routes = json_of(&sh(&format!("ip {family} -j route show table all")));
-        for route in list(&routes) {
-            let dst = route["dst"].as_str().unwrap_or_default();
-            if route["type"] == "multicast" || dst.starts_with("fe80:") || dst.starts_with("ff00:") {
-                continue;
-            }
-            let mut route = route.clone();
-            if let Some(object) = route.as_object_mut() {
-                // Follow from the carrier.
-                object.remove("flags");
-            }
-            kept.push(route);
-        }
-    }
+fn routes() -> Value {
+    let mut kept = rtnl::routes();
+    kept.retain(|route| {
+        let dst = route["dst"].as_str().unwrap_or_default();
+        route["type"] != "multicast" && !dst.starts_with("fe80:") && !dst.starts_with("ff00:")
+    });
     kept.sort_by_key(ToString::to_string);
     json!(kept)
 }
 
-pub(crate) fn json_of(text: &str) -> Value {
-    // iproute2 prints nothing at all in place of an empty list here and there.
-    if text.trim().is_empty() {
-        return json!([]);
-    }
-    serde_json::from_str(text).unwrap_or_else(|err| panic!("not JSON ({err}): {text}"))
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }
 
-pub(crate) fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
+/// One link of the calling thread's namespace; null where there is none.
+fn link_of_name(name: &str) -> Value {
+    rtnl::links().into_iter().find(|link| link["ifname"] == name).unwrap_or_default()
 }
 
 fn is_mac(text: &str) -> bool {
@@ -223,16 +210,16 @@ impl Host {
 
     /// Names of the host's links, sorted.
     pub fn links(&self) -> Vec<String> {
-        let links = json_of(&self.sh("ip -j link show"));
+        let links = self.enter(rtnl::links);
         let mut names: Vec<_> =
-            list(&links).iter().filter_map(|link| link["ifname"].as_str().map(str::to_owned)).collect();
+            links.iter().filter_map(|link| link["ifname"].as_str().map(str::to_owned)).collect();
         names.sort();
         names
     }
 
-    /// One link of the host as `ip -d -j addr show` tells it.
+    /// One link of the host as `ip -d -j addr show` tells it; null where there is none.
     pub fn link(&self, name: &str) -> Value {
-        json_of(&self.sh(&format!("ip -d -j addr show dev {name}")))[0].clone()
+        self.enter(|| link_of_name(name))
     }
 
     /// Reservation files of a network in host-local's default folder: address and content.
@@ -258,21 +245,29 @@ impl Host {
 }
 
 impl Container<'_> {
+    /// All of the container's network state in one value, as [`Host::state`].
+    pub fn state(&self) -> Value {
+        of_container(self, &Masks::default())
+    }
+
     /// One link of the container as `ip -d -j addr show` tells it; null where there is none.
     pub fn link(&self, name: &str) -> Value {
-        match self.try_sh(&format!("ip -d -j addr show dev {name}")) {
-            Ok(text) => json_of(&text)[0].clone(),
-            Err(_) => Value::Null,
-        }
+        self.enter(|| link_of_name(name))
+    }
+
+    /// True where a link of the container is operational, or becomes so within seconds: the kernel
+    /// tells by itself, some time after the carrier came.
+    pub fn comes_up(&self, name: &str) -> bool {
+        crate::eventually(|| self.link(name)["operstate"] == "UP")
     }
 
     /// Routes of the container's main table, both families, as `ip -j route` tells them.
     pub fn routes(&self) -> Vec<Value> {
-        ["-4", "-6"]
-            .iter()
-            .flat_map(|family| list(&json_of(&self.sh(&format!("ip {family} -j route show")))).to_vec())
-            .filter(|route| !route["dst"].as_str().unwrap_or_default().starts_with("fe80:"))
-            .collect()
+        let mut routes = self.enter(rtnl::routes);
+        routes.retain(|route| {
+            route["table"].is_null() && !route["dst"].as_str().unwrap_or_default().starts_with("fe80:")
+        });
+        routes
     }
 
     /// The container's default routes' gateways.

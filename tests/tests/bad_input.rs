@@ -21,11 +21,7 @@ fn config(rest: Value) -> Value {
 #[track_caller]
 fn refused(host: &Host, container: &Container<'_>, call: &Call<'_>, code: u64, quoted: &[&str]) -> Value {
     let state = || {
-        (
-            host.state(),
-            host.sh("find /var/lib/cni /run/oxcni 2>/dev/null | sort || true"),
-            container.sh("ip -j addr"),
-        )
+        (host.state(), host.sh("find /var/lib/cni /run/oxcni 2>/dev/null | sort || true"), container.state())
     };
     let before = state();
     call.run().fails(code, quoted);

@@ -173,7 +173,7 @@ both_flavours! {
         let (net, pod) = (host.network(config(json!({ "ipam": {} }))), host.container());
         let result = net.add(&pod).result();
         assert!(result["ips"].as_array().is_none_or(Vec::is_empty), "{result}");
-        assert_eq!(pod.link("eth0")["operstate"], "UP");
+        assert!(pod.comes_up("eth0"));
         net.check(&pod, &result).succeeds();
         pod.sh("ip addr add 10.1.2.9/24 dev eth0");
         assert!(outside.reaches("10.1.2.9"));

@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 /// Where a test that can't run says so: a line `TEST: REASON` in the file this names.
 const SKIP_LOG: &str = "OXCNI_SKIP_LOG";
 
+/// How many tests of a binary run side by side, unless `RUST_TEST_THREADS` says otherwise: what they
+/// wait for is the kernel taking namespaces and links down, answers to pings, and limits of time.
+const SIDE_BY_SIDE: &str = "12";
+
 /// How often a long run says that it is alive where no line can be overwritten.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -150,6 +154,9 @@ fn run_one(
     let (skips, stderr) = (log.with_extension("skipped"), log.with_extension("stderr"));
     let _ = fs::remove_file(&skips);
     let stderr_file = File::create(&stderr).context(|| format!("can't write {}", stderr.display()))?;
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        command.env("RUST_TEST_THREADS", SIDE_BY_SIDE);
+    }
     let mut child = command
         .env(SKIP_LOG, &skips)
         .stdin(Stdio::null())
