@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use message::has_nft_tables;
 use message::{Attributes, Message, dump};
 
 const AF_BRIDGE: u8 = 7;

@@ -157,7 +157,9 @@ fn routes() -> Value {
     let mut kept = rtnl::routes();
     kept.retain(|route| {
         let dst = route["dst"].as_str().unwrap_or_default();
-        route["type"] != "multicast" && !dst.starts_with("fe80:") && !dst.starts_with("ff00:")
+        // An IPv6 address brings them once its duplicate detection is over.
+        let of_address = route["table"] == "local" && dst.contains(':');
+        route["type"] != "multicast" && !of_address && !dst.starts_with("fe80:") && !dst.starts_with("ff00:")
     });
     kept.sort_by_key(ToString::to_string);
     json!(kept)
@@ -204,6 +206,9 @@ impl Host {
                 || line.starts_with("type ")
                 || LEADING_IN.contains(&line))
         };
+        if !self.enter(rtnl::has_nft_tables) {
+            return Vec::new();
+        }
         let shown = self.sh("nft -s list ruleset");
         shown.lines().filter(frame).map(|line| line.trim().to_owned()).collect()
     }
@@ -220,6 +225,23 @@ impl Host {
     /// One link of the host as `ip -d -j addr show` tells it; null where there is none.
     pub fn link(&self, name: &str) -> Value {
         self.enter(|| link_of_name(name))
+    }
+
+    /// All files and folders below a folder of this host, sorted; none where it is not there.
+    pub fn files_below(&self, folder: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(self.path(&folder)).into_iter().flatten().filter_map(Result::ok) {
+                let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(path.clone());
+                }
+                found.push(path);
+            }
+        }
+        found.sort();
+        found
     }
 
     /// Reservation files of a network in host-local's default folder: address and content.

@@ -21,14 +21,19 @@ fn config(rest: Value) -> Value {
 #[track_caller]
 fn refused(host: &Host, container: &Container<'_>, call: &Call<'_>, code: u64, quoted: &[&str]) -> Value {
     let state = || {
-        (host.state(), host.sh("find /var/lib/cni /run/oxcni 2>/dev/null | sort || true"), container.state())
+        (
+            host.state(),
+            [host.files_below("/var/lib/cni"), host.files_below("/run/oxcni")].concat(),
+            container.state(),
+        )
     };
     let before = state();
     call.run().fails(code, quoted);
     let after = state();
     assert_eq!(after.0, before.0, "the host changed");
-    let made = after.1.replace(&before.1, "");
-    assert!(!made.lines().any(|file| file.ends_with(|last: char| last.is_ascii_digit())), "on disk: {made}");
+    let reservation = |file: &&String| file.ends_with(|last: char| last.is_ascii_hexdigit());
+    let made: Vec<_> = after.1.iter().filter(|file| !before.1.contains(file)).filter(reservation).collect();
+    assert!(made.is_empty(), "on disk: {made:?}");
     assert_eq!(after.2, before.2, "the container changed");
     after.0
 }

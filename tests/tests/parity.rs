@@ -13,6 +13,8 @@ const REFUSED: &[Intended] = &[
     },
     Intended { path: "/after add/host/links", reason: "and its other end, and a bridge that it made" },
     Intended { path: "/after add/host/routes", reason: "and the routes of the bridge's address" },
+    Intended { path: "/after add/host/vlans", reason: "and their VLANs, where the kernel has them" },
+    Intended { path: "/after del/host/vlans", reason: "which go with the links" },
     Intended { path: "/after del/host/links", reason: "of which the bridge outlives the DEL" },
     Intended { path: "/after del/host/routes", reason: "with its address" },
     Intended {
@@ -28,6 +30,7 @@ const EXHAUSTED: &[Intended] = &[
         reason: "Go leaves the link of the refused container behind",
     },
     Intended { path: "/after add/host/links/veth#3", reason: "and its other end" },
+    Intended { path: "/after add/host/vlans", reason: "and that end's VLAN, where the kernel has them" },
     CHECK_BESIDE_OTHERS[0],
 ];
 
@@ -41,6 +44,15 @@ const CHECK_BESIDE_OTHERS: &[Intended] = &[Intended {
     path: "/checks succeed",
     reason: "Go's CHECK of one container fails when another one's port changed the bridge's MAC: by chance",
 }];
+
+/// Go has `preserveDefaultVlan` since 1.8, which says whether VLAN 1 stays; before, it did.
+const DEFAULT_VLAN: &[Intended] = &[
+    Intended {
+        path: "/after add/host/vlans",
+        reason: "1.1.1 leaves a port in VLAN 1, too; newer ones and ours do not",
+    },
+    Intended { path: "/after del/host/vlans", reason: "nor the port of the gateway" },
+];
 
 /// Found with resolvConf and with static's dns.
 const DNS_OF_IPAM: &[Intended] = &[Intended {
@@ -142,8 +154,9 @@ parity! {
     version_0_3_1 { with_ipam(json!({ "cniVersion": "0.3.1", "isGateway": true })) }
     version_0_4_0 { with_ipam(json!({ "cniVersion": "0.4.0", "isGateway": true })) }
     no_version_at_all { { let mut config = with_ipam(json!({})); config.as_object_mut().map(|object| object.remove("cniVersion")); config } }
-    vlan [BridgeVlan] { with_ipam(json!({ "vlan": 100 })) }
-    vlan_with_gateway [BridgeVlan] { with_ipam(json!({ "vlan": 100, "isGateway": true })), containers: 2 }
+    vlan [BridgeVlan] { with_ipam(json!({ "vlan": 100 })), intended: DEFAULT_VLAN }
+    vlan_with_gateway [BridgeVlan] { with_ipam(json!({ "vlan": 100, "isGateway": true })), containers: 2,
+        intended: DEFAULT_VLAN }
     static_addresses { bridge(json!({ "isGateway": true, "ipam": { "type": "static",
         "addresses": [{ "address": "10.10.0.1/24", "gateway": "10.10.0.254" }, { "address": "fd00:1::7/64", "gateway": "fd00:1::1" }],
         "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "192.168.0.0/16", "gw": "10.10.0.5" }, { "dst": "fd00:9::/32", "gw": "fd00:1::9" }],

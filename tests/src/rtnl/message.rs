@@ -1,9 +1,9 @@
-//! Dumps of rtnetlink(7), as messages and their attributes.
+//! Dumps of netlink(7), as messages and their attributes.
 
 use std::net::IpAddr;
 use std::ops::Range;
 
-use netlink_sys::constants::NETLINK_ROUTE;
+use netlink_sys::constants::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 
 const HEADER: usize = 16;
@@ -93,13 +93,34 @@ pub(super) fn dump(kind: u16, header: &[u8], attributes: &[(u16, u32)]) -> Vec<M
         body.extend(value.to_ne_bytes());
     }
     loop {
-        if let Some(messages) = try_dump(kind, &body) {
-            return messages;
+        match try_dump(NETLINK_ROUTE, kind, &body) {
+            Answer::Whole(messages) => return messages,
+            Answer::Changed => {}
+            Answer::Refused(code) => panic!("the kernel refuses a dump of kind {kind}: error {code}"),
         }
     }
 }
 
-fn try_dump(kind: u16, body: &[u8]) -> Option<Vec<Message>> {
+/// True where nf_tables holds a table in the calling thread's namespace: `NFT_MSG_GETTABLE` of
+/// `include/uapi/linux/netfilter/nf_tables.h`. A kernel without nf_tables holds none.
+pub(crate) fn has_nft_tables() -> bool {
+    const NFT_MSG_GETTABLE: u16 = (10 << 8) | 1;
+    match try_dump(NETLINK_NETFILTER, NFT_MSG_GETTABLE, &[0; 4]) {
+        Answer::Whole(tables) => !tables.is_empty(),
+        Answer::Changed => true,
+        Answer::Refused(_) => false,
+    }
+}
+
+enum Answer {
+    Whole(Vec<Message>),
+    /// Something changed while the kernel answered.
+    Changed,
+    /// With this error, see errno(3).
+    Refused(i32),
+}
+
+fn try_dump(protocol: isize, kind: u16, body: &[u8]) -> Answer {
     let mut request = Vec::with_capacity(HEADER + body.len());
     let length = u32::try_from(HEADER + body.len()).expect("a short request");
     request.extend(length.to_ne_bytes());
@@ -107,7 +128,7 @@ fn try_dump(kind: u16, body: &[u8]) -> Option<Vec<Message>> {
     request.extend(DUMP_REQUEST.to_ne_bytes());
     request.extend([0; 8]);
     request.extend(body);
-    let socket = Socket::new(NETLINK_ROUTE).expect("a netlink socket");
+    let socket = Socket::new(protocol).expect("a netlink socket");
     socket.send_to(&request, &SocketAddr::new(0, 0), 0).expect("asking the kernel");
 
     let (mut found, mut whole) = (Vec::new(), true);
@@ -120,9 +141,11 @@ fn try_dump(kind: u16, body: &[u8]) -> Option<Vec<Message>> {
             let length = usize::try_from(length).expect("a length").clamp(HEADER, rest.len());
             whole &= word(6) & NLM_F_DUMP_INTR == 0;
             match word(4) {
-                NLMSG_DONE => return whole.then_some(found),
+                NLMSG_DONE if whole => return Answer::Whole(found),
+                NLMSG_DONE => return Answer::Changed,
                 NLMSG_ERROR => {
-                    panic!("the kernel refuses a dump of kind {kind}: {:?}", &rest[HEADER..length])
+                    let code = rest[HEADER..HEADER + 4].try_into().expect("four bytes");
+                    return Answer::Refused(-i32::from_ne_bytes(code));
                 }
                 _ => found.push(Message(rest[HEADER..length].to_vec())),
             }
