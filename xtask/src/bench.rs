@@ -2,6 +2,7 @@
 
 mod contender;
 mod growth;
+pub(crate) mod layout;
 mod pods;
 mod report;
 mod sample;

@@ -77,19 +77,36 @@ pub(crate) fn build_static(workspace: &Workspace, packages: &[&str], progress: &
     packages.sort_unstable();
     packages.dedup();
     progress.say(format!("Building {} (release, static)", packages.join(", ")));
-    let mut build = cargo();
-    // `+crt-static` needs an explicit target, or procedural macros are built with it and fail.
-    build
-        .args(["build", "--release", "--bins", "--target", &triple])
-        .arg("--manifest-path")
-        .arg(workspace.root.join("Cargo.toml"))
-        .env("RUSTFLAGS", STATIC_FLAGS)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let mut build = static_build(workspace, "build", &triple);
+    build.arg("--bins");
     for package in packages {
         build.args(["--package", package]);
     }
     run_program(&mut build)?;
     Ok(workspace.target.join(triple).join("release"))
+}
+
+/// Builds the multicall binary with its symbols, and the linker's map of it.
+pub(crate) fn link_with_symbols(workspace: &Workspace, map: &Path, progress: &Progress) -> Result<PathBuf> {
+    let triple = host_triple()?;
+    progress.say("Building the multicall binary with its symbols (release, static)");
+    let mut build = static_build(workspace, "rustc", &triple);
+    build.args(["--package", MULTICALL, "--bin", MULTICALL, "--", "-C", "strip=none", "-C"]);
+    build.arg(format!("link-arg=-Wl,-Map={}", map.display()));
+    run_program(&mut build)?;
+    Ok(workspace.target.join(triple).join("release").join(MULTICALL))
+}
+
+fn static_build(workspace: &Workspace, command: &str, triple: &str) -> Command {
+    let mut build = cargo();
+    // `+crt-static` needs an explicit target, or procedural macros are built with it and fail.
+    build
+        .args([command, "--release", "--target", triple])
+        .arg("--manifest-path")
+        .arg(workspace.root.join("Cargo.toml"))
+        .env("RUSTFLAGS", STATIC_FLAGS)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    build
 }
 
 /// The names, sizes and kinds as a table.

@@ -31,6 +31,7 @@ enum Task {
     Test(test::Args),
     Dist(dist::Args),
     Bench(bench::Args),
+    Layout(bench::layout::Args),
     Vm(vm::Args),
     #[command(hide = true)]
     TestInMachine(test::GuestArgs),
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Dist(args) => dist::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Layout(args) => bench::layout::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::TestInMachine(args) => test::run_inside(&args).map(|()| ExitCode::SUCCESS),
     };
