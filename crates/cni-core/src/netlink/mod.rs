@@ -41,6 +41,12 @@ use message::{Answer, Message, acknowledgement, answers};
 /// `netlink_dump` in net/netlink/af_netlink.c).
 const RECEIVE_BUFFER: usize = 64 << 10;
 
+/// How often a list is asked for that changes while the kernel tells it.
+const DUMP_TRIES: u32 = 5;
+
+/// What the kernel answered in place of success: an error number and its own words.
+type Refusal = (Errno, String);
+
 /// A connection to the kernel in one network namespace.
 pub struct Netlink {
     socket: Socket,
@@ -142,11 +148,15 @@ impl Netlink {
         &self,
         message: Message,
         doing: impl FnOnce() -> String,
-        mut read: impl FnMut(&Answer<'_>) -> Option<T>,
+        read: impl Fn(&Answer<'_>) -> Option<T>,
     ) -> Result<Vec<T>> {
-        let mut found = Vec::new();
-        self.change(message, doing, |answer| found.extend(read(answer)))?;
-        Ok(found)
+        let asked = whole(|found| {
+            self.exchange(message.clone(), &mut |answer| {
+                found.extend(read(answer));
+                false
+            })
+        });
+        asked.map_err(|(errno, words)| Failure { doing: doing(), errno, words })
     }
 
     /// Sends a request for one thing, which comes in one message and without an acknowledgement.
@@ -166,16 +176,13 @@ impl Netlink {
 
     /// Sends a request and reads answers until the kernel says that it is done, or `seen` that
     /// it has seen enough.
-    fn exchange(
-        &self,
-        message: Message,
-        seen: &mut dyn FnMut(&Answer<'_>) -> bool,
-    ) -> Result<(), (Errno, String)> {
+    fn exchange(&self, message: Message, seen: &mut dyn FnMut(&Answer<'_>) -> bool) -> Result<(), Refusal> {
         let system = |err: std::io::Error| (Errno::from_raw(err.raw_os_error().unwrap_or(0)), String::new());
         let seq = self.seq.get() + 1;
         self.seq.set(seq);
         self.socket.send(&message.finish(seq), 0).map_err(system)?;
         let mut buffer = self.buffer.borrow_mut();
+        let mut reading = Reading { seq, interrupted: false };
         loop {
             buffer.clear();
             match self.socket.recv(&mut *buffer, 0) {
@@ -183,16 +190,56 @@ impl Netlink {
                 Err(err) if err.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(err) => return Err(system(err)),
             }
-            for answer in answers(&buffer).filter(|answer| answer.seq == seq) {
-                match i32::from(answer.kind) {
-                    libc::NLMSG_ERROR | libc::NLMSG_DONE => {
-                        let (errno, words) = acknowledgement(&answer);
-                        return if errno == 0 { Ok(()) } else { Err((Errno::from_raw(errno), words)) };
-                    }
-                    _ if seen(&answer) => return Ok(()),
-                    _ => {}
-                }
+            if let Some(end) = reading.take(&buffer, seen) {
+                return end;
             }
+        }
+    }
+}
+
+/// The answer to one request, as far as it was read.
+struct Reading {
+    seq: u32,
+    /// What is listed changed between two parts of the list, which may lack any of it.
+    interrupted: bool,
+}
+
+impl Reading {
+    /// Takes in what one read from the socket gave; how the answer ended, where it did.
+    /// `EINTR` is the end of a list that changed while it was told.
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        seen: &mut dyn FnMut(&Answer<'_>) -> bool,
+    ) -> Option<Result<(), Refusal>> {
+        for answer in answers(bytes).filter(|answer| answer.seq == self.seq) {
+            self.interrupted |= i32::from(answer.flags) & libc::NLM_F_DUMP_INTR != 0;
+            match i32::from(answer.kind) {
+                libc::NLMSG_ERROR | libc::NLMSG_DONE => {
+                    return Some(match acknowledgement(&answer) {
+                        (0, _) if self.interrupted => {
+                            Err((Errno::EINTR, "what is listed changes all the time".to_owned()))
+                        }
+                        (0, _) => Ok(()),
+                        (errno, words) => Err((Errno::from_raw(errno), words)),
+                    });
+                }
+                _ if seen(&answer) => return Some(Ok(())),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// Asks for a list until one comes that did not change while it was told.
+fn whole<T>(mut ask: impl FnMut(&mut Vec<T>) -> Result<(), Refusal>) -> Result<Vec<T>, Refusal> {
+    let mut tries = 1;
+    loop {
+        let mut found = Vec::new();
+        match ask(&mut found) {
+            Err((Errno::EINTR, _)) if tries < DUMP_TRIES => tries += 1,
+            asked => return asked.map(|()| found),
         }
     }
 }
@@ -206,4 +253,56 @@ impl AsFd for Netlink {
 fn failure(doing: &str, err: &std::io::Error) -> Failure {
     let errno = Errno::from_raw(err.raw_os_error().unwrap_or(0));
     Failure { doing: doing.to_owned(), errno, words: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: u16 = 16;
+    const DONE: u16 = libc::NLMSG_DONE as u16;
+
+    /// A part of an answer as the kernel sends it: messages of a type, flags and a number.
+    fn part(seq: u32, messages: &[(u16, i32, u32)]) -> Vec<u8> {
+        let message = |&(kind, flags, number): &(u16, i32, u32)| {
+            Message::new(kind, flags, &number.to_ne_bytes()).finish(seq)
+        };
+        messages.iter().flat_map(message).collect()
+    }
+
+    /// Asks until the list is whole; each time the answer is the next of `lists`.
+    fn ask(lists: &[Vec<Vec<u8>>]) -> (Result<Vec<u32>, Refusal>, usize) {
+        let mut asked = 0;
+        let found = whole(|found| {
+            let parts = &lists[asked];
+            asked += 1;
+            let mut reading = Reading { seq: 7, interrupted: false };
+            let mut seen = |answer: &Answer<'_>| {
+                found.extend(message::u32_at(answer.body, 0));
+                false
+            };
+            parts.iter().find_map(|part| reading.take(part, &mut seen)).expect("an end")
+        });
+        (found, asked)
+    }
+
+    #[test]
+    fn a_list_that_changed_meanwhile_is_asked_for_again() {
+        let interrupted = libc::NLM_F_DUMP_INTR;
+        let whole = vec![part(7, &[(KIND, 0, 1), (KIND, 0, 2)]), part(7, &[(KIND, 0, 3), (DONE, 0, 0)])];
+        assert_eq!(ask(std::slice::from_ref(&whole)), (Ok(vec![1, 2, 3]), 1));
+
+        let in_the_middle = vec![part(7, &[(KIND, 0, 1), (KIND, interrupted, 3)]), part(7, &[(DONE, 0, 0)])];
+        let at_the_end = vec![part(7, &[(KIND, 0, 1), (DONE, interrupted, 0)])];
+        assert_eq!(ask(&[in_the_middle, at_the_end.clone(), whole]), (Ok(vec![1, 2, 3]), 3));
+
+        let (found, asked) = ask(&vec![at_the_end; 9]);
+        assert_eq!((found.unwrap_err().0, asked), (Errno::EINTR, 5));
+    }
+
+    #[test]
+    fn answers_to_another_request_are_passed_over() {
+        let late = part(6, &[(KIND, libc::NLM_F_DUMP_INTR, 9), (DONE, 0, 0)]);
+        assert_eq!(ask(&[vec![late, part(7, &[(KIND, 0, 1), (DONE, 0, 0)])]]), (Ok(vec![1]), 1));
+    }
 }
