@@ -278,6 +278,12 @@ both_flavours! {
         assert!(pod.link("eth0").is_null());
     }
 
+    fn result_that_the_version_can_not_say_leaves_nothing(host) {
+        let layer_2 = || host.network(config(json!({ "ipam": {} })));
+        refused_add(&host, &layer_2().with("cniVersion", json!("0.2.0")), 7, &["0.2.0", "without addresses"]);
+        refused_add(&host, &layer_2().with("cniVersion", None), 7, &["0.1.0", "without addresses"]);
+    }
+
     fn types_that_are_no_names_are_refused(host) {
         for kind in ["../../../bin/sh", "a/b", ".", ".."] {
             let net = host.network(config(json!({ "ipam": { "type": kind } })));

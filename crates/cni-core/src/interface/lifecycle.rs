@@ -35,6 +35,8 @@ impl<P: InterfacePlugin> Plugin for P {
         if !request.conf.dns.is_empty() {
             result.dns = request.conf.dns.clone();
         }
+        // A result that the caller's version has no words for is a failure: nobody would know of it.
+        result.to_json(request.conf.cni_version)?;
         undo.keep();
         Ok(result)
     }
