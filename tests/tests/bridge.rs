@@ -240,6 +240,25 @@ both_flavours! {
         let trunk = vlans_of_the_port(json!({ "vlanTrunk": [{ "id": 5 }], "vlan": 100 }));
         assert_eq!(trunk.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 100]);
         assert_eq!(trunk[1].1, untagged);
+        let around = vlans_of_the_port(json!({ "vlanTrunk": [{ "minID": 99, "maxID": 101 }], "vlan": 100 }));
+        let tagged = |id: u64| (id, "[]".to_owned());
+        assert_eq!(around, [tagged(99), (100, untagged.clone()), tagged(101)]);
+        let whole = vlans_of_the_port(json!({ "vlanTrunk": [{ "minID": 1, "maxID": 3 }] }));
+        assert_eq!(whole, [(1, untagged), tagged(2), tagged(3)]);
+    }
+
+    fn check_succeeds_for_a_trunk_with_the_vlan_of_untagged_frames(host) needs [BridgeVlan] {
+        for rest in [
+            json!({ "vlanTrunk": [{ "minID": 1, "maxID": 4094 }], "ipam": {} }),
+            json!({ "vlanTrunk": [{ "minID": 90, "maxID": 110 }], "vlan": 100 }),
+            json!({ "vlanTrunk": [{ "id": 1 }], "vlan": 100, "preserveDefaultVlan": true }),
+        ] {
+            let net = host.network(config(rest));
+            let pod = host.container();
+            let result = net.add(&pod).result();
+            net.check(&pod, &result).succeeds();
+            net.del(&pod).succeeds();
+        }
     }
 
     fn frames_of_the_default_vlan_come_only_where_it_is_preserved(host) needs [BridgeVlan] {

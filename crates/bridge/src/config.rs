@@ -160,13 +160,23 @@ impl BridgeConf {
     }
 }
 
-/// The VLANs of a port: `vlan` untagged, the trunk tagged. A trunk alone leaves untagged
-/// frames in VLAN 1.
+/// The VLANs of a port: the trunk's tagged, and last the one of untagged frames, which is
+/// `vlan`, or with a trunk alone VLAN 1. A VLAN is the one or the other: where the trunk has that
+/// of untagged frames too, it goes untagged.
 fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<Vec<BridgeVlan>> {
+    let native = if vlan == 0 { 1 } else { vlan_id("vlan", vlan)? };
     let mut vlans = Vec::new();
-    if vlan != 0 {
-        vlans.push(BridgeVlan::access(vlan_id("vlan", vlan)?));
-    }
+    let mut tag = |first: u16, last: u16| {
+        if native < first || last < native {
+            return vlans.push(BridgeVlan::tagged(first, last));
+        }
+        if first < native {
+            vlans.push(BridgeVlan::tagged(first, native - 1));
+        }
+        if native < last {
+            vlans.push(BridgeVlan::tagged(native + 1, last));
+        }
+    };
     let trunk = trunk.unwrap_or_default();
     for item in trunk {
         match (item.min_id, item.max_id) {
@@ -177,7 +187,7 @@ fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<Vec<BridgeVlan>>
                         "vlanTrunk minID {min} is greater than its maxID {max}"
                     )));
                 }
-                vlans.push(BridgeVlan::tagged(first, last));
+                tag(first, last);
             }
             (None, None) => {}
             (Some(min), None) => {
@@ -189,11 +199,11 @@ fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<Vec<BridgeVlan>>
         }
         if let Some(id) = item.id {
             let id = vlan_id("vlanTrunk id", id)?;
-            vlans.push(BridgeVlan::tagged(id, id));
+            tag(id, id);
         }
     }
-    if vlan == 0 && !vlans.is_empty() {
-        vlans.push(BridgeVlan::access(1));
+    if vlan != 0 || !trunk.is_empty() {
+        vlans.push(BridgeVlan::access(native));
     }
     Ok(vlans)
 }
@@ -228,8 +238,28 @@ mod tests {
         assert_eq!(vlans(&format!("{{{trunk}}}")).unwrap(), [&expected[..], &[access(1)]].concat());
         assert_eq!(
             vlans(&format!(r#"{{"vlan": 7, {trunk}}}"#)).unwrap(),
-            [&[access(7)], &expected[..]].concat()
+            [&expected[..], &[access(7)]].concat()
         );
+    }
+
+    #[test]
+    fn the_vlan_of_untagged_frames_is_never_tagged() {
+        let (access, tagged) = (BridgeVlan::access, BridgeVlan::tagged);
+        for (json, expected) in [
+            (r#"{"vlanTrunk": [{"minID": 1, "maxID": 4094}]}"#, vec![tagged(2, 4094), access(1)]),
+            (r#"{"vlanTrunk": [{"id": 1}]}"#, vec![access(1)]),
+            (
+                r#"{"vlan": 100, "vlanTrunk": [{"minID": 90, "maxID": 110}]}"#,
+                vec![tagged(90, 99), tagged(101, 110), access(100)],
+            ),
+            (
+                r#"{"vlan": 4094, "vlanTrunk": [{"minID": 4093, "maxID": 4094}]}"#,
+                vec![tagged(4093, 4093), access(4094)],
+            ),
+            (r#"{"vlan": 5, "vlanTrunk": [{"id": 5}, {"id": 1}]}"#, vec![tagged(1, 1), access(5)]),
+        ] {
+            assert_eq!(vlans(json).unwrap(), expected, "{json}");
+        }
     }
 
     #[test]
@@ -252,6 +282,9 @@ mod tests {
         fn any_vlan_ids_are_taken_or_refused(vlan in any::<i64>(), min in any::<Option<i64>>(), max in any::<Option<i64>>(), id in any::<Option<i64>>()) {
             if let Ok(vlans) = port_vlans(vlan, Some(&[VlanTrunk { min_id: min, max_id: max, id }])) {
                 prop_assert!(vlans.iter().all(|vlan| vlan.first >= 1 && vlan.first <= vlan.last && vlan.last <= 4094));
+                let (native, tagged) = vlans.split_last().expect("the VLAN of untagged frames");
+                prop_assert!(native.pvid && native.untagged && native.first == native.last);
+                prop_assert!(tagged.iter().all(|vlan| native.first < vlan.first || vlan.last < native.first));
             }
         }
     }
