@@ -367,6 +367,20 @@ both_flavours! {
         without_netns.succeeds();
     }
 
+    fn del_takes_the_rules_down_when_the_configuration_has_become_invalid(host) {
+        let net = host.network(config(json!({ "isGateway": true, "ipMasq": true })));
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        takes_all_down(&host, &net.with("mtu", json!(10)), &[&pod]);
+    }
+
+    fn del_takes_spoof_check_down_when_the_configuration_has_become_invalid(host) needs [NftBridge] {
+        let net = host.network(config(json!({ "macspoofchk": true })));
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        takes_all_down(&host, &net.with("mtu", json!(10)), &[&pod]);
+    }
+
     fn del_succeeds_when_the_bridge_is_gone(host) {
         let net = host.network(config(json!({ "isGateway": true })));
         let pod = host.container();

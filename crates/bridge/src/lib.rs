@@ -123,13 +123,15 @@ impl InterfacePlugin for Bridge {
     }
 
     fn clean_up(&self, config: Option<&BridgeConf>, request: &Request) -> Result<()> {
-        let Some(config) = config else { return Ok(()) };
+        // Of one that can't be read, the rules may be there.
+        let (macspoofchk, ip_masq) =
+            config.map_or((true, true), |config| (config.macspoofchk, config.ip_masq));
         let attachment = request.attachment()?;
         let mut errors = Vec::new();
-        if config.macspoofchk {
+        if macspoofchk {
             errors.extend(spoofcheck::tear_down(attachment).err());
         }
-        if config.ip_masq && request.conf.ipam.is_some() {
+        if ip_masq && request.conf.ipam.is_some() {
             errors.extend(Masquerade { network: &request.conf.name, attachment }.tear_down().err());
         }
         Error::collect(errors).map_or(Ok(()), Err)
