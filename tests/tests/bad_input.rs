@@ -93,6 +93,8 @@ both_flavours! {
         for args in ["no-equals-sign", "=", "A", "MAC=1;oops"] {
             refused(&host, &pod, &net.call("ADD", &pod).env("CNI_ARGS", args), 4, &["CNI_ARGS"]);
         }
+        let mac = net.call("ADD", &pod).env("CNI_ARGS", "MAC=c2:11:22:33:44");
+        refused(&host, &pod, &mac, 4, &["CNI_ARGS", "MAC", "c2:11:22:33:44"]);
         for command in ["add", "DESTROY", " ADD"] {
             refused(&host, &pod, &net.call(command, &pod), 4, &["CNI_COMMAND"]);
         }

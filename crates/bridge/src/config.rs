@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use cni_core::interface::MacSource::{Args, Config};
+use cni_core::interface::asked_mac;
 use cni_core::netlink::BridgeVlan;
 use cni_core::request::Request;
 use cni_core::spec::{Error, IfName, Mac, Result};
@@ -52,7 +54,7 @@ pub struct BridgeConf {
     #[serde(default)]
     pub port_isolation: bool,
     #[serde(default)]
-    args: Args,
+    args: GivenArgs,
     #[serde(default)]
     runtime_config: MacHolder,
     /// The MAC address that was asked for.
@@ -83,7 +85,7 @@ pub struct VlanTrunk {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-struct Args {
+struct GivenArgs {
     #[serde(default)]
     cni: MacHolder,
 }
@@ -103,11 +105,7 @@ impl BridgeConf {
     pub(crate) fn validate(&mut self, request: &Request) -> Result<()> {
         let args = &request.env.args;
         args.only(&["MAC"])?;
-        // Each one overrules those before it.
-        let asked = [args.get("MAC").unwrap_or_default(), &self.args.cni.mac, &self.runtime_config.mac];
-        if let Some(mac) = asked.into_iter().rfind(|mac| !mac.is_empty()) {
-            self.mac = Some(mac.parse().map_err(Error::invalid_config)?);
-        }
+        self.mac = asked_mac(&[Args(args), Config(&self.args.cni.mac), Config(&self.runtime_config.mac)])?;
         self.is_gateway |= self.is_default_gateway;
         if self.mtu != 0 && !MTU.contains(&self.mtu) {
             let (least, most) = (MTU.start(), MTU.end());

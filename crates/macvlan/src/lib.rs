@@ -4,7 +4,8 @@
 //! reach its containers over the master: the kernel keeps the two apart.
 #![deny(missing_docs)]
 
-use cni_core::interface::{Created, InterfacePlugin, Master, MasterConf, Site};
+use cni_core::interface::MacSource::{Args, Config};
+use cni_core::interface::{Created, InterfacePlugin, Master, MasterConf, Site, asked_mac};
 use cni_core::netlink::{Kind, Link, MacvlanMode};
 use cni_core::plugin::About;
 use cni_core::request::Request;
@@ -55,11 +56,7 @@ impl InterfacePlugin for Macvlan {
         let args = &request.env.args;
         args.only(&["MAC"])?;
         config.master = request.parse_conf()?;
-        // Each one overrules those before it.
-        let asked = [&config.mac, args.get("MAC").unwrap_or_default(), &config.runtime_config.mac];
-        if let Some(mac) = asked.into_iter().rfind(|mac| !mac.is_empty()) {
-            config.asked_mac = Some(mac.parse().map_err(Error::invalid_config)?);
-        }
+        config.asked_mac = asked_mac(&[Config(&config.mac), Args(args), Config(&config.runtime_config.mac)])?;
         Ok(())
     }
 

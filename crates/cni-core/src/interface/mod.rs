@@ -7,6 +7,7 @@
 
 mod configure;
 mod lifecycle;
+mod mac;
 mod master;
 mod verify;
 
@@ -20,6 +21,7 @@ use crate::spec::{AddResult, IfName, Interface, Result};
 use crate::undo::Undo;
 
 pub use configure::{Dad, add_default_routes};
+pub use mac::{MacSource, asked_mac};
 pub use master::{Master, MasterConf};
 pub use verify::{mac_matches, missing};
 
