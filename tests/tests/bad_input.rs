@@ -116,6 +116,19 @@ both_flavours! {
         assert!(host.reservations("net").is_empty());
     }
 
+    fn del_releases_nothing_while_the_namespace_can_not_be_looked_at(host) {
+        let net = host.network(config(json!({ "isGateway": true })));
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        let held = host.reservations("net");
+        // Links that lead to each other: open(2) fails, which says nothing of the namespace.
+        host.sh("ln -s there /run/netns/here; ln -s here /run/netns/there");
+        net.call("DEL", &pod).env("CNI_NETNS", "/run/netns/here").run().fails(5, &["/run/netns/here"]);
+        assert_eq!(host.reservations("net"), held);
+        net.del(&pod).succeeds();
+        assert!(host.reservations("net").is_empty());
+    }
+
     fn namespace_of_the_host_is_refused(host) {
         let pod = host.container();
         let net = host.network(config(json!({})));

@@ -1,6 +1,7 @@
 //! Network namespaces.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,18 +28,21 @@ impl Netns {
     /// Opens the namespace at a path, `None` when nothing is there.
     ///
     /// # Errors
-    /// [`Code::INVALID_NETNS`] when what is there is no network namespace.
+    /// [`Code::INVALID_NETNS`] when what is there is no network namespace, [`Code::IO`] when
+    /// that can't be known.
     pub fn open(path: &Path) -> Result<Option<Netns>> {
-        let bad =
-            |why: String| Error::new(Code::INVALID_NETNS, format!("CNI_NETNS {}: {why}", path.display()));
+        let opening = |err: std::io::Error| Error::io(format!("opening CNI_NETNS {}", path.display()), err);
         let file = match File::open(path) {
             Ok(file) => file,
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(err) => return Err(bad(err.to_string())),
+            Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(err) => return Err(opening(err)),
         };
         // A namespace of another kind is told apart when it is entered (CLONE_NEWNET below).
-        if fstatfs(&file).map_err(|err| bad(err.desc().to_owned()))?.filesystem_type() != NSFS {
-            return Err(bad("is not a network namespace".to_owned()).details(
+        if fstatfs(&file).map_err(|err| opening(err.into()))?.filesystem_type() != NSFS {
+            let msg = format!("CNI_NETNS {}: is not a network namespace", path.display());
+            return Err(Error::new(Code::INVALID_NETNS, msg).details(
                 "a file whose namespace was unmounted or never mounted stays behind as an empty file",
             ));
         }
@@ -59,7 +63,7 @@ impl Netns {
     /// path was given, nothing is there, or the file is left over from a namespace that is gone.
     ///
     /// # Errors
-    /// Where what is there can't be looked at.
+    /// [`Code::IO`] where what is there can't be looked at: the namespace may be alive.
     pub fn open_what_is_left(path: Option<&Path>) -> Result<Option<Netns>> {
         match path.map(Netns::open) {
             None => Ok(None),
@@ -183,9 +187,11 @@ mod tests {
         assert_eq!(Netns::open(Path::new("/proc/self/exe")).unwrap_err().code(), Code::INVALID_NETNS);
         assert_eq!(Netns::open(Path::new("/tmp")).unwrap_err().code(), Code::INVALID_NETNS);
         assert!(Netns::open(Path::new(OWN)).unwrap().is_some());
-        for left in [None, Some("/nonexistent"), Some("/proc/self/exe")] {
+        for left in [None, Some("/nonexistent"), Some("/proc/self/exe"), Some("/proc/self/exe/net")] {
             assert!(Netns::open_what_is_left(left.map(Path::new)).unwrap().is_none());
         }
+        let too_long = format!("/{}", "n".repeat(300));
+        assert_eq!(Netns::open_what_is_left(Some(Path::new(&too_long))).unwrap_err().code(), Code::IO);
     }
 
     #[test]
