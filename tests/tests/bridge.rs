@@ -303,6 +303,16 @@ both_flavours! {
         assert!(pod.link("eth0").is_null());
     }
 
+    fn failed_add_leaves_a_bridge_as_it_was(host) {
+        host.sh("ip link add name br-test type bridge");
+        let before = host.state();
+        let net = host.network(config(json!({ "promiscMode": true, "isGateway": true })));
+        let pod = host.container();
+        pod.sh("ip link add name eth0 type bridge");
+        net.add(&pod).fails(4, &["eth0"]);
+        assert_eq!(host.state(), before);
+    }
+
     fn cnv_bridge_is_another_name_for_bridge(host) {
         let net = host.network(config(json!({ "type": "cnv-bridge", "isGateway": true })));
         let pod = host.container();

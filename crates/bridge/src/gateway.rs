@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use cni_core::netlink::{Address, Errno, Failure, Link, Netlink};
-use cni_core::netns::Netns;
+use cni_core::netlink::{Address, Errno, Failure, Link};
 use cni_core::spec::{AddResult, Cidr, Error, Mac, Result};
 use cni_core::sysctl::Sysctl;
 
+use crate::shared::unless_used_by_others;
 use crate::{BridgeSite, gone, port};
 
 /// The first address of a subnet, which is the gateway's unless somebody says otherwise.
@@ -93,19 +93,6 @@ fn ensure_address(
         Some(mac) => Ok(host.set_mac(holder, mac)?),
         None => Ok(()),
     }
-}
-
-/// Takes back what was done to a bridge, unless it has other ports than the one given: then
-/// other containers use it by now. Nobody can become one meanwhile (see `Bridge::create`).
-pub(crate) fn unless_used_by_others(
-    host: &Netlink,
-    bridge: u32,
-    own_port: Option<u32>,
-    take_back: impl FnOnce() -> Result<(), Failure>,
-) -> Result<()> {
-    let _alone = Netns::own()?.lock_exclusive()?;
-    let used = host.links()?.iter().any(|link| link.master == Some(bridge) && Some(link.index) != own_port);
-    if used { Ok(()) } else { Ok(take_back()?) }
 }
 
 #[cfg(test)]

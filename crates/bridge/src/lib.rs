@@ -8,18 +8,18 @@
 mod config;
 mod gateway;
 mod port;
+mod shared;
 mod spoofcheck;
 
 use std::time::Duration;
 
 use cni_core::firewall::Masquerade;
 use cni_core::interface::{Created, Dad, InterfacePlugin, Site, add_default_routes, mac_matches, missing};
-use cni_core::netlink::{Errno, Failure, Kind, Link, NewLink};
+use cni_core::netlink::Link;
 use cni_core::netns::Netns;
 use cni_core::plugin::About;
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Cidr, Code, Error, Result};
-use cni_core::sysctl::Sysctl;
 
 pub use config::BridgeConf;
 
@@ -46,7 +46,7 @@ impl InterfacePlugin for Bridge {
     fn create(&self, site: &BridgeSite<'_, '_>) -> Result<Created> {
         // Until the port is there, nobody may take the bridge away as unused.
         let _in_use = Netns::own()?.lock_shared()?;
-        let bridge = ensure_bridge(site)?;
+        let bridge = shared::ensure(site)?;
         let (port, link) = port::create(site, &bridge)?;
         if site.config.macspoofchk {
             spoofcheck::set_up(site, &port, &link)?;
@@ -104,7 +104,7 @@ impl InterfacePlugin for Bridge {
     fn check(&self, site: &BridgeSite<'_, '_>, link: &Link, prev: &AddResult) -> Result<()> {
         let name = &site.config.bridge;
         let bridge = site.host.link(name)?.ok_or_else(|| missing(name, "the host"))?;
-        require_bridge(&bridge)?;
+        shared::require(&bridge)?;
         if bridge.promiscuous != site.config.promisc_mode {
             let state = if bridge.promiscuous { "promiscuous" } else { "not promiscuous" };
             return Err(Error::check(format!("bridge {name} is {state}")));
@@ -148,67 +148,6 @@ impl InterfacePlugin for Bridge {
         }
         Error::collect(errors).map_or(Ok(()), Err)
     }
-}
-
-/// The bridge as the configuration wants it, made where it is missing.
-fn ensure_bridge(site: &BridgeSite<'_, '_>) -> Result<Link> {
-    let (host, config) = (site.host, site.config);
-    let bridge = match host.link(&config.bridge)? {
-        Some(bridge) => bridge,
-        None => create_bridge(site)?,
-    };
-    require_bridge(&bridge)?;
-    if config.wants_vlans() && !bridge.filters_vlans() {
-        let name = &config.bridge;
-        eprintln!(
-            "bridge: {name} was made without VLAN filtering by somebody else: VLANs are not kept apart on it"
-        );
-    }
-    // The host does not take its routes from what containers advertise.
-    Sysctl::Ipv6("accept_ra", &config.bridge).prefer("0");
-    if config.promisc_mode && !bridge.promiscuous {
-        host.set_promiscuous(&bridge)?;
-    }
-    if !bridge.up {
-        host.set_up(&bridge)?;
-    }
-    Ok(bridge)
-}
-
-fn create_bridge(site: &BridgeSite<'_, '_>) -> Result<Link> {
-    let (host, config) = (site.host, site.config);
-    let created = host.create_link(&NewLink {
-        name: &config.bridge,
-        kind: Kind::Bridge { vlan_filtering: config.wants_vlans() },
-        mtu: config.mtu(),
-        mac: None,
-        master: None,
-        up: false,
-        netns: None,
-    });
-    match created {
-        Ok(bridge) => {
-            let unused = bridge.clone();
-            site.undo.push(format!("bridge {}", bridge.name), move || {
-                gateway::unless_used_by_others(host, unused.index, None, || host.delete_link(&unused))
-            });
-            Ok(bridge)
-        }
-        // Another ADD made it at the same moment.
-        Err(Failure { errno: Errno::EEXIST, .. }) => {
-            host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))
-        }
-        Err(err) => Err(err.into()),
-    }
-}
-
-fn require_bridge(link: &Link) -> Result<()> {
-    if link.is("bridge") {
-        return Ok(());
-    }
-    let kind = link.kind.as_deref().unwrap_or("hardware");
-    Err(Error::invalid_config(format!("bridge {:?} is an interface of another kind: {kind}", link.name))
-        .details("choose another name for \"bridge\", or remove that interface"))
 }
 
 fn masquerade(site: &BridgeSite<'_, '_>, result: &AddResult) -> Result<()> {

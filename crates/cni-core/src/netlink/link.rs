@@ -190,12 +190,13 @@ impl Netlink {
         self.set_flags(link, 0, IFF_UP, "down")
     }
 
-    /// Sets a link promiscuous.
+    /// Sets a link promiscuous, or no longer so.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn set_promiscuous(&self, link: &Link) -> Result<()> {
-        self.set_flags(link, IFF_PROMISC, IFF_PROMISC, "promiscuous")
+    pub fn set_promiscuous(&self, link: &Link, on: bool) -> Result<()> {
+        let (flags, state) = if on { (IFF_PROMISC, "promiscuous") } else { (0, "not promiscuous") };
+        self.set_flags(link, flags, IFF_PROMISC, state)
     }
 
     fn set_flags(&self, link: &Link, flags: u32, change: u32, state: &str) -> Result<()> {
