@@ -284,10 +284,11 @@ both_flavours! {
                 "ipam": { "type": "host-local", "subnet": format!("10.2.{round}.0/24") } })));
             let containers = [host.container(), host.container(), host.container()];
             let started: Vec<_> = containers.iter().map(|container| net.start_add(container)).collect();
-            for running in started {
-                running.wait().succeeds();
-            }
+            let results: Vec<_> = started.into_iter().map(|running| running.wait().result()).collect();
             assert!(containers[0].reaches(&format!("10.2.{round}.1")));
+            for (container, result) in containers.iter().zip(&results) {
+                net.check(container, result).succeeds();
+            }
         }
     }
 
@@ -301,16 +302,6 @@ both_flavours! {
         net.check(&pod, &result).succeeds();
         net.del_after(&pod, &result).succeeds();
         assert!(pod.link("eth0").is_null());
-    }
-
-    fn failed_add_leaves_a_bridge_as_it_was(host) {
-        host.sh("ip link add name br-test type bridge");
-        let before = host.state();
-        let net = host.network(config(json!({ "promiscMode": true, "isGateway": true })));
-        let pod = host.container();
-        pod.sh("ip link add name eth0 type bridge");
-        net.add(&pod).fails(4, &["eth0"]);
-        assert_eq!(host.state(), before);
     }
 
     fn cnv_bridge_is_another_name_for_bridge(host) {
@@ -375,20 +366,6 @@ both_flavours! {
         assert!(host.rules().is_empty(), "{:#?}", host.rules());
         let without_netns = net.call("DEL", &gone).without("CNI_NETNS").run();
         without_netns.succeeds();
-    }
-
-    fn del_takes_the_rules_down_when_the_configuration_has_become_invalid(host) {
-        let net = host.network(config(json!({ "isGateway": true, "ipMasq": true })));
-        let pod = host.container();
-        net.add(&pod).succeeds();
-        takes_all_down(&host, &net.with("mtu", json!(10)), &[&pod]);
-    }
-
-    fn del_takes_spoof_check_down_when_the_configuration_has_become_invalid(host) needs [NftBridge] {
-        let net = host.network(config(json!({ "macspoofchk": true })));
-        let pod = host.container();
-        net.add(&pod).succeeds();
-        takes_all_down(&host, &net.with("mtu", json!(10)), &[&pod]);
     }
 
     fn del_succeeds_when_the_bridge_is_gone(host) {

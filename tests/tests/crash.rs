@@ -63,6 +63,23 @@ both_flavours! {
         killed_everywhere(&host, &host.network(config(json!({ "macspoofchk": true, "ipMasq": false }))), 30);
     }
 
+    fn killed_add_leaves_no_half_of_a_vlan_gateway(host) needs [BridgeVlan] {
+        let net = host.network(config(json!({ "vlan": 100, "ipMasq": false })));
+        let measured = host.container();
+        let (length, _) = kill_at_syscall(&net.call("ADD", &measured), u64::MAX);
+        net.del(&measured).succeeds();
+        for stop in (1..length).step_by(usize::try_from((length / u64::from(cases(40))).max(1)).expect("a step")) {
+            drop(host.try_sh("ip link del br-crash.100; ip link del br-crash"));
+            let (killed, next) = (host.container(), host.container());
+            kill_at_syscall(&net.call("ADD", &killed), stop);
+            net.del(&killed).succeeds();
+            let result = net.add(&next).result();
+            assert!(next.reaches("10.1.2.1"), "killed at {stop} of {length}");
+            net.check(&next, &result).succeeds();
+            net.del(&next).succeeds();
+        }
+    }
+
     fn killed_del_is_finished_by_the_next(host) {
         let net = host.network(config(json!({})));
         let measured = host.container();

@@ -4,6 +4,7 @@ use cni_core::netlink::{BridgePort, BridgeVlan, Errno, Failure, Kind, Link, Netl
 use cni_core::spec::{Error, IfName, Result};
 use cni_core::sysctl::Sysctl;
 
+use crate::shared::unless_used_by_others;
 use crate::{BridgeSite, gone};
 
 /// How often another random name is tried for the host's end.
@@ -22,7 +23,8 @@ pub(crate) fn create(site: &BridgeSite<'_, '_>, bridge: &Link) -> Result<(Link, 
         netns: Some(std::os::fd::AsFd::as_fd(site.netns)),
     };
     let port = create_pair(site.host, bridge, &peer, config.mtu()).map_err(|err| explain(site, err))?;
-    undo(site, &port);
+    let (host, made) = (site.host, port.clone());
+    site.undo.push(format!("interface {}", port.name), move || Ok(host.delete_link(&made)?));
     let link = site.container.link(site.ifname)?.ok_or_else(|| gone(site.ifname))?;
     connect(
         site,
@@ -33,8 +35,37 @@ pub(crate) fn create(site: &BridgeSite<'_, '_>, bridge: &Link) -> Result<(Link, 
     Ok((port, link))
 }
 
-/// Makes the pair of which one end is in the gateway's VLAN and the other has its address.
-pub(crate) fn create_gateway(site: &BridgeSite<'_, '_>, bridge: &Link, name: &IfName) -> Result<Link> {
+/// The interface of the host that is in the gateway's VLAN, made where it is missing, and the
+/// ports of the bridge that are there for this attachment: `port`, and the one that it leads to.
+///
+/// It goes up last, so that one that is down is completed: whoever made it was killed.
+pub(crate) fn gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link) -> Result<(Link, Vec<u32>)> {
+    let (host, name) = (site.host, site.config.gateway_name()?);
+    let (holder, was_there) = match host.link(&name)? {
+        Some(holder) => (holder, true),
+        None => (create_gateway(host, bridge, &name)?, false),
+    };
+    let mut own_ports = vec![port.index];
+    let other_end = other_end(host, &holder)?
+        .filter(|port| holder.parent_netnsid.is_none() && port.master == Some(bridge.index));
+    own_ports.extend(other_end.as_ref().map(|port| port.index));
+    if !was_there {
+        let (bridge, made, own_ports) = (bridge.index, holder.clone(), own_ports.clone());
+        site.undo.push(format!("interface {name}"), move || {
+            unless_used_by_others(host, bridge, &own_ports, || host.delete_link(&made))
+        });
+    }
+    if !holder.up {
+        if let Some(port) = other_end {
+            let vlans: Vec<BridgeVlan> = site.config.vlans.iter().copied().filter(|vlan| vlan.pvid).collect();
+            connect(site, &port, &vlans, BridgePort::default())?;
+        }
+        host.set_up(&holder)?;
+    }
+    Ok((holder, own_ports))
+}
+
+fn create_gateway(host: &Netlink, bridge: &Link, name: &IfName) -> Result<Link> {
     let peer = NewLink {
         name,
         kind: Kind::Veth { peer: None },
@@ -44,24 +75,14 @@ pub(crate) fn create_gateway(site: &BridgeSite<'_, '_>, bridge: &Link, name: &If
         up: false,
         netns: None,
     };
-    match create_pair(site.host, bridge, &peer, Some(bridge.mtu)) {
-        Ok(port) => {
-            undo(site, &port);
-            let vlans: Vec<BridgeVlan> = site.config.vlans.iter().copied().filter(|vlan| vlan.pvid).collect();
-            connect(site, &port, &vlans, BridgePort::default())?;
-        }
-        // Another ADD made it at the same moment.
-        Err(Failure { errno: Errno::EEXIST, .. }) => {}
-        Err(err) => return Err(err.into()),
-    }
-    let link = site.host.link(name)?.ok_or_else(|| gone(name))?;
-    site.host.set_up(&link)?;
-    Ok(link)
+    create_pair(host, bridge, &peer, Some(bridge.mtu))?;
+    host.link(name)?.ok_or_else(|| gone(name))
 }
 
-fn undo(site: &BridgeSite<'_, '_>, port: &Link) {
-    let (host, made) = (site.host, port.clone());
-    site.undo.push(format!("interface {}", port.name), move || Ok(host.delete_link(&made)?));
+/// The other end of a veth pair, where it is on the host.
+fn other_end(host: &Netlink, link: &Link) -> Result<Option<Link>> {
+    let other_end = link.parent.map(|index| host.link_by_index(index)).transpose()?.flatten();
+    Ok(other_end.filter(|port| port.is("veth")))
 }
 
 /// Creates a veth pair with one end on the host, under a random name as a port of the bridge.
@@ -134,8 +155,7 @@ pub(crate) fn check(
         let kind = link.kind.as_deref().unwrap_or("hardware");
         return Err(Error::check(format!("interface {} is not a veth but of kind {kind}", link.name)));
     }
-    let other_end = link.parent.map(|index| site.host.link_by_index(index)).transpose()?.flatten();
-    let Some(port) = other_end.filter(|port| port.is("veth")) else {
+    let Some(port) = other_end(site.host, link)? else {
         return Err(Error::check(format!("the other end of interface {} is missing on the host", link.name)));
     };
     if port.master != Some(bridge.index) {

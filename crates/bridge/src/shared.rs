@@ -91,19 +91,20 @@ fn take_back<'n>(
 ) {
     let (host, bridge) = (site.host, bridge.clone());
     site.undo.push(format!("{what} of {}", bridge.name), move || {
-        unless_used_by_others(host, bridge.index, None, || how(host, &bridge))
+        unless_used_by_others(host, bridge.index, &[], || how(host, &bridge))
     });
 }
 
-/// Takes back what was done to a bridge, unless it has other ports than the one given: then
-/// other containers use it by now. Nobody can become one meanwhile (see `Bridge::create`).
+/// Takes back what was done to a bridge, unless it has other ports than those given, by number:
+/// then other containers use it by now. Nobody can become one meanwhile (see `Bridge::create`).
 pub(crate) fn unless_used_by_others(
     host: &Netlink,
     bridge: u32,
-    own_port: Option<u32>,
+    own_ports: &[u32],
     take_back: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<()> {
     let _alone = Netns::own()?.lock_exclusive()?;
-    let used = host.links()?.iter().any(|link| link.master == Some(bridge) && Some(link.index) != own_port);
+    let is_other = |link: &Link| link.master == Some(bridge) && !own_ports.contains(&link.index);
+    let used = host.links()?.iter().any(is_other);
     if used { Ok(()) } else { Ok(take_back()?) }
 }

@@ -1,0 +1,108 @@
+//! The bridge plugin where an ADD fails, or a configuration is not what it was: what it takes back,
+//! and what it leaves to others.
+
+use oxcni_tests::{Host, Network, Outcome, both_flavours};
+use serde_json::{Value, json};
+
+fn config(rest: Value) -> Value {
+    let mut config = json!({
+        "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-test",
+        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+    });
+    for (key, value) in rest.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    config
+}
+
+both_flavours! {
+    fn failed_add_leaves_a_bridge_as_it_was(host) {
+        host.sh("ip link add name br-test type bridge");
+        let before = host.state();
+        let net = host.network(config(json!({ "promiscMode": true, "isGateway": true })));
+        let pod = host.container();
+        pod.sh("ip link add name eth0 type bridge");
+        net.add(&pod).fails(4, &["eth0"]);
+        assert_eq!(host.state(), before);
+    }
+
+    fn add_that_fails_late_leaves_a_bridge_as_it_was(host) {
+        host.sh("ip link add name br-test type bridge; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        let before = host.state();
+        fails_late(&host, &host.network(config(json!({ "isGateway": true, "ipMasq": true }))));
+        assert_eq!(host.state(), before);
+        host.sh("ip link set br-test up; ip addr add 10.1.2.254/24 brd + dev br-test; ip addr add fd00:1::254/64 dev br-test");
+        let before = host.state();
+        fails_late(&host, &host.network(config(json!({ "isGateway": true, "ipMasq": true, "forceAddress": true }))));
+        assert_eq!(host.state(), before);
+    }
+
+    fn add_that_fails_late_leaves_a_vlan_bridge_as_it_was(host) needs [BridgeVlan] {
+        host.sh("ip link add name br-test type bridge vlan_filtering 1; \
+                 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        let before = host.state();
+        fails_late(&host, &host.network(config(json!({ "isGateway": true, "ipMasq": true, "vlan": 100 }))));
+        assert_eq!(host.state(), before);
+    }
+
+    fn replaced_address_comes_back_to_those_who_used_it(host) {
+        let net = host.network(config(json!({ "isGateway": true })));
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        let forced = json!({ "isGateway": true, "forceAddress": true, "ipMasq": true, "name": "other",
+            "ipam": { "type": "host-local", "subnet": "10.1.7.0/24" } });
+        fails_late(&host, &host.network(config(forced)));
+        assert!(pod.reaches("10.1.2.1"));
+    }
+
+    fn failing_add_takes_no_gateway_from_who_came_meanwhile(host) {
+        failing_add_beside_another(&host, &json!({ "isGateway": true }));
+    }
+
+    fn failing_add_takes_no_vlan_gateway_from_who_came_meanwhile(host) needs [BridgeVlan] {
+        failing_add_beside_another(&host, &json!({ "isGateway": true, "vlan": 100 }));
+    }
+
+    fn del_takes_the_rules_down_when_the_configuration_has_become_invalid(host) {
+        let net = host.network(config(json!({ "isGateway": true, "ipMasq": true })));
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        net.with("mtu", json!(10)).del(&pod).succeeds();
+        assert!(host.rules().is_empty(), "rules are left: {:#?}", host.rules());
+    }
+
+    fn del_takes_spoof_check_down_when_the_configuration_has_become_invalid(host) needs [NftBridge] {
+        let net = host.network(config(json!({ "macspoofchk": true })));
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        net.with("mtu", json!(10)).del(&pod).succeeds();
+        assert!(host.rules().is_empty(), "rules are left: {:#?}", host.rules());
+    }
+}
+
+/// An ADD that has done all on the bridge when it finds no `nft` to masquerade with.
+#[track_caller]
+fn fails_late(host: &Host, net: &Network<'_>) {
+    let pod = host.container();
+    net.call("ADD", &pod).env("PATH", "/nowhere").run().fails(104, &["nft"]);
+    assert!(pod.link("eth0").is_null());
+}
+
+/// An ADD makes bridge and gateway, another one finds them, then the first fails.
+fn failing_add_beside_another(host: &Host, rest: &Value) {
+    host.install_script(
+        "/run/slow/nft",
+        "#!/bin/sh\necho > /run/slow/asked; read go < /run/slow/go; exit 1\n",
+    );
+    host.sh("mkfifo /run/slow/asked /run/slow/go");
+    let net = host.network(config(rest.clone()));
+    let (failing, other) = (host.container(), host.container());
+    let masqueraded = net.clone().with("ipMasq", json!(true));
+    let running = masqueraded.call("ADD", &failing).env("PATH", "/run/slow:/bin").start();
+    host.sh("read asked < /run/slow/asked");
+    let result = net.add(&other).result();
+    host.sh("echo > /run/slow/go");
+    assert!(!Outcome::of(running, "the first ADD").ok());
+    assert!(other.reaches("10.1.2.1") && other.reaches("fd00:1::1"));
+    net.check(&other, &result).succeeds();
+}
