@@ -1,6 +1,7 @@
 //! Installing the program under the names of its plugins.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -11,47 +12,88 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 /// The name of the program itself.
 const PROGRAM: &str = "oxcni";
 
+/// What the names of folders begin with in which an installation is made ready.
+const STAGE: &str = ".oxcni-install-";
+
+/// What file systems do differently.
+#[derive(Clone, Copy)]
+struct FileSystem {
+    hard_link: fn(&Path, &Path) -> io::Result<()>,
+    exchange: fn(&Path, &Path) -> Result<(), Errno>,
+}
+
+const PLAIN: FileSystem = FileSystem { hard_link: |from, to| fs::hard_link(from, to), exchange };
+
 /// Puts the running program into a folder, and links to it under the names; says how it linked.
 ///
-/// Everything is made under temporary names first and then changes places with what is there,
+/// Everything is made in a folder of its own first and then changes places with what is there,
 /// which does not disturb a file that is being executed. When one can't, all change back.
 ///
 /// # Errors
 /// What could not be done to which file; the folder is as it was then.
 pub(crate) fn install(folder: &Path, names: &[&str]) -> Result<&'static str, String> {
-    let staged = Staged { folder, mark: std::process::id() };
-    let result = staged.prepare(names).and_then(|how| staged.swap(names).map(|()| how));
-    staged.clear(names);
-    result
+    install_on(PLAIN, folder, names)
 }
 
+fn install_on(files: FileSystem, folder: &Path, names: &[&str]) -> Result<&'static str, String> {
+    // Where a file system has no locks, what was left by one that was killed stays.
+    let lock = said(fs::File::open(folder), "opening", folder)?;
+    if lock.lock().is_ok() {
+        clear_stages(folder);
+    }
+    let staged = Staged::new(files, folder)?;
+    staged.prepare(names).and_then(|how| staged.swap(names).map(|()| how))
+}
+
+/// Removes what installations left that were killed: one that lives holds the folder's lock.
+fn clear_stages(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(STAGE) {
+            // It is in nobody's way.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// An installation that is made ready, in a folder that goes with it.
 struct Staged<'a> {
+    files: FileSystem,
     folder: &'a Path,
-    mark: u32,
+    stage: PathBuf,
 }
 
 /// What was at a name before.
 enum Before {
     Nothing,
-    /// A file, which is at the temporary name now.
+    /// A file, which is in the stage now.
     File,
 }
 
+impl Drop for Staged<'_> {
+    /// Removes what is left: links that were not used after a failure, old files after success.
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.stage);
+    }
+}
+
 impl Staged<'_> {
-    fn temporary(&self, name: &str) -> PathBuf {
-        self.folder.join(format!(".{name}.{}", self.mark))
+    fn new(files: FileSystem, folder: &Path) -> Result<Staged<'_>, String> {
+        // Process ids don't tell apart: in a container image it is 1 each time.
+        let stage = folder.join(format!("{STAGE}{:016x}", RandomState::new().hash_one(std::process::id())));
+        said(fs::create_dir(&stage), "making", &stage)?;
+        Ok(Staged { files, folder, stage })
     }
 
     fn prepare(&self, names: &[&str]) -> Result<&'static str, String> {
-        let program = self.temporary(PROGRAM);
+        let program = self.stage.join(PROGRAM);
         let copied = fs::copy("/proc/self/exe", &program)
             .and_then(|_| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)))
             .and_then(|()| fs::File::open(&program)?.sync_all());
         said(copied, "writing", &program)?;
         let mut how = "hard links";
         for name in names {
-            let link = self.temporary(name);
-            if fs::hard_link(&program, &link).is_err() {
+            let link = self.stage.join(name);
+            if (self.files.hard_link)(&program, &link).is_err() {
                 how = "symbolic links";
                 said(symlink(PROGRAM, &link), "linking", &link)?;
             }
@@ -76,31 +118,39 @@ impl Staged<'_> {
 
     /// At no moment is there no file by that name: a runtime may be about to execute it.
     fn swap_one(&self, name: &str) -> io::Result<Before> {
-        let (new, target) = (self.temporary(name), self.folder.join(name));
+        let (new, target) = (self.stage.join(name), self.folder.join(name));
         // It would be put aside, and stay there.
         if fs::symlink_metadata(&target).is_ok_and(|there| there.is_dir()) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        match exchange(&new, &target) {
+        match (self.files.exchange)(&new, &target) {
             Ok(()) => Ok(Before::File),
             Err(Errno::ENOENT) => fs::rename(&new, &target).map(|()| Before::Nothing),
+            // As NFS and FUSE say that they can't.
+            Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => self.replace(&new, &target),
             Err(err) => Err(err.into()),
         }
     }
 
-    fn put_back(&self, name: &str, before: Before) {
-        let (old, target) = (self.temporary(name), self.folder.join(name));
-        let _ = match before {
-            Before::Nothing => fs::remove_file(target),
-            Before::File => exchange(&old, &target).map_err(io::Error::from),
-        };
+    /// Exchanges two files in steps.
+    fn replace(&self, new: &Path, target: &Path) -> io::Result<Before> {
+        let aside = self.stage.join("aside");
+        match (self.files.hard_link)(target, &aside) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                return fs::rename(new, target).map(|()| Before::Nothing);
+            }
+            linked => linked?,
+        }
+        fs::rename(new, target)?;
+        fs::rename(&aside, new).map(|()| Before::File)
     }
 
-    /// Removes what is left: links that were not used after a failure, old files after success.
-    fn clear(&self, names: &[&str]) {
-        for name in std::iter::once(&PROGRAM).chain(names) {
-            let _ = fs::remove_file(self.temporary(name));
-        }
+    fn put_back(&self, name: &str, before: Before) {
+        let (old, target) = (self.stage.join(name), self.folder.join(name));
+        let _ = match before {
+            Before::Nothing => fs::remove_file(target),
+            Before::File => fs::rename(old, target),
+        };
     }
 }
 
@@ -133,6 +183,50 @@ mod tests {
         assert_eq!(listing(folder.path()), ["bridge", "loopback", "oxcni"]);
         let inode = |name| fs::metadata(folder.path().join(name)).unwrap().ino();
         assert!(inode("bridge") == inode("oxcni") && inode("loopback") == inode("oxcni"));
+    }
+
+    #[test]
+    fn what_a_killed_installation_left_is_cleared_and_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("bridge"), "in use").unwrap();
+        let killed = Staged::new(PLAIN, folder.path()).unwrap();
+        // Killed when its old file had become a link of what is still in use.
+        fs::hard_link(folder.path().join("bridge"), killed.stage.join(PROGRAM)).unwrap();
+        let in_use = folder.path().join("kept");
+        fs::hard_link(folder.path().join("bridge"), &in_use).unwrap();
+        std::mem::forget(killed);
+        install(folder.path(), &["bridge"]).unwrap();
+        assert_eq!(listing(folder.path()), ["bridge", "kept", "oxcni"]);
+        assert_eq!(fs::read(in_use).unwrap(), b"in use");
+    }
+
+    #[test]
+    fn without_hard_links_there_are_symbolic_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = FileSystem { hard_link: |_, _| Err(Errno::EPERM.into()), ..PLAIN };
+        assert_eq!(install_on(files, folder.path(), &["bridge", "loopback"]), Ok("symbolic links"));
+        assert_eq!(listing(folder.path()), ["bridge", "loopback", "oxcni"]);
+        for name in ["bridge", "loopback"] {
+            assert_eq!(fs::read_link(folder.path().join(name)).unwrap(), Path::new(PROGRAM));
+        }
+        // And what they are is replaced in the next installation.
+        assert_eq!(install(folder.path(), &["bridge", "loopback"]), Ok("hard links"));
+        assert!(fs::symlink_metadata(folder.path().join("bridge")).unwrap().is_file());
+    }
+
+    #[test]
+    fn where_files_can_not_be_exchanged_they_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = FileSystem { exchange: |_, _| Err(Errno::EINVAL), ..PLAIN };
+        fs::write(folder.path().join("bridge"), "old").unwrap();
+        fs::create_dir(folder.path().join("static")).unwrap();
+        assert!(install_on(files, folder.path(), &["bridge", "loopback", "static"]).is_err());
+        assert_eq!(listing(folder.path()), ["bridge", "static"]);
+        assert_eq!(fs::read(folder.path().join("bridge")).unwrap(), b"old");
+
+        assert_eq!(install_on(files, folder.path(), &["bridge", "loopback"]), Ok("hard links"));
+        assert_eq!(listing(folder.path()), ["bridge", "loopback", "oxcni", "static"]);
+        assert_ne!(fs::read(folder.path().join("bridge")).unwrap(), b"old");
     }
 
     #[test]
