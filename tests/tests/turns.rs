@@ -21,7 +21,72 @@ fn nothing_is_left(host: &Host) {
     assert!(host.reservations("net").is_empty(), "{:?}", host.reservations("net"));
 }
 
+/// What the newest Go plugin gives to `nft -f -` for a container with address `10.1.2.<last>`
+/// (pkg/ip/ipmasq_nftables_linux.go); `instance` is the hash that it makes of interface and container.
+fn masquerade_of_newest_go(id: &str, instance: &str, last: u8) -> String {
+    let comment = format!("a4861f4ae9f7d238-{instance}, net: net, if: eth0, id: {id}");
+    format!(
+        r#"nft -f - <<'END'
+add table inet cni_plugins_masquerade {{ comment "Masquerading for plugins from github.com/containernetworking/plugins" ; }}
+add chain inet cni_plugins_masquerade masq_checks {{ comment "Masquerade traffic from certain IPs to any (non-multicast) IP outside their subnet" ; }}
+add chain inet cni_plugins_masquerade postrouting {{ type nat hook postrouting priority 100 ; }}
+flush chain inet cni_plugins_masquerade postrouting
+add rule inet cni_plugins_masquerade postrouting ip daddr == 224.0.0.0/4  return
+add rule inet cni_plugins_masquerade postrouting ip6 daddr == ff00::/8  return
+add rule inet cni_plugins_masquerade postrouting goto masq_checks
+add rule inet cni_plugins_masquerade masq_checks ip saddr == 10.1.2.{last} ip daddr != 10.1.2.0/24 masquerade comment "{comment}"
+END
+"#
+    )
+}
+
+/// Containers `c1` and `c2` with the hashes of `eth0:c1` and `eth0:c2`.
+const INSTANCES: [(&str, &str, u8); 2] = [("c1", "f4d01f2ef4b92245", 2), ("c2", "8c6ebb285a95686c", 3)];
+
 both_flavours! {
+    fn masquerade_of_newest_go_is_that_of_ours(host) {
+        let net = host.network(config(json!({ "ipMasq": true, "ipam": { "type": "host-local", "subnet": "10.1.2.0/24" } })));
+        for (id, _, _) in INSTANCES {
+            let pod = host.container();
+            assert_eq!(pod.id(), id);
+            net.add(&pod).succeeds();
+        }
+        let whole = || host.sh("nft -s list table inet cni_plugins_masquerade | grep -v '^\t*comment'");
+        let ours = whole();
+        host.sh("nft delete table inet cni_plugins_masquerade");
+        for (id, instance, last) in INSTANCES {
+            host.sh(&masquerade_of_newest_go(id, instance, last));
+        }
+        let lines = |shown: &str| {
+            let mut lines: Vec<_> = shown.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(lines(&ours), lines(&whole()));
+        // And what Go wrote is replaced by ours, not added to.
+        net.del(&host.again("c1")).succeeds();
+        net.add(&host.again("c1")).succeeds();
+        assert_eq!(lines(&whole()).len(), lines(&ours).len());
+    }
+
+    fn masquerade_of_newest_go_is_taken_away_by_del_and_gc(host) {
+        let net = host.network(config(json!({ "cniVersion": "1.1.0", "ipMasq": true })));
+        let (one, _two) = (host.container(), host.container());
+        for (id, instance, last) in INSTANCES {
+            host.sh(&masquerade_of_newest_go(id, instance, last));
+        }
+        let ids = || {
+            let rules = host.rules();
+            let ids = rules.iter().filter_map(|rule| Some(rule.split_once(", id: ")?.1.trim_matches('"').to_owned()));
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(ids(), ["c1", "c2"]);
+        net.gc(&[&one]).succeeds();
+        assert_eq!(ids(), ["c1"]);
+        net.del(&one).succeeds();
+        assert!(ids().is_empty(), "{:?}", ids());
+    }
+
     fn add_by_go_check_and_del_by_ours(host) needs [GoPlugins] {
         let mut host = host;
         let ours = host.plugins();

@@ -127,7 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_has_the_length_that_iptables_allows() {
-        assert_eq!(chain_name(&"net".parse().unwrap(), "c1").len(), 28);
+    fn a_chain_has_the_name_that_the_go_plugins_give_it() {
+        // printf netc1 | sha512sum
+        assert_eq!(chain_name(&"net".parse().unwrap(), "c1"), "CNI-623e1c388032b20529218ecc");
     }
 }
