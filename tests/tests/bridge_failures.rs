@@ -71,6 +71,23 @@ both_flavours! {
         assert!(host.rules().is_empty(), "rules are left: {:#?}", host.rules());
     }
 
+    fn spoof_check_goes_beside_rules_that_are_not_understood(host) needs [NftBridge] {
+        host.sh("nft add table bridge nat; \
+                 nft 'add chain bridge nat PREROUTING { type filter hook prerouting priority -300; }'; \
+                 nft 'add rule bridge nat PREROUTING meta hour > \"10:00\" accept'");
+        let before = host.rules();
+        let net = host.network(config(json!({ "macspoofchk": true })));
+        let (one, two) = (host.container(), host.container());
+        net.add(&one).succeeds();
+        net.add(&two).succeeds();
+        net.del(&one).succeeds();
+        two.vanish();
+        // The kernel takes an interface down in its own time.
+        assert!(oxcni_tests::eventually(|| host.links() == ["br-test", "lo"]));
+        net.gc(&[]).succeeds();
+        assert_eq!(host.rules(), before);
+    }
+
     fn del_takes_spoof_check_down_when_the_configuration_has_become_invalid(host) needs [NftBridge] {
         let net = host.network(config(json!({ "macspoofchk": true })));
         let pod = host.container();
