@@ -209,6 +209,15 @@ both_flavours! {
         }
     }
 
+    fn loopback_that_is_used_for_something_else_stays_as_it_was(host) {
+        let net = host.network(json!({ "cniVersion": "1.0.0", "name": "lo", "type": "loopback" })).ifname("lo");
+        let pod = host.container();
+        pod.sh("ip addr add 10.9.9.9/32 dev lo");
+        let before = pod.link("lo");
+        net.add(&pod).fails(100, &["10.9.9.9"]);
+        assert_eq!(pod.link("lo"), before);
+    }
+
     fn loopback_takes_its_own_result_of_a_chain(host) {
         let net = host.network(json!({ "cniVersion": "1.0.0", "name": "lo", "type": "loopback" })).ifname("lo");
         let before = json!({ "cniVersion": "1.0.0", "interfaces": [{ "name": "eth0", "sandbox": "/run/netns/c1" }],

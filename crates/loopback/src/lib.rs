@@ -4,7 +4,7 @@
 #![deny(missing_docs)]
 
 use cni_core::interface::missing;
-use cni_core::netlink::{Link, Netlink};
+use cni_core::netlink::{Address, Link, Netlink};
 use cni_core::netns::Netns;
 use cni_core::plugin::{About, Plugin};
 use cni_core::request::Request;
@@ -26,15 +26,10 @@ impl Plugin for Loopback {
         let path = request.netns()?;
         let container = Netlink::open_in(&Netns::open_existing(path)?)?;
         let link = loopback(&container)?;
+        only_loopback(&container.addresses(&link)?)?;
         container.set_up(&link)?;
+        // Its own addresses come as it goes up.
         let addresses = container.addresses(&link)?;
-        if let Some(other) = addresses.iter().find(|address| !address.cidr.ip().is_loopback()) {
-            // As the Go plugin: somebody uses it for something else.
-            return Err(Error::new(
-                Code::KERNEL,
-                format!("interface {NAME} has address {}, which is none of loopback", other.cidr),
-            ));
-        }
         if let Some(prev) = prev {
             return Ok(prev);
         }
@@ -60,6 +55,17 @@ impl Plugin for Loopback {
     fn check(&self, request: &Request) -> Result<()> {
         let container = Netlink::open_in(&Netns::open_existing(request.netns()?)?)?;
         if loopback(&container)?.up { Ok(()) } else { Err(Error::check(format!("interface {NAME} is down"))) }
+    }
+}
+
+/// As the Go plugin: an interface with other addresses is used for something else by somebody.
+fn only_loopback(addresses: &[Address]) -> Result<()> {
+    match addresses.iter().find(|address| !address.cidr.ip().is_loopback()) {
+        None => Ok(()),
+        Some(other) => Err(Error::new(
+            Code::KERNEL,
+            format!("interface {NAME} has address {}, which is none of loopback", other.cidr),
+        )),
     }
 }
 
