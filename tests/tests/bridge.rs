@@ -39,41 +39,6 @@ both_flavours! {
         takes_all_down(&host, &net, &[&one, &two]);
     }
 
-    fn check_succeeds_after_other_containers_came(host) {
-        let net = host.network(config(json!({})));
-        let first = host.container();
-        let result = net.add(&first).result();
-        for _ in 0..6 {
-            net.add(&host.container()).succeeds();
-        }
-        net.check(&first, &result).succeeds();
-    }
-
-    fn check_finds_what_is_not_as_it_was(host) {
-        let net = host.network(config(json!({ "isGateway": true })));
-        let spoil = |what: &str, spoiler: &dyn Fn(&Container<'_>)| {
-            let container = host.container();
-            let result = net.add(&container).result();
-            net.check(&container, &result).succeeds();
-            spoiler(&container);
-            assert!(!net.check(&container, &result).ok(), "CHECK does not see {what}");
-            net.del(&container).succeeds();
-        };
-        spoil("an address that is gone", &|container| drop(container.sh("ip -4 addr flush dev eth0")));
-        spoil("a MAC that is another", &|container| drop(container.sh("ip link set eth0 address 02:00:00:00:00:77")));
-        spoil("an interface that is gone", &|container| drop(container.sh("ip link del eth0")));
-        spoil("a reservation that is gone", &|container| {
-            for (address, holder) in host.reservations("net") {
-                if holder.starts_with(container.id()) {
-                    host.sh(&format!("rm /var/lib/cni/networks/net/{address}"));
-                }
-            }
-        });
-        spoil("a port that left the bridge", &|_| {
-            drop(host.sh("ip -br link show master br-test | cut -d@ -f1 | xargs -n1 -I@ ip link set @ nomaster"));
-        });
-    }
-
     fn hairpin_gives_a_frame_back_to_its_sender(host) {
         let net = host.network(config(json!({ "hairpinMode": true })));
         let pod = host.container();
@@ -247,20 +212,6 @@ both_flavours! {
         assert_eq!(whole, [(1, untagged), tagged(2), tagged(3)]);
     }
 
-    fn check_succeeds_for_a_trunk_with_the_vlan_of_untagged_frames(host) needs [BridgeVlan] {
-        for rest in [
-            json!({ "vlanTrunk": [{ "minID": 1, "maxID": 4094 }], "ipam": {} }),
-            json!({ "vlanTrunk": [{ "minID": 90, "maxID": 110 }], "vlan": 100 }),
-            json!({ "vlanTrunk": [{ "id": 1 }], "vlan": 100, "preserveDefaultVlan": true }),
-        ] {
-            let net = host.network(config(rest));
-            let pod = host.container();
-            let result = net.add(&pod).result();
-            net.check(&pod, &result).succeeds();
-            net.del(&pod).succeeds();
-        }
-    }
-
     fn frames_of_the_default_vlan_come_only_where_it_is_preserved(host) needs [BridgeVlan] {
         let kept = host.network(config(json!({ "vlan": 100, "preserveDefaultVlan": true })));
         let dropped = host.network(config(json!({ "vlan": 100, "preserveDefaultVlan": false })));
@@ -299,6 +250,10 @@ both_flavours! {
         assert!(result["ips"].as_array().is_none_or(Vec::is_empty), "{result}");
         assert_eq!(result["interfaces"].as_array().map(Vec::len), Some(3));
         assert!(pod.comes_up("eth0"));
+        net.check(&pod, &result).succeeds();
+        pod.sh("ip link set eth0 down");
+        net.check(&pod, &result).fails(102, &["eth0", "down"]);
+        let net = net.with("disableContainerInterface", json!(true));
         net.check(&pod, &result).succeeds();
         net.del_after(&pod, &result).succeeds();
         assert!(pod.link("eth0").is_null());

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use cni_core::interface::missing;
 use cni_core::netlink::{Address, Link};
 use cni_core::netns::Netns;
 use cni_core::spec::{AddResult, Cidr, Error, IpConfig, Mac, Result};
@@ -20,8 +21,7 @@ pub(crate) fn first_address(address: Cidr) -> IpAddr {
 
 /// Gives the host the gateways' addresses and lets it forward between them.
 pub(crate) fn set_up(site: &BridgeSite<'_, '_>, port: &Link, result: &mut AddResult) -> Result<()> {
-    let with_prefix = |ip: &IpConfig| Cidr::new(ip.gateway?, ip.address.prefix());
-    let gateways: Vec<Cidr> = result.ips.iter().filter_map(with_prefix).collect();
+    let gateways: Vec<Cidr> = result.ips.iter().filter_map(address).collect();
     // The bridge's own address from before it had this port.
     let own_mac = result.interfaces[0].mac.parse().ok();
     let holder = match find(site, &gateways)? {
@@ -38,6 +38,29 @@ pub(crate) fn set_up(site: &BridgeSite<'_, '_>, port: &Link, result: &mut AddRes
         Sysctl::Ipv6Forward.ensure("1")?;
     }
     Ok(())
+}
+
+/// The gateway's address that a container's address calls for.
+fn address(ip: &IpConfig) -> Option<Cidr> {
+    Cidr::new(ip.gateway?, ip.address.prefix())
+}
+
+/// Requires the gateways of a result's addresses on the host.
+pub(crate) fn check(site: &BridgeSite<'_, '_>, prev: &AddResult) -> Result<()> {
+    let name = site.config.gateway_name()?;
+    let holder = site.host.link(&name)?.ok_or_else(|| missing(&name, "the host"))?;
+    let present = site.host.addresses(&holder)?;
+    let own = |ip: &&IpConfig| {
+        let interface = ip.interface.and_then(|index| prev.interfaces.get(index));
+        interface.is_none_or(|interface| interface.name == site.ifname.as_str())
+    };
+    let mut gateways = prev.ips.iter().filter(own).filter_map(address);
+    match gateways.find(|gateway| !present.iter().any(|found| found.cidr == *gateway)) {
+        None => Ok(()),
+        Some(gone) => {
+            Err(Error::check(format!("interface {name} does not have the gateway's address {gone}")))
+        }
+    }
 }
 
 /// The interface of the host that has all the addresses, where it is complete: addresses are the

@@ -112,9 +112,13 @@ impl InterfacePlugin for Bridge {
         let on_host = |name: &str| prev.interfaces.iter().find(|i| i.name == name && i.sandbox.is_empty());
         // Without an address of its own, a bridge takes the lowest MAC address of its ports,
         // which come and go with other containers.
-        let mac_is_kept = site.config.is_gateway && site.config.vlan == 0;
+        let has_gateway = site.config.is_gateway && site.request.conf.ipam.is_some();
+        let mac_is_kept = has_gateway && site.config.vlan == 0;
         if let Some(expected) = on_host(name).filter(|_| mac_is_kept) {
             mac_matches(&bridge, &expected.mac)?;
+        }
+        if has_gateway {
+            gateway::check(site, prev)?;
         }
         port::check(site, link, &bridge, |port| match on_host(&port.name) {
             Some(expected) => mac_matches(port, &expected.mac),

@@ -67,6 +67,9 @@ impl<P: InterfacePlugin> Plugin for P {
             ipam::call(ipam, request, Command::Check)?;
         }
         let link = verify::container_link(&site, &prev)?;
+        if self.brings_up(&config) && !link.up {
+            return Err(Error::check(format!("interface {} is down", link.name)));
+        }
         InterfacePlugin::check(self, &site, &link, &prev)?;
         verify::addresses_and_routes(site.container, &link, &prev)
     }

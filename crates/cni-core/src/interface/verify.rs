@@ -51,14 +51,15 @@ pub(super) fn addresses_and_routes(container: &Netlink, link: &Link, prev: &AddR
     for route in &prev.routes {
         let table = route.table.unwrap_or(254);
         let installed = routes.iter().any(|found| {
-            found.dst == route.dst.to_network()
+            found.index == link.index
+                && found.dst == route.dst.to_network()
                 && found.table == table
                 && (route.gw.is_none() || found.gw == route.gw)
                 && (route.priority == 0 || found.priority == route.priority)
         });
         if !installed {
             let via = route.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
-            return Err(Error::check(format!("the container does not have route {}{via}", route.dst)));
+            return Err(Error::check(format!("interface {name} does not have route {}{via}", route.dst)));
         }
     }
     Ok(())

@@ -1,0 +1,97 @@
+//! CHECK of the bridge plugin: what must not trouble it, and what it must find.
+
+use oxcni_tests::{Container, both_flavours};
+use serde_json::{Value, json};
+
+fn config(rest: Value) -> Value {
+    let mut config = json!({
+        "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-test",
+        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+    });
+    for (key, value) in rest.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    config
+}
+
+both_flavours! {
+    fn check_succeeds_after_other_containers_came(host) {
+        let net = host.network(config(json!({})));
+        let first = host.container();
+        let result = net.add(&first).result();
+        for _ in 0..6 {
+            net.add(&host.container()).succeeds();
+        }
+        net.check(&first, &result).succeeds();
+    }
+
+    fn check_succeeds_where_nothing_keeps_the_mac_of_the_bridge(host) {
+        let net = host.network(config(json!({ "isGateway": true, "ipam": {} })));
+        let first = host.container();
+        let result = net.add(&first).result();
+        for _ in 0..6 {
+            net.add(&host.container()).succeeds();
+        }
+        net.check(&first, &result).succeeds();
+    }
+
+    fn check_finds_what_is_not_as_it_was(host) {
+        let net = host.network(config(json!({ "isDefaultGateway": true })));
+        let spoil = |what: &str, spoiler: &dyn Fn(&Container<'_>)| {
+            let container = host.container();
+            let result = net.add(&container).result();
+            net.check(&container, &result).succeeds();
+            spoiler(&container);
+            assert!(!net.check(&container, &result).ok(), "CHECK does not see {what}");
+            net.del(&container).succeeds();
+        };
+        spoil("an address that is gone", &|container| drop(container.sh("ip -4 addr flush dev eth0")));
+        spoil("a MAC that is another", &|container| drop(container.sh("ip link set eth0 address 02:00:00:00:00:77")));
+        spoil("an interface that is gone", &|container| drop(container.sh("ip link del eth0")));
+        spoil("a reservation that is gone", &|container| {
+            for (address, holder) in host.reservations("net") {
+                if holder.starts_with(container.id()) {
+                    host.sh(&format!("rm /var/lib/cni/networks/net/{address}"));
+                }
+            }
+        });
+        spoil("a route that is gone", &|container| drop(container.sh("ip route del default")));
+        spoil("a route that leads elsewhere", &|container| {
+            container.sh("ip link add name other type veth peer name far; ip link set other up; ip link set far up; \
+                          ip route del default; ip route add default via 10.1.2.1 dev other onlink");
+        });
+        let port = || host.sh("ip -br link show master br-test | cut -d@ -f1").trim().to_owned();
+        for (what, change) in [
+            ("a port that left the bridge", "nomaster"),
+            ("a port with hairpin", "type bridge_slave hairpin on"),
+            ("a port that is isolated", "type bridge_slave isolated on"),
+        ] {
+            spoil(what, &|_| drop(host.sh(&format!("ip link set {} {change}", port()))));
+        }
+        spoil("a gateway's address that is gone", &|_| drop(host.sh("ip addr del 10.1.2.1/24 dev br-test")));
+        spoil("a bridge that is promiscuous", &|_| drop(host.sh("ip link set br-test promisc on")));
+    }
+
+    fn check_succeeds_for_a_trunk_with_the_vlan_of_untagged_frames(host) needs [BridgeVlan] {
+        for rest in [
+            json!({ "vlanTrunk": [{ "minID": 1, "maxID": 4094 }], "ipam": {} }),
+            json!({ "vlanTrunk": [{ "minID": 90, "maxID": 110 }], "vlan": 100 }),
+            json!({ "vlanTrunk": [{ "id": 1 }], "vlan": 100, "preserveDefaultVlan": true }),
+        ] {
+            let net = host.network(config(rest));
+            let pod = host.container();
+            let result = net.add(&pod).result();
+            net.check(&pod, &result).succeeds();
+            net.del(&pod).succeeds();
+        }
+    }
+
+    fn check_finds_a_vlan_that_is_gone(host) needs [BridgeVlan] {
+        let net = host.network(config(json!({ "vlan": 100 })));
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        net.check(&pod, &result).succeeds();
+        host.sh(&format!("bridge vlan del dev {} vid 100", result["interfaces"][1]["name"].as_str().expect("a port")));
+        net.check(&pod, &result).fails(102, &["VLAN 100"]);
+    }
+}
