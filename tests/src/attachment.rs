@@ -154,7 +154,12 @@ impl<'h> Network<'h> {
 
     /// A call of a command that concerns no container.
     pub fn hostwide(&self, command: &str, config: &Value) -> Outcome {
+        self.hostwide_call(command).config(config).run()
+    }
+
+    /// The same, not run yet, with the network's own configuration.
+    pub fn hostwide_call(&self, command: &str) -> Call<'h> {
         let name = self.config["type"].as_str().expect("a configuration has a type");
-        Call::new(self.host, name).env("CNI_COMMAND", command).config(config).run()
+        Call::new(self.host, name).env("CNI_COMMAND", command).config(&self.config)
     }
 }

@@ -1,4 +1,4 @@
-//! CHECK of the bridge plugin: what must not trouble it, and what it must find.
+//! CHECK and STATUS of the bridge plugin: what must not trouble them, and what they must find.
 
 use oxcni_tests::{Container, both_flavours};
 use serde_json::{Value, json};
@@ -15,6 +15,17 @@ fn config(rest: Value) -> Value {
 }
 
 both_flavours! {
+    fn status_says_what_no_add_could_be_served_with(host) {
+        for key in ["ipMasq", "macspoofchk"] {
+            let net = host.network(config(json!({ key: true })));
+            net.status().succeeds();
+            let without = net.hostwide_call("STATUS").env("PATH", "/nowhere").run();
+            without.fails(50, &[key, "nft"]);
+        }
+        host.sh("ip link add name br-test type veth peer name other");
+        host.network(config(json!({}))).status().fails(50, &["br-test", "veth"]);
+    }
+
     fn check_succeeds_after_other_containers_came(host) {
         let net = host.network(config(json!({})));
         let first = host.container();

@@ -13,9 +13,9 @@ mod spoofcheck;
 
 use std::time::Duration;
 
-use cni_core::firewall::Masquerade;
+use cni_core::firewall::{self, Masquerade};
 use cni_core::interface::{Created, Dad, InterfacePlugin, Site, add_default_routes, mac_matches, missing};
-use cni_core::netlink::Link;
+use cni_core::netlink::{Link, Netlink};
 use cni_core::netns::Netns;
 use cni_core::plugin::About;
 use cni_core::request::Request;
@@ -124,6 +124,20 @@ impl InterfacePlugin for Bridge {
             Some(expected) => mac_matches(port, &expected.mac),
             None => Err(Error::check(format!("prevResult does not have bridge port {}", port.name))),
         })
+    }
+
+    fn ready(&self, config: &BridgeConf, request: &Request) -> Result<()> {
+        if let Some(bridge) = Netlink::open()?.link(&config.bridge)? {
+            shared::require(&bridge).map_err(|err| err.with_code(Code::UNAVAILABLE))?;
+        }
+        let ip_masq = config.ip_masq && request.conf.ipam.is_some();
+        for (key, wanted) in [("ipMasq", ip_masq), ("macspoofchk", config.macspoofchk)] {
+            if wanted && !firewall::available() {
+                return Err(Error::new(Code::UNAVAILABLE, format!("{key} needs the nft program"))
+                    .details("it is in no folder of PATH"));
+            }
+        }
+        Ok(())
     }
 
     fn clean_up(&self, config: Option<&BridgeConf>, request: &Request) -> Result<()> {

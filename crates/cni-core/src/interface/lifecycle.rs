@@ -75,7 +75,7 @@ impl<P: InterfacePlugin> Plugin for P {
     }
 
     fn status(&self, request: &Request) -> Result<()> {
-        valid_config(self, request)?;
+        self.ready(&valid_config(self, request)?, request)?;
         match &request.conf.ipam {
             Some(ipam) => ipam::call(ipam, request, Command::Status),
             None => Ok(()),

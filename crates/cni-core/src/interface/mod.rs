@@ -94,6 +94,14 @@ pub trait InterfacePlugin: Sync {
         Ok(())
     }
 
+    /// Whether an ADD could be served on this node, apart from its addresses.
+    ///
+    /// # Errors
+    /// [`crate::spec::Code::UNAVAILABLE`], with what is in the way.
+    fn ready(&self, _config: &Self::Config, _request: &Request) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the container's interface is set up when it has no addresses.
     fn brings_up(&self, _config: &Self::Config) -> bool {
         true
