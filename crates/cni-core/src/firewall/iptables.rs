@@ -51,13 +51,18 @@ fn each_tool(stale: impl Fn(&[String]) -> Vec<&str>) -> Result<()> {
         // An error here is a kernel without the table, in which no rule can be.
         let Ok(listed) = run(&tool, &["-S", "POSTROUTING"]) else { continue };
         let rules: Vec<String> = listed.lines().map(str::to_owned).collect();
-        let mut chains = stale(&rules);
-        chains.dedup();
-        for chain in chains {
+        for chain in each_once(stale(&rules)) {
             errors.extend(remove(&tool, &rules, chain).err());
         }
     }
     Error::collect(errors).map_or(Ok(()), Err)
+}
+
+/// A chain has a jump for each address, and those of other chains may stand between them.
+fn each_once(mut chains: Vec<&str>) -> Vec<&str> {
+    chains.sort_unstable();
+    chains.dedup();
+    chains
 }
 
 fn remove(tool: &PathBuf, rules: &[String], chain: &str) -> Result<()> {
@@ -124,6 +129,11 @@ mod tests {
         assert_eq!(words.len(), 10);
         assert_eq!(jump_target(RULE), Some("CNI-0123456789abcdef01234567"));
         assert_eq!(jump_target("-A POSTROUTING -j KUBE-POSTROUTING"), None);
+    }
+
+    #[test]
+    fn a_chain_is_removed_once_however_its_jumps_are_mixed() {
+        assert_eq!(each_once(vec!["CNI-b", "CNI-a", "CNI-b"]), ["CNI-a", "CNI-b"]);
     }
 
     #[test]
