@@ -93,8 +93,19 @@ fn reserve_next(store: &mut Store, i: usize, set: &RangeSet, owner: &Owner) -> R
     }
 }
 
-/// The first free address after the last one that was reserved, once around the whole set.
+/// The first free address after the last one that was reserved.
 pub(crate) fn next_free(store: &mut Store, set: &RangeSet, last: Option<IpAddr>) -> Result<Option<IpAddr>> {
+    match once_around(store, set, last)? {
+        None => {
+            // Somebody may have removed files in the moment before our own last change.
+            store.distrust_index()?;
+            once_around(store, set, last)
+        }
+        free => Ok(free),
+    }
+}
+
+fn once_around(store: &mut Store, set: &RangeSet, last: Option<IpAddr>) -> Result<Option<IpAddr>> {
     let ranges = set.ranges();
     let last = last.and_then(|ip| Some((ranges.iter().position(|range| range.contains(ip))?, ip)));
     let (start, mark) = last.map_or((0, None), |(at, ip)| (at, Some(ip)));

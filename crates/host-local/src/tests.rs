@@ -91,6 +91,19 @@ fn an_exhausted_range_says_its_size_and_who_holds_it() {
 }
 
 #[test]
+fn a_file_removed_behind_our_back_is_seen_before_a_range_is_called_exhausted() {
+    let fixture = Fixture::new();
+    let conf = fixture.conf(small());
+    for i in 0..5 {
+        fixture.add(&conf, &format!("c{i}")).unwrap();
+    }
+    // As when it was removed while a call of ours was under way.
+    unnoticed(&fixture, || std::fs::remove_file(fixture.folder().join("10.1.2.4")).unwrap());
+    fixture.status(&conf).unwrap();
+    assert_eq!(addresses(&fixture.add(&conf, "c5").unwrap()), ["10.1.2.4/29"]);
+}
+
+#[test]
 fn what_one_set_gave_is_released_when_another_is_exhausted() {
     let fixture = Fixture::new();
     let conf = fixture.conf(
