@@ -28,6 +28,7 @@ pub(crate) fn create(site: &BridgeSite<'_, '_>, bridge: &Link) -> Result<(Link, 
     let link = site.container.link(site.ifname)?.ok_or_else(|| gone(site.ifname))?;
     connect(
         site,
+        bridge,
         &port,
         &config.vlans,
         BridgePort { hairpin: config.hairpin_mode, isolated: config.port_isolation },
@@ -58,7 +59,7 @@ pub(crate) fn gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link) -> 
     if !holder.up {
         if let Some(port) = other_end {
             let vlans: Vec<BridgeVlan> = site.config.vlans.iter().copied().filter(|vlan| vlan.pvid).collect();
-            connect(site, &port, &vlans, BridgePort::default())?;
+            connect(site, bridge, &port, &vlans, BridgePort::default())?;
         }
         host.set_up(&holder)?;
     }
@@ -116,7 +117,13 @@ fn random() -> u32 {
 }
 
 /// Sets what the bridge does with a new port.
-fn connect(site: &BridgeSite<'_, '_>, port: &Link, vlans: &[BridgeVlan], settings: BridgePort) -> Result<()> {
+fn connect(
+    site: &BridgeSite<'_, '_>,
+    bridge: &Link,
+    port: &Link,
+    vlans: &[BridgeVlan],
+    settings: BridgePort,
+) -> Result<()> {
     let host = site.host;
     let name: IfName = port.name.parse()?;
     // The host does not take its routes from what the container advertises.
@@ -127,8 +134,8 @@ fn connect(site: &BridgeSite<'_, '_>, port: &Link, vlans: &[BridgeVlan], setting
     if vlans.is_empty() {
         return Ok(());
     }
-    if !site.config.preserve_default_vlan {
-        host.delete_bridge_vlans(port, &host.bridge_vlans(port)?)?;
+    if let Some(vid) = bridge.default_vlan().filter(|_| !site.config.preserve_default_vlan) {
+        host.delete_bridge_vlans(port, &[BridgeVlan::tagged(vid, vid)])?;
     }
     // One message each: the kernel takes one range at a time.
     for vlan in vlans {

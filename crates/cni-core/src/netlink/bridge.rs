@@ -73,6 +73,12 @@ impl Link {
     pub fn filters_vlans(&self) -> bool {
         self.is("bridge") && self.kind_number(IFLA_BR_VLAN_FILTERING).is_some_and(|on| on != 0)
     }
+
+    /// The VLAN that a bridge puts a new port into, and the only one.
+    pub fn default_vlan(&self) -> Option<u16> {
+        let vid = self.kind_number(IFLA_BR_VLAN_DEFAULT_PVID).filter(|vid| *vid != 0 && self.is("bridge"))?;
+        u16::try_from(vid).ok()
+    }
 }
 
 impl Netlink {
@@ -102,7 +108,7 @@ impl Netlink {
         self.change_vlans(RTM_SETLINK, port, vlans)
     }
 
-    /// Lets VLANs pass a port of a bridge no longer.
+    /// Lets VLANs pass a port of a bridge no longer. Succeeds where they do not.
     ///
     /// # Errors
     /// `EOPNOTSUPP` where the kernel has no VLAN filtering.
