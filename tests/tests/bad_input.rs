@@ -1,5 +1,7 @@
 //! Bad input: a clear error with the specification's code, and the node as it was before.
 
+use std::net::IpAddr;
+
 use oxcni_tests::{Call, Container, Host, Network, both_flavours};
 use serde_json::{Value, json};
 
@@ -31,8 +33,9 @@ fn refused(host: &Host, container: &Container<'_>, call: &Call<'_>, code: u64, q
     call.run().fails(code, quoted);
     let after = state();
     assert_eq!(after.0, before.0, "the host changed");
-    let reservation = |file: &&String| file.ends_with(|last: char| last.is_ascii_hexdigit());
-    let made: Vec<_> = after.1.iter().filter(|file| !before.1.contains(file)).filter(reservation).collect();
+    let is_reservation =
+        |file: &&String| file.rsplit('/').next().is_some_and(|name| name.parse::<IpAddr>().is_ok());
+    let made: Vec<_> = after.1.iter().filter(|file| !before.1.contains(file)).filter(is_reservation).collect();
     assert!(made.is_empty(), "on disk: {made:?}");
     assert_eq!(after.2, before.2, "the container changed");
     after.0
@@ -44,8 +47,17 @@ fn refused_add(host: &Host, net: &Network<'_>, code: u64, quoted: &[&str]) {
     let pod = host.container();
     let before = refused(host, &pod, &net.call("ADD", &pod), code, quoted);
     // And a DEL of it, as runtimes send after a failed ADD, does not make it worse.
-    net.del(&pod);
+    net.del(&pod).succeeds();
     assert_eq!(host.state(), before);
+}
+
+/// ADD and DEL of a network of which not even the type or the version can be read.
+#[track_caller]
+fn refused_altogether(host: &Host, net: &Network<'_>, code: u64, quoted: &[&str]) {
+    let pod = host.container();
+    for command in ["ADD", "DEL"] {
+        refused(host, &pod, &net.call(command, &pod), code, quoted);
+    }
 }
 
 /// ADD with an `ipam` section that must be refused, both as bridge and as host-local itself.
@@ -197,7 +209,7 @@ both_flavours! {
                     continue;
                 }
             }
-            refused_add(&host, &net, 1, &["0.1.0", "1.1.0"]);
+            refused_altogether(&host, &net, 1, &["0.1.0", "1.1.0"]);
         }
     }
 
@@ -302,7 +314,7 @@ both_flavours! {
     fn types_that_are_no_names_are_refused(host) {
         for kind in ["../../../bin/sh", "a/b", ".", ".."] {
             let net = host.network(config(json!({ "ipam": { "type": kind } })));
-            refused_add(&host, &net, 7, &[kind]);
+            refused_altogether(&host, &net, 7, &[kind]);
         }
     }
 

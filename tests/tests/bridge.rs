@@ -269,20 +269,22 @@ both_flavours! {
     }
 
     fn neighbours_learn_a_new_mac_at_once(host) {
-        let net = host.network(config(json!({ "ipam": { "type": "static", "addresses": [{ "address": "10.1.2.9/24" }] } })));
+        let net = host.network(config(json!({ "ipam": { "type": "static", "addresses": [{ "address": "10.1.2.9/24" }, { "address": "fd00:1::9/64" }] } })));
         let other = host.network(config(json!({ "name": "other", "isGateway": true,
-            "ipam": { "type": "host-local", "subnet": "10.1.2.0/24" } })));
+            "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] } })));
         let (witness, old, new) = (host.container(), host.container(), host.container());
         other.add(&witness).succeeds();
         net.add(&old).succeeds();
-        assert!(witness.reaches("10.1.2.9"));
+        assert!(witness.reaches("10.1.2.9") && witness.reaches("fd00:1::9"));
         // The kernel believes no second announcement within a second, unless told to.
         witness.sh("sysctl -qw net.ipv4.neigh.eth0.locktime=0");
         net.del(&old).succeeds();
         net.add(&new).succeeds();
         let mac = new.mac("eth0");
-        let known = || witness.sh("ip neigh show to 10.1.2.9").contains(&mac);
-        assert!(eventually(known), "nobody told the witness that the address is at {mac} now");
+        for address in ["10.1.2.9", "fd00:1::9"] {
+            let known = || witness.sh(&format!("ip neigh show to {address}")).contains(&mac);
+            assert!(eventually(known), "nobody told the witness that {address} is at {mac} now");
+        }
     }
 
     fn container_id_may_be_as_long_as_runtimes_make_it(host) {

@@ -71,6 +71,50 @@ both_flavours! {
         assert!(host.rules().is_empty(), "rules are left: {:#?}", host.rules());
     }
 
+    fn add_fails_on_a_duplicate_address_and_is_taken_back(host) {
+        let net = host.network(config(json!({ "enabledad": true,
+            "ipam": { "type": "static", "addresses": [{ "address": "fd00:1::9/64" }] } })));
+        let (first, second) = (host.container(), host.container());
+        net.add(&first).succeeds();
+        let before = host.state();
+        net.add(&second).fails(100, &["duplicate address detection", "fd00:1::9"]);
+        assert!(second.link("eth0").is_null());
+        assert_eq!(host.state(), before);
+    }
+
+    fn add_on_a_full_or_read_only_data_folder_leaves_the_host_as_it_was(host) {
+        let net = host.network(config(json!({ "isGateway": true })));
+        let before = host.state();
+        for options in ["nr_inodes=2", "ro"] {
+            host.sh(&format!("mount -t tmpfs -o {options} tmpfs /var/lib/cni"));
+            let pod = host.container();
+            net.add(&pod).fails(5, &["ipam host-local", "/var/lib/cni/networks"]);
+            assert!(pod.link("eth0").is_null(), "{options}");
+            assert_eq!(host.state(), before, "{options}");
+            host.sh("umount /var/lib/cni");
+        }
+    }
+
+    fn del_and_gc_tell_of_a_read_only_data_folder_until_it_can_be_written(host) {
+        host.sh("mount -t tmpfs tmpfs /var/lib/cni");
+        let net = host.network(config(json!({ "isGateway": true, "ipMasq": true })));
+        let (deleted, collected) = (host.container(), host.container());
+        net.add(&deleted).succeeds();
+        net.add(&collected).succeeds();
+        let held = host.reservations("net");
+        host.sh("mount -o remount,ro /var/lib/cni");
+        net.del(&deleted).fails(106, &["10.1.2.2", "fd00:1::2", "read-only"]);
+        net.gc(&[]).fails(106, &["10.1.2.3", "fd00:1::3", "read-only"]);
+        // Everything else is done, and nothing is said to be free that is not.
+        assert!(deleted.link("eth0").is_null());
+        assert!(host.rules().is_empty(), "{:#?}", host.rules());
+        assert_eq!(host.reservations("net"), held);
+        host.sh("mount -o remount,rw /var/lib/cni");
+        net.del(&deleted).succeeds();
+        net.gc(&[]).succeeds();
+        assert!(host.reservations("net").is_empty());
+    }
+
     fn spoof_check_goes_beside_rules_that_are_not_understood(host) needs [NftBridge] {
         host.sh("nft add table bridge nat; \
                  nft 'add chain bridge nat PREROUTING { type filter hook prerouting priority -300; }'; \
