@@ -148,14 +148,8 @@ fn range_sets(confs: &[Vec<RangeConf>], version: Version) -> Result<Vec<RangeSet
     };
     let sets = confs.iter().enumerate().map(parse).collect::<Result<Vec<_>>>()?;
     refuse_overlaps(sets.iter().flat_map(RangeSet::ranges), "range sets")?;
-    // Before 0.3.0 a result had one place for each family.
     let v4 = sets.iter().filter(|set| set.is_ipv4()).count();
-    if version < Version::V0_3_0 && (v4 > 1 || sets.len() - v4 > 1) {
-        return Err(Error::invalid_config(format!(
-            "{v4} IPv4 and {} IPv6 range sets are configured, and cniVersion {version} has one address of each family",
-            sets.len() - v4
-        )));
-    }
+    version.has_room_for(v4, sets.len() - v4, "range sets")?;
     Ok(sets)
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cni_core::request::Request;
-use cni_core::spec::{Cidr, Code, Dns, Error, IpConfig, Result, Route, Version};
+use cni_core::spec::{Cidr, Code, Dns, Error, IpConfig, Result, Route};
 use serde::Deserialize;
 
 /// What static reads of a network configuration.
@@ -74,7 +74,8 @@ impl Config {
                 ips = texts.iter().map(|text| parse(text).map(ip_config)).collect::<Result<_>>()?;
             }
         }
-        refuse_many(&ips, request.conf.cni_version)?;
+        let v4 = ips.iter().filter(|ip| ip.address.is_ipv4()).count();
+        request.conf.cni_version.has_room_for(v4, ips.len() - v4, "addresses")?;
         Ok(Config { ips, routes: ipam.routes, dns: ipam.dns })
     }
 }
@@ -125,16 +126,4 @@ fn parse_ip(place: &str, code: Code, text: &str) -> Result<IpAddr> {
     let ip: IpAddr =
         text.parse().map_err(|_| Error::new(code, format!("{place}: {text:?} is not an IP address")))?;
     Ok(ip.to_canonical())
-}
-
-/// Before 0.3.0 a result had one place for each family.
-fn refuse_many(ips: &[IpConfig], version: Version) -> Result<()> {
-    let v4 = ips.iter().filter(|ip| ip.address.is_ipv4()).count();
-    let v6 = ips.len() - v4;
-    if version < Version::V0_3_0 && (v4 > 1 || v6 > 1) {
-        return Err(Error::invalid_config(format!(
-            "{v4} IPv4 and {v6} IPv6 addresses are configured, and cniVersion {version} has one of each family"
-        )));
-    }
-    Ok(())
 }

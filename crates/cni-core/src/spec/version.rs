@@ -53,6 +53,20 @@ impl Version {
         Version::ALL.map(Version::as_str).join(", ")
     }
 
+    /// Requires that a result of this version has room for as many addresses of both families:
+    /// before 0.3.0 it has one place for each. `what` gives them, for a person.
+    ///
+    /// # Errors
+    /// [`Code::INVALID_CONFIG`].
+    pub fn has_room_for(self, v4: usize, v6: usize, what: &str) -> Result<(), Error> {
+        if self >= Version::V0_3_0 || (v4 <= 1 && v6 <= 1) {
+            return Ok(());
+        }
+        Err(Error::invalid_config(format!(
+            "{v4} IPv4 and {v6} IPv6 {what} are configured, and cniVersion {self} has one address of each family"
+        )))
+    }
+
     /// Whether CHECK exists (0.4.0).
     pub fn has_check(self) -> bool {
         self >= Version::V0_4_0
@@ -95,6 +109,14 @@ mod tests {
             assert_eq!(version.as_str().parse(), Ok(version));
         }
         assert_eq!("".parse(), Ok(Version::V0_1_0));
+    }
+
+    #[test]
+    fn before_0_3_0_there_is_one_address_of_each_family() {
+        assert!(Version::V0_2_0.has_room_for(1, 1, "addresses").is_ok());
+        assert!(Version::V0_3_0.has_room_for(2, 2, "addresses").is_ok());
+        let error = Version::V0_2_0.has_room_for(0, 2, "addresses").unwrap_err();
+        assert!(error.to_string().contains("0 IPv4 and 2 IPv6 addresses"), "{error}");
     }
 
     #[test]
