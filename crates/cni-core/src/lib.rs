@@ -9,11 +9,13 @@
 //! - [`interface`]: what all interface plugins do alike;
 //! - [`netns`], [`netlink`], [`sysctl`], [`firewall`]: the kernel;
 //! - [`fs`]: files that appear whole or not at all, and locks;
+//! - [`fnv`]: numbers that stand for bytes, also in files;
 //! - [`undo`]: taking back what an ADD made when it can't finish.
 #![deny(missing_docs)]
 
 pub mod delegate;
 pub mod firewall;
+pub mod fnv;
 pub mod fs;
 pub mod interface;
 pub mod ipam;

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::{Created, Site};
+use crate::fnv::fnv1a;
 use crate::netlink::{Errno, Failure, Kind, Link, Netlink, NewLink};
 use crate::spec::{Code, Error, IfName, Mac, Result, none_if_empty};
 
@@ -176,11 +177,9 @@ fn found(link: Option<Link>, new: &NewLink<'_>) -> Result<Link, Failure> {
 
 /// The name that an interface has in passing where its own is taken on the host. It follows from
 /// its own, so that DEL finds what an ADD left that was killed in between.
-///
-/// Made with FNV-1a (RFC 9923), as long as a name may be.
+/// It is as long as a name may be.
 pub(super) fn passing_name(ifname: &str) -> String {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    format!("cni{:012x}", ifname.bytes().fold(0xcbf2_9ce4_8422_2325, step) >> 16)
+    format!("cni{:012x}", fnv1a(ifname.as_bytes()) >> 16)
 }
 
 impl<C> Site<'_, '_, C> {

@@ -2,7 +2,9 @@
 //!
 //! The file outlives the process, and perhaps the version of the program, so these must
 //! never change without the index' format: the standard library's hashes promise no such
-//! thing. FNV-1a (draft-eastlake-fnv) with the last step of SplitMix64 to spread it.
+//! thing. FNV-1a with the last step of SplitMix64 to spread it.
+
+use cni_core::fnv::fnv1a;
 
 use crate::reservation::Owner;
 
@@ -15,9 +17,7 @@ pub(super) fn mix(number: u64) -> u64 {
 
 /// A number for some bytes.
 pub(crate) fn of_bytes(bytes: &[u8]) -> u64 {
-    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    }))
+    mix(fnv1a(bytes))
 }
 
 /// A number for an owner.
