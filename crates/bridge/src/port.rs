@@ -42,31 +42,30 @@ pub(crate) fn create(site: &BridgeSite<'_, '_>, bridge: &Link) -> Result<(Link, 
 /// It goes up last, so that one that is down is completed: whoever made it was killed.
 pub(crate) fn gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link) -> Result<(Link, Vec<u32>)> {
     let (host, name) = (site.host, site.config.gateway_name()?);
-    let (holder, was_there) = match host.link(&name)? {
-        Some(holder) => (holder, true),
-        None => (create_gateway(host, bridge, &name)?, false),
+    let (holder, gateway_port) = match host.link(&name)? {
+        Some(holder) => {
+            let port = other_end(host, &holder)?;
+            let port = port.filter(|_| holder.parent_netnsid.is_none());
+            (holder, port.filter(|port| port.master == Some(bridge.index)))
+        }
+        None => {
+            let made = create_gateway(site, bridge, port, &name)?;
+            (host.link(&name)?.ok_or_else(|| gone(&name))?, Some(made))
+        }
     };
-    let mut own_ports = vec![port.index];
-    let other_end = other_end(host, &holder)?
-        .filter(|port| holder.parent_netnsid.is_none() && port.master == Some(bridge.index));
-    own_ports.extend(other_end.as_ref().map(|port| port.index));
-    if !was_there {
-        let (bridge, made, own_ports) = (bridge.index, holder.clone(), own_ports.clone());
-        site.undo.push(format!("interface {name}"), move || {
-            unless_used_by_others(host, bridge, &own_ports, || host.delete_link(&made))
-        });
-    }
     if !holder.up {
-        if let Some(port) = other_end {
+        if let Some(port) = &gateway_port {
             let vlans: Vec<BridgeVlan> = site.config.vlans.iter().copied().filter(|vlan| vlan.pvid).collect();
-            connect(site, bridge, &port, &vlans, BridgePort::default())?;
+            connect(site, bridge, port, &vlans, BridgePort::default())?;
         }
         host.set_up(&holder)?;
     }
-    Ok((holder, own_ports))
+    let own_ports = std::iter::once(port).chain(&gateway_port).map(|port| port.index);
+    Ok((holder, own_ports.collect()))
 }
 
-fn create_gateway(host: &Netlink, bridge: &Link, name: &IfName) -> Result<Link> {
+/// Makes that interface and gives the port that it leads to.
+fn create_gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link, name: &IfName) -> Result<Link> {
     let peer = NewLink {
         name,
         kind: Kind::Veth { peer: None },
@@ -76,8 +75,13 @@ fn create_gateway(host: &Netlink, bridge: &Link, name: &IfName) -> Result<Link> 
         up: false,
         netns: None,
     };
-    create_pair(host, bridge, &peer, Some(bridge.mtu))?;
-    host.link(name)?.ok_or_else(|| gone(name))
+    let host = site.host;
+    let made = create_pair(host, bridge, &peer, Some(bridge.mtu))?;
+    let (bridge, own_ports, pair) = (bridge.index, [port.index, made.index], made.clone());
+    site.undo.push(format!("interface {name}"), move || {
+        unless_used_by_others(host, bridge, &own_ports, || host.delete_link(&pair))
+    });
+    Ok(made)
 }
 
 /// The other end of a veth pair, where it is on the host.
