@@ -115,6 +115,24 @@ both_flavours! {
         assert!(host.reservations("net").is_empty());
     }
 
+    fn spoof_check_of_any_id_leaves_no_rule(host) needs [NftBridge] {
+        let net = host.network(config(json!({ "macspoofchk": true, "ipam": {} })));
+        let before = (host.rules(), vec!["lo".to_owned()]);
+        for length in [64, 128, 200, 250] {
+            let pod = host.named_container(&"0123456789".repeat(25)[..length]);
+            let added = net.add(&pod);
+            // The kernel bounds names and comments.
+            if length <= 200 {
+                added.succeeds();
+                net.del(&pod).succeeds();
+                host.sh("ip link del br-test");
+            } else {
+                added.fails(104, &["macspoofchk"]);
+            }
+            assert_eq!((host.rules(), host.links()), before, "{length}");
+        }
+    }
+
     fn spoof_check_goes_beside_rules_that_are_not_understood(host) needs [NftBridge] {
         host.sh("nft add table bridge nat; \
                  nft 'add chain bridge nat PREROUTING { type filter hook prerouting priority -300; }'; \
