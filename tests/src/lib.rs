@@ -49,7 +49,7 @@ pub use effort::cases;
 pub use host::{Container, Host, get_xattr};
 pub use interrupt::{kill_at_syscall, programs_executed};
 pub use manifest::nad_config;
-pub use node::{Node, Pod};
+pub use node::{Node, Pod, bridge};
 pub use parity::{Case, Intended, compare, differences, observe, same_as_go};
 pub use plugins::Plugins;
 pub use snapshot::Masks;

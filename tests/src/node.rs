@@ -104,6 +104,14 @@ macro_rules! on_scripted_node {
     )*};
 }
 
+/// The configuration of a network of ours on a bridge of its name, its addresses from `subnet`.
+pub fn bridge(name: &str, subnet: &str) -> Value {
+    json!({
+        "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name,
+        "ipam": { "type": "host-local", "subnet": subnet },
+    })
+}
+
 impl Node {
     /// A node on which `plugins` are installed, with an empty cluster.
     pub fn new(plugins: Plugins) -> Self {

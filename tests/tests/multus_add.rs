@@ -4,20 +4,19 @@
 use std::time::{Duration, Instant};
 
 use oxcni_tests::apiserver::{Fault, Role};
-use oxcni_tests::{Outcome, eventually, on_node, on_scripted_node};
+use oxcni_tests::{Outcome, bridge, eventually, on_node, on_scripted_node};
 use serde_json::{Value, json};
 
-fn bridge(name: &str, subnet: &str) -> Value {
-    json!({
-        "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name, "isGateway": true,
-        "ipam": { "type": "host-local", "subnet": subnet },
-    })
+fn gateway(name: &str, subnet: &str) -> Value {
+    let mut network = bridge(name, subnet);
+    network["isGateway"] = json!(true);
+    network
 }
 
 on_node! {
     fn a_failure_leaves_no_link_and_no_reservation(node) {
-        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
-        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        node.configure("delegates", json!([gateway("default-net", "10.244.0.0/24")]));
+        node.definition("a", &gateway("net-a", "10.1.0.0/24"));
         node.scripted("b", r#"[ $CNI_COMMAND = ADD ] && exit 1"#);
         let before = node.host.links();
         let pod = node.pod("p", "a,b");
@@ -31,9 +30,9 @@ on_node! {
     }
 
     fn pods_reach_each_other_over_each_network(node) {
-        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
-        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
-        node.definition("b", &bridge("net-b", "10.2.0.0/24"));
+        node.configure("delegates", json!([gateway("default-net", "10.244.0.0/24")]));
+        node.definition("a", &gateway("net-a", "10.1.0.0/24"));
+        node.definition("b", &gateway("net-b", "10.2.0.0/24"));
         let (one, two) = (node.pod("one", "a,b"), node.pod("two", "a,b"));
         one.add().succeeds();
         two.add().succeeds();
@@ -54,10 +53,10 @@ on_node! {
     }
 
     fn the_default_route_moves_to_the_network_that_asks_for_it(node) {
-        let mut default = bridge("default-net", "10.244.0.0/24");
+        let mut default = gateway("default-net", "10.244.0.0/24");
         default["isDefaultGateway"] = json!(true);
         node.configure("delegates", json!([default]));
-        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        node.definition("a", &gateway("net-a", "10.1.0.0/24"));
         let networks = json!([{ "name": "a", "default-route": ["10.1.0.1"] }]);
         let pod = node.pod("p", &networks.to_string());
         pod.add().succeeds();

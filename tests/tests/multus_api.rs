@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use oxcni_tests::apiserver::{ApiServer, Fault, Proof, Protocols, Role, Trust};
-use oxcni_tests::{Node, on_scripted_node};
+use oxcni_tests::{Node, bridge, on_scripted_node};
 use serde_json::{Value, json};
 
 /// A kubelet gives up after two minutes; an answer must come well before that.
@@ -224,12 +224,6 @@ fn a_hundred_and_fifty_pods_at_once_are_all_served() {
     }
     let count = oxcni_tests::cases(150);
     let mut node = Node::new(oxcni_tests::Plugins::Multicall);
-    let bridge = |name: &str, subnet: &str| {
-        json!({
-            "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name,
-            "ipam": { "type": "host-local", "subnet": subnet },
-        })
-    };
     node.configure("delegates", json!([bridge("default-net", "10.244.0.0/16")]));
     node.definition("a", &bridge("net-a", "10.1.0.0/16"));
     let pods: Vec<_> = (0..count).map(|number| node.pod(&format!("p{number}"), "a")).collect();

@@ -1,15 +1,8 @@
 //! SIGKILL at many points of multus' ADD and DEL: what a DEL leaves behind.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
-use oxcni_tests::{Node, Pod, cases, kill_at_syscall, on_node};
-use serde_json::{Value, json};
-
-fn bridge(name: &str, subnet: &str) -> Value {
-    json!({
-        "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name,
-        "ipam": { "type": "host-local", "subnet": subnet },
-    })
-}
+use oxcni_tests::{Node, Pod, bridge, cases, kill_at_syscall, on_node};
+use serde_json::json;
 
 fn prepare(node: &mut Node) -> String {
     node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));

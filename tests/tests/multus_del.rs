@@ -3,20 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use oxcni_tests::{Node, on_node, on_scripted_node};
+use oxcni_tests::{Node, bridge, on_node, on_scripted_node};
 use serde_json::{Value, json};
 
 /// What DEL may take beside its delegates, with the API server away.
 const DEL_ALONE: Duration = Duration::from_secs(2);
 
 const CACHE: &str = "/var/lib/cni/multus";
-
-fn bridge(name: &str, subnet: &str) -> Value {
-    json!({
-        "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name,
-        "ipam": { "type": "host-local", "subnet": subnet },
-    })
-}
 
 fn deletions(node: &Node) -> Vec<String> {
     node.calls().into_iter().filter(|call| call.starts_with("DEL")).collect()

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use oxcni_tests::{Node, Plugins, Pod, both_flavours, gate, on_node, on_scripted_node};
+use oxcni_tests::{Node, Plugins, Pod, both_flavours, bridge, gate, on_node, on_scripted_node};
 use serde_json::{Value, json};
 
 /// A way of failing, as a line of a script, and a word of the error that it leads to.
@@ -142,10 +142,10 @@ both_flavours! {
 fn three_networks(plugins: Plugins) -> Node {
     let mut node = Node::new(plugins);
     let bridge = |name: &str, subnet: &str| {
-        json!({
-            "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name, "isDefaultGateway": name == "zero",
-            "capabilities": { "ips": true }, "ipam": { "type": "host-local", "subnet": subnet },
-        })
+        let mut network = bridge(name, subnet);
+        network["isDefaultGateway"] = json!(name == "zero");
+        network["capabilities"] = json!({ "ips": true });
+        network
     };
     node.configure("delegates", json!([bridge("zero", "10.244.0.0/24")]));
     node.definition("one", &bridge("one", "10.1.0.0/24"));

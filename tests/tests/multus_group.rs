@@ -1,17 +1,10 @@
 //! Deleting all interfaces of a pod with one message.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
-use oxcni_tests::{Node, Plugins, gate};
+use oxcni_tests::{Node, Plugins, bridge, gate};
 use serde_json::{Value, json};
 
 const GATHERED: &str = "interfaces were deleted in one go";
-
-fn bridge(name: &str, subnet: &str) -> Value {
-    json!({
-        "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name,
-        "ipam": { "type": "host-local", "subnet": subnet },
-    })
-}
 
 /// Adds and deletes a pod of three networks, the last as `last` says, with an interface of its own in
 /// between; gives multus' log.
