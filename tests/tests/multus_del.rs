@@ -1,9 +1,10 @@
 //! DEL from the cache alone, and CHECK, STATUS and GC.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use oxcni_tests::{Node, bridge, on_node, on_scripted_node};
+use oxcni_tests::{Node, Pod, bridge, on_node, on_scripted_node};
 use serde_json::{Value, json};
 
 /// What DEL may take beside its delegates, with the API server away.
@@ -13,6 +14,15 @@ const CACHE: &str = "/var/lib/cni/multus";
 
 fn deletions(node: &Node) -> Vec<String> {
     node.calls().into_iter().filter(|call| call.starts_with("DEL")).collect()
+}
+
+/// Makes the results of a pod say that it was added in another namespace.
+fn moved_to(node: &Node, pod: &Pod<'_>, netns: &str) {
+    let (id, old) = (pod.container.id(), pod.container.netns());
+    node.host.sh(&format!("sed -i 's#\"netns\":\"{old}\"#\"netns\":\"{netns}\"#' {CACHE}/results/*-{id}-*"));
+    assert!(
+        node.host.sh(&format!("cat {CACHE}/results/*-{id}-*")).contains(&format!("\"netns\":\"{netns}\""))
+    );
 }
 
 on_node! {
@@ -26,6 +36,53 @@ on_node! {
         for network in ["default-net", "net-a"] {
             assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
         }
+    }
+
+    fn del_without_a_namespace_deletes_in_none(node) {
+        node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));
+        let other = node.plain_pod("other");
+        other.add().succeeds();
+        for (number, cache) in ["known", "unreadable"].into_iter().enumerate() {
+            let pod = node.plain_pod(&format!("p{number}"));
+            pod.add().succeeds();
+            moved_to(&node, &pod, other.container.netns());
+            if cache == "unreadable" {
+                node.write(&format!("{CACHE}/{}", pod.container.id()), "");
+            }
+            pod.call("DEL").without("CNI_NETNS").run().succeeds();
+            other.container.sh("ip link show eth0");
+            assert_eq!(node.host.reservations_in("/var/lib/cni/networks/default-net").len(), 1, "{cache}");
+        }
+    }
+
+    fn gc_deletes_in_no_namespace_that_may_be_anothers_by_now(node) {
+        node.configure("cniVersion", json!("1.1.0"));
+        let mut network = bridge("default-net", "10.244.0.0/24");
+        network["cniVersion"] = json!("1.1.0");
+        node.configure("delegates", json!([network]));
+        let living = node.plain_pod("living");
+        living.add().succeeds();
+        // It is in the namespace until its standard input is closed.
+        let mut process = living.container.enter(|| Command::new("cat").stdin(Stdio::piped()).spawn().unwrap());
+        node.host.sh("ip link add eth0 type veth peer name eth1");
+        let paths = ["/proc/self/ns/net".to_owned(), format!("/proc/{}/ns/net", process.id())];
+        for (number, path) in paths.iter().enumerate() {
+            for cache in ["known", "unreadable"] {
+                let gone = node.plain_pod(&format!("gone{number}-{cache}"));
+                gone.add().succeeds();
+                moved_to(&node, &gone, path);
+                if cache == "unreadable" {
+                    node.write(&format!("{CACHE}/{}", gone.container.id()), "");
+                }
+                let valid = json!([{ "containerID": living.container.id(), "ifname": "eth0" }]);
+                node.hostwide("GC", &json!({ "cni.dev/valid-attachments": valid })).succeeds();
+                node.host.sh("ip link show eth0");
+                living.container.sh("ip link show eth0");
+                assert_eq!(node.host.reservations_in("/var/lib/cni/networks/default-net").len(), 1, "{path} {cache}");
+            }
+        }
+        drop(process.stdin.take());
+        process.wait().unwrap();
     }
 
     fn check_sees_an_address_that_is_gone(node) {

@@ -174,9 +174,6 @@ fn answer(
     let conf = NetConf::parse(&text)?;
     *version = conf.cni_version;
     let request = Request { env, conf, text, plugins, exec: ExecOptions::default() };
-    if let (Some(path), false) = (&request.env.netns, request.env.netns_override) {
-        netns::refuse_own(path)?;
-    }
     match call(plugin, &request)? {
         Some(result) => result.to_json(*version),
         None => Ok(String::new()),
@@ -186,9 +183,13 @@ fn answer(
 /// Calls the function of the plugin that the request's command means.
 ///
 /// # Errors
-/// Those of the plugin, and [`Code::INCOMPATIBLE_VERSION`] for a command that the
+/// Those of the plugin, [`Code::INVALID_NETNS`] for the namespace of this thread where the
+/// caller does not say that it means it, and [`Code::INCOMPATIBLE_VERSION`] for a command that the
 /// configuration's version does not have.
 pub fn call(plugin: &dyn Plugin, request: &Request) -> Result<Option<AddResult>> {
+    if let (Some(path), false) = (&request.env.netns, request.env.netns_override) {
+        netns::refuse_own(path)?;
+    }
     let version = request.conf.cni_version;
     let since = |allowed: bool, since: Version| {
         let command = request.env.command.as_str();

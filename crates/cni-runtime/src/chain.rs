@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cni_core::delegate;
+use cni_core::netns;
 use cni_core::plugin::Plugin;
 use cni_core::request::{Command, Environment, ExecOptions, Request};
 use cni_core::spec::{AddResult, Attachment, CniArgs, Code, Error, NetConf, Result};
@@ -38,6 +39,18 @@ pub struct Invocation {
     pub args: CniArgs,
     /// Offered to the plugins that declare the capability.
     pub capability_args: CapabilityArgs,
+}
+
+impl Invocation {
+    /// The same for a container that is gone: where its namespace was, another may be by now.
+    /// The path is kept only where that can't be: a path below `/proc` belongs to whoever has
+    /// the process id now, and nobody's container is the namespace of this thread.
+    #[must_use]
+    pub fn of_gone(mut self) -> Invocation {
+        // A namespace below /proc is a link to nowhere, which is followed by no real path.
+        self.netns = self.netns.filter(|path| path.canonicalize().is_ok() && netns::refuse_own(path).is_ok());
+        self
+    }
 }
 
 impl Runtime {
@@ -151,7 +164,7 @@ impl Runtime {
             cached.network == *network.name() && !valid.contains(&cached.invocation.attachment)
         };
         for cached in self.cache.all()?.into_iter().filter(stale) {
-            errors.extend(self.del(network, &cached.invocation).err());
+            errors.extend(self.del(network, &cached.invocation.of_gone()).err());
         }
         if network.version().has_gc() {
             for plugin in network.plugins() {

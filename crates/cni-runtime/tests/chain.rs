@@ -159,6 +159,22 @@ fn gc_deletes_what_is_not_valid_and_tells_every_plugin_what_is() {
 }
 
 #[test]
+fn the_namespace_of_a_container_that_is_gone_is_used_only_where_it_can_be_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, link) = (folder.path().join("kept"), folder.path().join("link"));
+    fs::write(&kept, "").unwrap();
+    std::os::unix::fs::symlink("/proc/1/ns/net", &link).unwrap();
+    let of_gone =
+        |path: &Path| Invocation { netns: Some(path.to_owned()), ..invocation("one") }.of_gone().netns;
+    assert_eq!(of_gone(&kept), Some(kept.clone()));
+    for path in
+        [&link, Path::new("/proc/1/ns/net"), Path::new("/proc/thread-self/ns/net"), Path::new("/nonexistent")]
+    {
+        assert_eq!(of_gone(path), None, "{}", path.display());
+    }
+}
+
+#[test]
 fn check_and_status_follow_the_version_and_the_flags() {
     let node = ab();
     let runtime = node.runtime();

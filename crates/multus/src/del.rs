@@ -91,7 +91,6 @@ pub(crate) fn from_delegates(
         if let Some(cached) = runtime.cache.get(delegate.network.name(), &invocation.attachment) {
             invocation.args = cached.invocation.args;
             invocation.capability_args = cached.invocation.capability_args;
-            invocation.netns = invocation.netns.or(cached.invocation.netns);
         }
         detachments.push(Detachment {
             network: delegate.network.clone(),
@@ -135,10 +134,7 @@ pub(crate) fn from_results(
             Ok(network) => detachments.push(Detachment {
                 label: network.name().to_string(),
                 network,
-                invocation: Invocation {
-                    netns: netns.cloned().or(cached.invocation.netns),
-                    ..cached.invocation
-                },
+                invocation: Invocation { netns: netns.cloned(), ..cached.invocation },
                 certain: true,
             }),
             Err(err) => log::error(err),

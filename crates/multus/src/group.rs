@@ -5,7 +5,7 @@
 
 use cni_core::delegate;
 use cni_core::netlink::{Link, Netlink};
-use cni_core::netns::Netns;
+use cni_core::netns::{Netns, refuse_own};
 use cni_core::plugin::{LinkAtDel, Plugin};
 use cni_core::spec::{NetConf, PluginType, Result};
 use cni_runtime::Runtime;
@@ -53,6 +53,7 @@ fn is_ready(runtime: &Runtime, detachment: &Detachment) -> bool {
 /// Gives how many there were.
 fn delete(detachments: &[&Detachment]) -> Result<usize> {
     let netns = detachments[0].invocation.netns.as_deref();
+    netns.map_or(Ok(()), refuse_own)?;
     let Some(container) = Netns::open_what_is_left(netns)? else {
         return Ok(0);
     };

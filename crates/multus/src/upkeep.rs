@@ -9,6 +9,7 @@ use cni_runtime::{NetworkConf, Runtime};
 use crate::cache::{CachedDelegates, DelegateCache};
 use crate::cluster::Cluster;
 use crate::config::MultusConf;
+use crate::del::Detachment;
 use crate::{del, log, plan, readiness};
 
 /// Checks every attachment of the pod.
@@ -98,7 +99,7 @@ pub(crate) fn gc(request: &Request) -> Result<()> {
         }
         if !is_living {
             log::verbose(format_args!("GC: container {container_id} is gone"));
-            match del::detach(&runtime, &detachments) {
+            match del::detach(&runtime, &of_gone(&runtime, detachments)) {
                 Ok(()) => errors.extend(cache.forget(&container_id).err()),
                 Err(err) => errors.push(err),
             }
@@ -119,6 +120,15 @@ fn of_container(request: &Request, named: &[Attachment], container_id: &Containe
         None => Attachment { container_id: container_id.clone(), ifname: "eth0".parse()? },
     });
     Ok(request)
+}
+
+/// The detachments in the namespace that ADD was called with, where that can't be another's now.
+fn of_gone(runtime: &Runtime, mut detachments: Vec<Detachment>) -> Vec<Detachment> {
+    for Detachment { network, invocation, .. } in &mut detachments {
+        let cached = runtime.cache.get(network.name(), &invocation.attachment);
+        invocation.netns = cached.and_then(|cached| cached.invocation.of_gone().netns);
+    }
+    detachments
 }
 
 /// The networks to be collected, and what stays.
