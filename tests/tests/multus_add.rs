@@ -29,6 +29,33 @@ on_node! {
         }
     }
 
+    fn a_chain_that_fails_leaves_no_link_and_no_reservation(node) {
+        let first = |name: &str| {
+            let mut plugin = bridge(name, "10.1.0.0/24");
+            plugin.as_object_mut().unwrap().retain(|key, _| key != "cniVersion" && key != "name");
+            plugin
+        };
+        node.definition("a", &json!({
+            "cniVersion": "1.0.0", "name": "net-a", "plugins": [first("net-a"), { "type": "not-installed" }],
+        }));
+        // Its own ADD succeeds, and is taken back because another network's fails.
+        node.script("stuck", r#"[ $CNI_COMMAND = DEL ] && exit 1"#);
+        node.definition("b", &json!({
+            "cniVersion": "1.0.0", "name": "net-b", "plugins": [first("net-b"), { "type": "stuck" }],
+        }));
+        for (number, networks) in ["a", "b,a"].into_iter().enumerate() {
+            let pod = node.pod(&format!("p{number}"), networks);
+            assert!(!pod.add().ok());
+            assert_eq!(pod.container.sh("ip -br link | wc -l").trim(), "1", "{networks}");
+            let links: Vec<_> = node.host.links().into_iter().filter(|link| link.starts_with("veth")).collect();
+            assert!(links.is_empty(), "{networks}: {links:?}");
+            for network in ["net-a", "net-b"] {
+                let held = node.host.reservations_in(&format!("/var/lib/cni/networks/{network}"));
+                assert!(held.is_empty(), "{networks}: {held:?}");
+            }
+        }
+    }
+
     fn pods_reach_each_other_over_each_network(node) {
         node.configure("delegates", json!([gateway("default-net", "10.244.0.0/24")]));
         node.definition("a", &gateway("net-a", "10.1.0.0/24"));

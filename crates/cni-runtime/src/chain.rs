@@ -64,7 +64,7 @@ impl Runtime {
             Ok(result)
         });
         added.inspect_err(|_| {
-            if let Err(err) = self.del(network, invocation) {
+            if let Err(err) = self.undo(network, invocation) {
                 // The first error is the one to report; this one is for whoever looks closer.
                 eprintln!("undoing the attachment to {} failed: {err}", network.name());
             }
@@ -101,14 +101,38 @@ impl Runtime {
     pub fn del(&self, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
         let cached = self.cached_result(network, invocation);
         for plugin in network.plugins().iter().rev() {
-            let purpose = Purpose::Attachment {
-                capability_args: &invocation.capability_args,
-                // DEL knows it since the version that has CHECK.
-                prev_result: cached.as_ref().filter(|_| network.version().has_check()),
-            };
-            self.call(Command::Del, network, plugin, &purpose, Some(invocation))?;
+            self.del_plugin(network, plugin, invocation, cached.as_ref())?;
         }
         self.cache.forget(network.name(), &invocation.attachment)
+    }
+
+    /// Takes an attachment back that is of no use to anybody: as [`Runtime::del`], but a plugin
+    /// that fails (it may not even be installed) keeps no other from being called.
+    ///
+    /// # Errors
+    /// All that failed, as one; the result stays in the cache then.
+    pub fn undo(&self, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
+        let cached = self.cached_result(network, invocation);
+        let del = |plugin| self.del_plugin(network, plugin, invocation, cached.as_ref()).err();
+        match Error::collect(network.plugins().iter().rev().filter_map(del).collect()) {
+            None => self.cache.forget(network.name(), &invocation.attachment),
+            Some(err) => Err(err),
+        }
+    }
+
+    fn del_plugin(
+        &self,
+        network: &NetworkConf,
+        plugin: &PluginConf,
+        invocation: &Invocation,
+        cached: Option<&AddResult>,
+    ) -> Result<()> {
+        let purpose = Purpose::Attachment {
+            capability_args: &invocation.capability_args,
+            // DEL knows it since the version that has CHECK.
+            prev_result: cached.filter(|_| network.version().has_check()),
+        };
+        self.call(Command::Del, network, plugin, &purpose, Some(invocation)).map(|_| ())
     }
 
     /// Checks an attachment: all plugins in order, each with the result of ADD.

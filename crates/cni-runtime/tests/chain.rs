@@ -129,6 +129,18 @@ fn a_failing_add_takes_down_what_was_made() {
 }
 
 #[test]
+fn a_plugin_that_cannot_take_back_keeps_no_other_from_it() {
+    let node = ab();
+    node.plugin("b", "exit 1");
+    node.runtime().add(&network(""), &invocation("one")).unwrap_err();
+    assert_eq!(node.calls(), ["ADD a eth0", "ADD b eth0", "DEL b eth0", "DEL a eth0"]);
+    fs::remove_file(node.path("b")).unwrap();
+    let error = node.runtime().add(&network(""), &invocation("one")).unwrap_err();
+    assert!(error.msg().contains("\"b\" is installed"), "{error}");
+    assert_eq!(node.calls(), ["ADD a eth0", "DEL a eth0"]);
+}
+
+#[test]
 fn a_del_that_fails_halts_and_can_be_repeated() {
     let node = ab();
     node.runtime().add(&network(""), &invocation("one")).unwrap();

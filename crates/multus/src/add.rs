@@ -102,7 +102,9 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: Option<&
         let (runtime, network) = (&runtime, &delegate.network);
         report.add(delegate, position == 0, &invocation, &result);
         master.get_or_insert(result);
-        undo.push(format!("the attachment to {}", delegate.label), move || runtime.del(network, &invocation));
+        undo.push(format!("the attachment to {}", delegate.label), move || {
+            runtime.undo(network, &invocation)
+        });
     }
     if let Some(pod) = pod {
         let status = status::to_text(&report.statuses);
@@ -142,7 +144,7 @@ fn add_one(
         if changed { runtime.keep(&delegate.network, invocation, &result) } else { Ok(()) }
     });
     if let Err(err) = moved {
-        if let Err(undoing) = runtime.del(&delegate.network, invocation) {
+        if let Err(undoing) = runtime.undo(&delegate.network, invocation) {
             log::error(undoing);
         }
         return Err(err);
