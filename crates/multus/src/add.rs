@@ -10,12 +10,13 @@ use cni_runtime::{Invocation, Runtime};
 use crate::cache::DelegateCache;
 use crate::cluster::{Cluster, ReadError};
 use crate::config::MultusConf;
-use crate::delegate::Delegate;
+use crate::delegate::{Delegate, device_info_path};
+use crate::device::info;
 use crate::event::Event;
 use crate::object::Pod;
 use crate::pod_args::PodArgs;
 use crate::status::NetworkStatus;
-use crate::{default_route, device, log, plan, readiness, status};
+use crate::{default_route, log, plan, readiness, status};
 
 /// Attaches the pod of a call to all its networks.
 pub(crate) fn add(request: &Request) -> Result<AddResult> {
@@ -132,8 +133,8 @@ fn add_one(
 ) -> Result<AddResult> {
     let ifname = &invocation.attachment.ifname;
     container.require_free(ifname)?;
-    if let (Some(device), Some(path)) = (&delegate.device, delegate.device_info_path(invocation)) {
-        device::copy_info(device, &path);
+    if let (Some(device), Some(path)) = (&delegate.device, device_info_path(invocation)) {
+        info::copy(device, &path);
     }
     let mut result = runtime.add(&delegate.network, invocation)?;
     let network = &delegate.network;
@@ -184,7 +185,7 @@ struct Report {
 
 impl Report {
     fn add(&mut self, delegate: &Delegate, is_master: bool, invocation: &Invocation, result: &AddResult) {
-        let info = delegate.device_info_path(invocation).and_then(|path| device::read_info(&path));
+        let info = device_info_path(invocation).and_then(|path| info::read(&path));
         self.statuses.extend(status::entries(result, &delegate.label, is_master, info.as_ref()));
         self.events.extend(Event::added(&invocation.attachment.ifname, &delegate.label, result));
     }

@@ -7,7 +7,8 @@ use cni_runtime::{Inherited, Invocation, NetworkConf, Runtime};
 use crate::cache::{CachedDelegates, DelegateCache};
 use crate::cluster::Cluster;
 use crate::config::MultusConf;
-use crate::delegate::Delegate;
+use crate::delegate::{Delegate, device_info_path};
+use crate::device::info;
 use crate::pod_args::PodArgs;
 use crate::{group, log, plan};
 
@@ -68,9 +69,8 @@ pub(crate) fn detach(runtime: &Runtime, detachments: &[Detachment]) -> Result<()
             let err = err.context(format_args!("error deleting {ifname} from network {label:?}"));
             if *certain { errors.push(err) } else { log::error(err) }
         }
-        if let Some(path) = invocation.capability_args.get("CNIDeviceInfoFile").and_then(|path| path.as_str())
-        {
-            let _ = std::fs::remove_file(path);
+        if let Some(path) = device_info_path(invocation) {
+            info::forget(&path);
         }
     }
     Error::collect(errors).map_or(Ok(()), Err)

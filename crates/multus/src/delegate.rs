@@ -9,7 +9,7 @@ use cni_runtime::{CapabilityArgs, Invocation, NetworkConf};
 use serde_json::Value;
 
 use crate::annotation::{Bandwidth, PortMapping, Selection};
-use crate::device;
+use crate::device::info;
 
 /// One network of a pod. The first is the master: it has the interface that the runtime
 /// asked for, and its result is returned.
@@ -76,6 +76,11 @@ pub struct Device {
     pub resource: String,
 }
 
+/// Where a plugin leaves what it knows of the device of an attachment.
+pub fn device_info_path(invocation: &Invocation) -> Option<PathBuf> {
+    invocation.capability_args.get("CNIDeviceInfoFile").and_then(Value::as_str).map(PathBuf::from)
+}
+
 impl Delegate {
     /// A network of the configuration, of which no pod asks anything.
     pub fn configured(network: NetworkConf) -> Delegate {
@@ -139,7 +144,7 @@ impl Delegate {
         if position > 0 {
             self.offer(&mut capability_args)?;
             if let Some(device) = &self.device {
-                let path = device::info_path(&self.label, &container_id, &ifname);
+                let path = info::path(&self.label, &container_id, &ifname);
                 capability_args.insert("deviceID".to_owned(), device.id.clone().into());
                 capability_args.insert("CNIDeviceInfoFile".to_owned(), path.display().to_string().into());
             }
@@ -150,11 +155,6 @@ impl Delegate {
             args: self.args(&request.env.args),
             capability_args,
         })
-    }
-
-    /// Where a plugin leaves what it knows of the device.
-    pub fn device_info_path(&self, invocation: &Invocation) -> Option<PathBuf> {
-        invocation.capability_args.get("CNIDeviceInfoFile").and_then(Value::as_str).map(PathBuf::from)
     }
 
     /// What the pod asks as capability arguments, under their conventional names.

@@ -1,14 +1,14 @@
 //! Devices that a kubelet's device plugins gave to a pod.
 
+pub mod info;
 mod pod_resources;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cni_core::fs;
-use cni_core::spec::{ContainerId, Error, IfName, Result, from_json};
+use cni_core::spec::{Error, Result, from_json};
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::delegate::Device;
 use crate::object::Pod;
@@ -18,10 +18,6 @@ const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 
 /// Where it keeps the same for itself.
 const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
-
-/// Where device plugins and CNI plugins tell each other about devices (Device Information
-/// Specification of the Network Plumbing Working Group).
-const INFO_DIR: &str = "/var/run/k8s.cni.cncf.io/devinfo";
 
 /// The longest file that is read, in bytes.
 const MAX_FILE: usize = 16 << 20;
@@ -109,31 +105,6 @@ fn look_up(pod: &Pod, socket: &Path, checkpoint: &Path) -> Result<BTreeMap<Strin
     Ok(by_resource)
 }
 
-/// Where a CNI plugin leaves what it knows of a device that it attached.
-pub fn info_path(label: &str, container_id: &ContainerId, ifname: &IfName) -> PathBuf {
-    let name = format!("{label}-{container_id}_{ifname}").replace('/', "-");
-    Path::new(INFO_DIR).join("cni").join(name)
-}
-
-/// Gives the CNI plugin what the device plugin left about the device. That there is nothing
-/// is common, and nobody fails for it.
-pub fn copy_info(device: &Device, to: &Path) {
-    let name = format!("{}-{}-device.json", device.resource, device.id).replace('/', "-");
-    let Ok(text) = fs::read_bounded(&Path::new(INFO_DIR).join("dp").join(name), MAX_FILE) else { return };
-    if let Some(folder) = to.parent() {
-        let _ = std::fs::create_dir_all(folder);
-    }
-    if let Err(err) = fs::replace(to, &text, 0o444) {
-        crate::log::debug(format_args!("device information {}: {err}", to.display()));
-    }
-}
-
-/// What a plugin left about a device; `None` when it left nothing that can be read.
-pub fn read_info(path: &Path) -> Option<Value> {
-    let info: Value = serde_json::from_slice(&fs::read_bounded(path, MAX_FILE).ok()?).ok()?;
-    info.is_object().then_some(info)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,11 +133,5 @@ mod tests {
         let error =
             look_up(&Pod::default(), Path::new("/nonexistent"), Path::new("/nonexistent")).unwrap_err();
         assert!(error.to_string().contains("no device manager"), "{error}");
-    }
-
-    #[test]
-    fn the_file_of_an_attachment_stays_in_its_folder() {
-        let path = info_path("ns/net", &"c".parse().unwrap(), &"net1".parse().unwrap());
-        assert_eq!(path, Path::new("/var/run/k8s.cni.cncf.io/devinfo/cni/ns-net-c_net1"));
     }
 }

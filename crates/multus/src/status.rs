@@ -2,7 +2,8 @@
 
 use cni_core::spec::{AddResult, Dns, Interface};
 use serde::Serialize;
-use serde_json::Value;
+
+use crate::device::info::DeviceInfo;
 
 /// The key of the annotation that holds it.
 pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
@@ -23,7 +24,7 @@ pub struct NetworkStatus {
     default: bool,
     dns: Dns,
     #[serde(rename = "device-info", skip_serializing_if = "Option::is_none")]
-    device_info: Option<Value>,
+    device_info: Option<DeviceInfo>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gateway: Vec<String>,
 }
@@ -31,12 +32,16 @@ pub struct NetworkStatus {
 /// The entries of one network: one for each interface in the pod.
 ///
 /// A result of one interface, or none, gives one entry that has all addresses, whether they
-/// are said to belong to that interface or not: older plugins don't say.
+/// are said to belong to that interface or not: older plugins don't say. Of several
+/// interfaces, the last has the addresses that are said to belong to none.
+///
+/// Where the network is the default, so is the interface of the first address with a gateway,
+/// or without one the first interface.
 pub fn entries(
     result: &AddResult,
     label: &str,
     is_default: bool,
-    device_info: Option<&Value>,
+    device_info: Option<&DeviceInfo>,
 ) -> Vec<NetworkStatus> {
     let entry = |interface: Option<&Interface>, default, ips| NetworkStatus {
         name: label.to_owned(),
@@ -54,17 +59,21 @@ pub fn entries(
         let ips = result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
         return vec![entry(result.interfaces.iter().find(in_pod), is_default, ips)];
     }
-    let mut entries = Vec::new();
-    for (i, interface) in result.interfaces.iter().enumerate().filter(|(_, interface)| in_pod(interface)) {
-        let here = result.ips.iter().filter(|ip| ip.interface == Some(i));
+    let there: Vec<_> =
+        result.interfaces.iter().enumerate().filter(|(_, interface)| in_pod(interface)).collect();
+    let first = there.first().map(|(i, _)| *i);
+    let last = there.last().map(|(i, _)| *i);
+    let with_gateway = result.ips.iter().filter(|ip| ip.gateway.is_some()).find_map(|ip| ip.interface);
+    let default = with_gateway.or(first).filter(|_| is_default);
+    let of = |(i, interface): (usize, &Interface)| {
+        let here = result.ips.iter().filter(|ip| ip.interface.or(last) == Some(i));
         let ips = here.map(|ip| ip.address.ip().to_string()).collect();
-        let default = is_default && entries.is_empty() && !result.ips.is_empty();
-        entries.push(entry(Some(interface), default, ips));
-    }
-    entries
+        entry(Some(interface), default == Some(i), ips)
+    };
+    there.into_iter().map(of).collect()
 }
 
-/// The gateways of the default routes.
+/// The gateways of the default routes. The Go program writes `<nil>` for a route without one.
 fn gateways(result: &AddResult) -> Vec<String> {
     result
         .routes
@@ -101,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_is_that_of_the_go_program() {
+    fn the_text_is_that_of_the_go_program_but_for_a_route_without_gateway() {
         let result = result(
             r#"{"interfaces":[{"name":"br0"},{"name":"veth1"},{"name":"eth0","mac":"02:00:00:00:00:02","mtu":1400,"sandbox":"/n"}],
             "ips":[{"interface":2,"address":"10.1.0.5/16","gateway":"10.1.0.1"},{"interface":2,"address":"fd00::5/64"}],
@@ -117,14 +126,51 @@ mod tests {
             r#"{"interfaces":[{"name":"a","sandbox":"/n"},{"name":"host"},{"name":"b","sandbox":"/n"}],
             "ips":[{"interface":2,"address":"10.0.0.2/24"},{"interface":0,"address":"10.0.0.1/24"}]}"#,
         );
-        let entries = entries(&result, "ns/net", true, Some(&json!({"type": "pci"})));
+        let info: DeviceInfo = serde_json::from_value(json!({"type": "pci"})).unwrap();
+        let entries = entries(&result, "ns/net", true, Some(&info));
         assert_eq!(entries.len(), 2);
         assert_eq!((entries[0].interface.as_str(), entries[0].default), ("a", true));
         assert_eq!(
             (entries[1].ips.as_slice(), entries[1].default),
             (["10.0.0.2".to_owned()].as_slice(), false)
         );
-        assert_eq!(entries[1].device_info, Some(json!({"type": "pci"})));
+        assert_eq!(entries[1].device_info, Some(info));
+    }
+
+    #[test]
+    fn the_default_is_where_the_gateway_is_or_else_the_first() {
+        let interfaces =
+            r#""interfaces":[{"name":"host"},{"name":"a","sandbox":"/n"},{"name":"b","sandbox":"/n"}]"#;
+        for (ips, default) in [
+            (
+                r#"{"interface":1,"address":"10.0.0.1/24"},{"interface":2,"address":"10.0.0.2/24","gateway":"10.0.0.9"}"#,
+                Some("b"),
+            ),
+            (
+                r#"{"address":"10.0.0.1/24","gateway":"10.0.0.9"},{"interface":2,"address":"10.0.0.2/24"}"#,
+                Some("a"),
+            ),
+            (r#"{"interface":0,"address":"10.0.0.1/24","gateway":"10.0.0.9"}"#, None),
+            ("", Some("a")),
+        ] {
+            let result = result(&format!(r#"{{{interfaces},"ips":[{ips}]}}"#));
+            for is_default in [true, false] {
+                let entries = entries(&result, "net", is_default, None);
+                let marked: Vec<_> =
+                    entries.iter().filter(|it| it.default).map(|it| it.interface.as_str()).collect();
+                assert_eq!(marked, Vec::from_iter(default.filter(|_| is_default)), "{ips}");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_of_no_interface_are_the_last_ones() {
+        let result = result(
+            r#"{"interfaces":[{"name":"a","sandbox":"/n"},{"name":"b","sandbox":"/n"},{"name":"host"}],
+            "ips":[{"address":"10.0.0.1/24"},{"interface":0,"address":"10.0.0.2/24"},{"interface":1,"address":"10.0.0.3/24"}]}"#,
+        );
+        let ips: Vec<_> = entries(&result, "net", true, None).into_iter().map(|it| it.ips).collect();
+        assert_eq!(ips, [vec!["10.0.0.2"], vec!["10.0.0.1", "10.0.0.3"]]);
     }
 
     #[test]
@@ -132,7 +178,7 @@ mod tests {
         let result = result(r#"{"ips":[{"address":"10.0.0.2/24"}]}"#);
         let text = to_text(&entries(&result, "net", false, None));
         assert_eq!(
-            serde_json::from_str::<Value>(&text).unwrap(),
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
             json!([{"name":"net","ips":["10.0.0.2"],"dns":{}}])
         );
         assert_eq!(to_text(&[]), "[]");
