@@ -115,6 +115,35 @@ on_scripted_node! {
         }
     }
 
+    fn writing_the_whole_is_tried_again_too(node) {
+        node.give_role(Role::Upstream);
+        for (number, fault) in [
+            Fault::Status(500), Fault::Status(503), Fault::Broken, Fault::CutOff, Fault::Busy(1),
+        ].into_iter().enumerate() {
+            node.api.fault("PUT", "/status", 1, fault.clone());
+            let pod = node.plain_pod(&format!("p{number}"));
+            pod.add().succeeds();
+            assert_eq!(pod.interfaces(), ["eth0"], "{fault:?}");
+        }
+    }
+
+    fn writing_the_whole_to_a_silent_server_ends_in_time(node) {
+        node.give_role(Role::Upstream);
+        node.api.fault("PUT", "/status", ALWAYS, Fault::Silent);
+        let pod = node.plain_pod("p");
+        let before = Instant::now();
+        assert!(!pod.add().ok());
+        assert!(before.elapsed() < BOUND, "{:?}", before.elapsed());
+        assert_eq!(node.calls(), ["ADD eth0 main", "DEL eth0 main"]);
+    }
+
+    fn an_event_is_tried_again(node) {
+        node.api.fault("POST", "/events", 1, Fault::Status(503));
+        let pod = node.plain_pod("p");
+        pod.add().succeeds();
+        assert_eq!(pod.events().len(), 1);
+    }
+
     fn what_does_not_pass_is_not_tried_forever(node) {
         for (number, fault) in [
             Fault::Status(500), Fault::Status(503), Fault::Busy(0), Fault::Broken, Fault::CutOff, Fault::Garbage,

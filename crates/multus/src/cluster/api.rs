@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use crate::cluster::ReadError;
-use crate::cluster::connection::{Call, Connection, Refusal};
+use crate::cluster::connection::{CALL_LIMIT, Call, Connection, Patience, Refusal};
 use crate::event::Event;
 use crate::log;
 use crate::object::{Definition, Kind, Metadata, Pod, Reference};
@@ -20,10 +20,8 @@ use crate::pod_args::PodArgs;
 use crate::status::NETWORK_STATUS;
 use crate::time::Timestamp;
 
-/// How long posting an event may take: nobody waits for it but the pod.
+/// How long all tries of posting an event may take: nobody waits for it but the pod.
 const EVENT_LIMIT: Duration = Duration::from_secs(2);
-/// How often a status is read and written again when others write it at the same time.
-const UPDATES: u32 = 5;
 /// How many names an error lists.
 const MAX_NAMES: usize = 50;
 
@@ -115,7 +113,7 @@ impl Api {
         }
         let Open { runtime, connection } = self.open().ok()?;
         let call = Call::get(format!("{}?limit={MAX_NAMES}", collection_path(reference)));
-        let answer = runtime.block_on(connection.try_once(&call, EVENT_LIMIT)).ok()?;
+        let answer = runtime.block_on(connection.call_within(&call, EVENT_LIMIT)).ok()?;
         let list: List = serde_json::from_slice(&answer).ok()?;
         Some(list.items.into_iter().map(|item| item.metadata.name).collect())
     }
@@ -127,7 +125,7 @@ impl Api {
             let mut posts = JoinSet::new();
             for (i, event) in events.iter().enumerate() {
                 let (connection, call) = (connection.clone(), event_call(pod, event, i));
-                posts.spawn(async move { connection.try_once(&call, EVENT_LIMIT).await });
+                posts.spawn(async move { connection.call_within(&call, EVENT_LIMIT).await });
             }
             let written = match status {
                 Some(status) => write_status(connection, pod, status).await,
@@ -239,32 +237,40 @@ async fn write_status(connection: &Connection, pod: &Pod, status: &str) -> Resul
     }
 }
 
+/// Reads the pod and writes it back, both again where that may help: a conflict means that what
+/// was read is old.
 async fn update_status(connection: &Connection, pod: &Pod, path: &str, status: &str) -> Result<(), Refusal> {
-    let mut tries = 0;
+    let mut patience = Patience::new(CALL_LIMIT);
     loop {
-        tries += 1;
-        let answer = connection.call(&Call::get(path.trim_end_matches("/status").to_owned())).await?;
-        // What is written back is what was read, with everything that nobody here knows.
-        let mut object: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        if object["metadata"]["uid"] != pod.metadata.uid.as_str() {
-            log::verbose("the network status is not written: another pod took the place of this one");
-            return Ok(());
-        }
-        if !object["metadata"]["annotations"].is_object() {
-            object["metadata"]["annotations"] = json!({});
-        }
-        object["metadata"]["annotations"][NETWORK_STATUS] = status.into();
-        let body = Some(("application/json", object.to_string().into_bytes()));
-        let call = Call { method: Method::PUT, path: path.to_owned(), body };
-        // A conflict means that what was read is old: to write it again would not help.
-        match connection.try_once(&call, EVENT_LIMIT * 5).await {
-            Ok(_) => return Ok(()),
-            Err(refusal) if refusal.status == Some(StatusCode::CONFLICT) && tries < UPDATES => {}
-            Err(refusal) if refusal.status.is_some() => return Err(refusal),
-            Err(_) if tries < UPDATES => {}
-            Err(refusal) => return Err(refusal),
+        match update_once(connection, pod, path, status, &patience).await {
+            Ok(()) => return Ok(()),
+            Err(refusal) => patience.wait(refusal).await?,
         }
     }
+}
+
+async fn update_once(
+    connection: &Connection,
+    pod: &Pod,
+    path: &str,
+    status: &str,
+    patience: &Patience,
+) -> Result<(), Refusal> {
+    let read = Call::get(path.trim_end_matches("/status").to_owned());
+    let answer = connection.try_once(&read, patience).await?;
+    // What is written back is what was read, with everything that nobody here knows.
+    let mut object: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    if object["metadata"]["uid"] != pod.metadata.uid.as_str() {
+        log::verbose("the network status is not written: another pod took the place of this one");
+        return Ok(());
+    }
+    if !object["metadata"]["annotations"].is_object() {
+        object["metadata"]["annotations"] = json!({});
+    }
+    object["metadata"]["annotations"][NETWORK_STATUS] = status.into();
+    let body = Some(("application/json", object.to_string().into_bytes()));
+    let write = Call { method: Method::PUT, path: path.to_owned(), body };
+    connection.try_once(&write, patience).await.map(|_| ())
 }
 
 fn event_call(pod: &Pod, event: &Event, i: usize) -> Call {

@@ -22,7 +22,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long one try of a request may take, its answer included.
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 /// How long all tries of a request may take: a kubelet waits two minutes for the whole ADD.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How often a request is tried at most.
 const TRIES: u32 = 5;
 /// The pause after the first try; it doubles after each.
@@ -102,6 +102,40 @@ impl Call {
     }
 }
 
+/// How often and for how long something is tried that may pass.
+pub(super) struct Patience {
+    deadline: Instant,
+    pause: Duration,
+    tries: u32,
+}
+
+impl Patience {
+    /// For all tries together, the pauses between them included.
+    pub(super) fn new(limit: Duration) -> Patience {
+        Patience { deadline: Instant::now() + limit, pause: FIRST_PAUSE, tries: 1 }
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Pauses before another try, as long as the server says or twice as long as the last time.
+    ///
+    /// # Errors
+    /// The refusal, where another try would not help or come too late, or was the last.
+    pub(super) async fn wait(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        let wait = refusal.retry_after.unwrap_or(self.pause).min(LONGEST_PAUSE);
+        if self.tries >= TRIES || wait >= self.left() || !refusal.may_pass() {
+            return Err(refusal.after(self.tries));
+        }
+        crate::log::debug(format_args!("try {}: {}", self.tries, refusal.error));
+        sleep(wait).await;
+        self.pause *= 2;
+        self.tries += 1;
+        Ok(())
+    }
+}
+
 impl Connection {
     /// Prepares a connection; it is made with the first request. Must be called inside the
     /// tokio runtime.
@@ -148,29 +182,23 @@ impl Connection {
 
     /// Makes a call, again where another try may help.
     pub(super) async fn call(&self, call: &Call) -> Result<Vec<u8>, Refusal> {
-        let started = Instant::now();
-        let mut pause = FIRST_PAUSE;
-        let mut tries = 1;
+        self.call_within(call, CALL_LIMIT).await
+    }
+
+    /// As [`Connection::call`], with all tries in less time.
+    pub(super) async fn call_within(&self, call: &Call, limit: Duration) -> Result<Vec<u8>, Refusal> {
+        let mut patience = Patience::new(limit);
         loop {
-            let left = CALL_LIMIT.saturating_sub(started.elapsed());
-            let refusal = match self.try_once(call, TRY_LIMIT.min(left)).await {
+            match self.try_once(call, &patience).await {
                 Ok(answer) => return Ok(answer),
-                Err(refusal) => refusal,
-            };
-            let wait = refusal.retry_after.unwrap_or(pause).min(LONGEST_PAUSE);
-            let is_late = started.elapsed() + wait >= CALL_LIMIT;
-            if tries >= TRIES || is_late || !refusal.may_pass() {
-                return Err(refusal.after(tries));
+                Err(refusal) => patience.wait(refusal).await?,
             }
-            crate::log::debug(format_args!("try {tries}: {}", refusal.error));
-            sleep(wait).await;
-            pause *= 2;
-            tries += 1;
         }
     }
 
     /// Makes a call once.
-    pub(super) async fn try_once(&self, call: &Call, limit: Duration) -> Result<Vec<u8>, Refusal> {
+    pub(super) async fn try_once(&self, call: &Call, patience: &Patience) -> Result<Vec<u8>, Refusal> {
+        let limit = TRY_LIMIT.min(patience.left());
         match timeout(limit, self.exchange(call)).await {
             Ok(answered) => answered,
             Err(_) => Err(self.unanswered(call, &format!("no answer within {:.1} s", limit.as_secs_f32()))),
