@@ -93,6 +93,21 @@ on_node! {
         pod.del().succeeds();
     }
 
+    fn a_network_without_a_link_has_no_default_route_to_move(node) {
+        // The default network is a script, which makes no link.
+        node.definition("a", &gateway("net-a", "10.1.0.0/24"));
+        let moved = |network: &str, to: &str| json!([{ "name": network, "default-route": [to] }]).to_string();
+        let pod = node.pod("p", &moved("a", "10.1.0.1"));
+        pod.add().succeeds();
+        let routes = pod.container.sh("ip route show default");
+        assert!(routes.starts_with("default via 10.1.0.1 dev net1"), "{routes}");
+        pod.del().succeeds();
+        // To where there is no link, nothing moves.
+        node.scripted("b", "");
+        let said = node.pod("q", &moved("b", "10.9.0.254")).add().error().text();
+        assert!(said.contains("default-route") && said.contains("net1"), "{said}");
+    }
+
     fn a_static_default_route_of_ipv6_moves_too(node) {
         let ipv6 = |name: &str, subnet: &str, default: bool| json!({
             "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name, "isGateway": true,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cni_core::netlink::Netlink;
+use cni_core::netlink::{Link, Netlink};
 use cni_core::netns::Netns;
 use cni_core::spec::{AddResult, Cidr, Error, IfName, Result, Route};
 
@@ -28,36 +28,41 @@ pub fn apply(
     let gateways = delegate.asked.gateways.as_deref().unwrap_or_default();
     let own = |v4: bool| gateways.iter().any(|gateway| gateway.is_ipv4() == v4);
     let removed = Families { v4: delegate.filtered.v4 || own(true), v6: delegate.filtered.v6 || own(false) };
-    // A plugin that made no interface has no routes either.
-    if !removed.any() || (result.interfaces.is_empty() && result.ips.is_empty()) {
+    if !removed.any() {
         return Ok(false);
     }
     let change = Change { removed, gateways };
-    change.in_container(container, ifname)?;
+    let netlink = Netlink::open_in(container)?;
+    match netlink.link(ifname)? {
+        Some(link) => change.in_container(&netlink, &link)?,
+        // A device that is no link of the kernel (one that user space drives) has no routes.
+        None if gateways.is_empty() => {}
+        None => {
+            return Err(Error::invalid_config(format!(
+                "default-route: {ifname} is no link of the container"
+            ))
+            .details("its network made none by that name, and without there can be no route"));
+        }
+    }
     change.in_result(result);
     Ok(true)
 }
 
 impl Change<'_> {
-    fn in_container(&self, container: &Netns, ifname: &IfName) -> Result<()> {
-        let netlink = Netlink::open_in(container)?;
-        let link = netlink.link(ifname)?.ok_or_else(|| {
-            Error::check(format!("interface {ifname} is not in the container"))
-                .details("its network says that it added it")
-        })?;
+    fn in_container(&self, netlink: &Netlink, link: &Link) -> Result<()> {
         for installed in netlink.routes()? {
             let is_default = installed.dst.prefix() == 0 && installed.index == link.index;
             if is_default && self.removed.of(installed.dst.ip()) {
                 let mut route = Route::new(installed.dst, installed.gw);
                 route.priority = installed.priority;
                 route.table = Some(installed.table);
-                netlink.delete_route(&link, &route, installed.gw)?;
+                netlink.delete_route(link, &route, installed.gw)?;
             }
         }
         for gateway in self.gateways {
             let route = Route::new(Cidr::default_of(*gateway), Some(*gateway));
-            netlink.add_route(&link, &route, Some(*gateway)).map_err(|err| {
-                Error::from(err).context(format_args!("default-route {gateway} on interface {ifname}"))
+            netlink.add_route(link, &route, Some(*gateway)).map_err(|err| {
+                Error::from(err).context(format_args!("default-route {gateway} on interface {}", link.name))
             })?;
         }
         Ok(())
