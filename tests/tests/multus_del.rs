@@ -275,6 +275,19 @@ on_scripted_node! {
         assert!(!cache(&pod));
     }
 
+    fn a_delegate_that_keeps_failing_blocks_one_del_unless_a_retry_is_asked_for(node) {
+        node.scripted("a", r#"[ $CNI_COMMAND = DEL ] && exit 1"#);
+        for (name, retry, second) in [("p", false, true), ("q", true, false)] {
+            node.configure("retryDeleteOnError", json!(retry));
+            let pod = node.pod(name, "a");
+            pod.add().succeeds();
+            assert!(!pod.del().ok(), "{name}");
+            assert_eq!(pod.del().ok(), second, "{name}");
+            let kept = node.host.path(&format!("{CACHE}/results/a-{}-net1", pod.container.id()));
+            assert!(kept.exists(), "GC can still try");
+        }
+    }
+
     fn check_asks_all_delegates_with_their_own_results(node) {
         node.scripted("a", "");
         let pod = node.pod("p", "a");

@@ -17,8 +17,19 @@ pub(crate) struct Detachment {
     pub(crate) network: NetworkConf,
     pub(crate) label: String,
     pub(crate) invocation: Invocation,
-    /// Whether it is known that there was an attachment. A guess that fails blocks nobody.
-    pub(crate) certain: bool,
+    pub(crate) source: Source,
+}
+
+/// Where it is known from that there is something to be detached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The cache of delegates: what fails can be tried again, and is the caller's affair.
+    Cache,
+    /// A result of ADD, where that cache is gone or damaged. What fails is left for GC, and
+    /// blocks nobody: no later DEL could know more.
+    Result,
+    /// The configuration: perhaps there was no attachment at all. Blocks nobody either.
+    Guess,
 }
 
 /// Detaches the pod of a call from all its networks.
@@ -37,7 +48,9 @@ pub(crate) fn del(request: &Request) -> Result<()> {
     let cache = DelegateCache::new(&conf.cni_dir);
     let container_id = &request.attachment()?.container_id;
     let detachments = match cache.get(container_id, &conf.inherited) {
-        CachedDelegates::Known(delegates) => from_delegates(&runtime, &conf, request, &delegates, true)?,
+        CachedDelegates::Known(delegates) => {
+            from_delegates(&runtime, &conf, request, &delegates, Source::Cache)?
+        }
         CachedDelegates::Unreadable(err) => {
             log::error(format_args!(
                 "[{args}]: {err}: deleting what the results and the configuration tell of"
@@ -62,12 +75,12 @@ pub(crate) fn detach(runtime: &Runtime, detachments: &[Detachment]) -> Result<()
     group::delete_links(runtime, detachments);
     let mut errors: Vec<Error> = Vec::new();
     for detachment in detachments.iter().rev() {
-        let Detachment { network, label, invocation, certain } = detachment;
+        let Detachment { network, label, invocation, source } = detachment;
         let ifname = &invocation.attachment.ifname;
         log::verbose(format_args!("Del: {label} {ifname}"));
         if let Err(err) = runtime.del(network, invocation) {
             let err = err.context(format_args!("error deleting {ifname} from network {label:?}"));
-            if *certain { errors.push(err) } else { log::error(err) }
+            if *source == Source::Cache { errors.push(err) } else { log::error(err) }
         }
         if let Some(path) = device_info_path(invocation) {
             info::forget(&path);
@@ -82,7 +95,7 @@ pub(crate) fn from_delegates(
     conf: &MultusConf,
     request: &Request,
     delegates: &[Delegate],
-    certain: bool,
+    source: Source,
 ) -> Result<Vec<Detachment>> {
     let mut detachments = Vec::new();
     for (position, delegate) in delegates.iter().enumerate() {
@@ -96,7 +109,7 @@ pub(crate) fn from_delegates(
             network: delegate.network.clone(),
             label: delegate.label.clone(),
             invocation,
-            certain,
+            source,
         });
     }
     Ok(detachments)
@@ -105,7 +118,7 @@ pub(crate) fn from_delegates(
 /// What is to be detached when they are not: whatever has a result, and what every pod has.
 fn made_up(runtime: &Runtime, conf: &MultusConf, request: &Request) -> Result<Vec<Detachment>> {
     let attachment = request.attachment()?;
-    let configured = from_delegates(runtime, conf, request, &plan::configured(conf), false)?;
+    let configured = from_delegates(runtime, conf, request, &plan::configured(conf), Source::Guess)?;
     let results = from_results(runtime, request.env.netns.as_ref(), attachment, &conf.inherited);
     let is_known = |guess: &Detachment| {
         results.iter().any(|known| {
@@ -135,7 +148,7 @@ pub(crate) fn from_results(
                 label: network.name().to_string(),
                 network,
                 invocation: Invocation { netns: netns.cloned(), ..cached.invocation },
-                certain: true,
+                source: Source::Result,
             }),
             Err(err) => log::error(err),
         }

@@ -10,7 +10,7 @@ use cni_core::plugin::{LinkAtDel, Plugin};
 use cni_core::spec::{NetConf, PluginType, Result};
 use cni_runtime::Runtime;
 
-use crate::del::Detachment;
+use crate::del::{Detachment, Source};
 use crate::log;
 
 /// Deletes the interfaces whose plugins need not do it themselves, where there are several.
@@ -45,7 +45,7 @@ fn is_ready(runtime: &Runtime, detachment: &Detachment) -> bool {
         Ok(None) => true,
         Ok(Some(ipam)) => in_process(&ipam).is_some_and(|plugin| plugin.link_at_del() == LinkAtDel::Ignores),
     };
-    detachment.certain
+    detachment.source != Source::Guess
         && ipam_is_content
         && in_process(plugin.plugin_type()).is_some_and(|plugin| plugin.link_at_del() == LinkAtDel::Deletes)
 }

@@ -9,7 +9,7 @@ use cni_runtime::{NetworkConf, Runtime};
 use crate::cache::{CachedDelegates, DelegateCache};
 use crate::cluster::Cluster;
 use crate::config::MultusConf;
-use crate::del::Detachment;
+use crate::del::{Detachment, Source};
 use crate::{del, log, plan, readiness};
 
 /// Checks every attachment of the pod.
@@ -26,7 +26,7 @@ pub(crate) fn check(request: &Request) -> Result<()> {
                 .details(format!("its delegates would be in {}", conf.cni_dir.display())));
         }
     };
-    for detachment in del::from_delegates(&runtime, &conf, request, &delegates, true)? {
+    for detachment in del::from_delegates(&runtime, &conf, request, &delegates, Source::Cache)? {
         let version = detachment.network.version();
         if !version.has_check() {
             log::verbose(format_args!("network {} of version {version} has no CHECK", detachment.label));
@@ -90,7 +90,7 @@ pub(crate) fn gc(request: &Request) -> Result<()> {
             continue;
         };
         let of_container = of_container(request, named, &container_id)?;
-        let detachments = del::from_delegates(&runtime, &conf, &of_container, &delegates, true)?;
+        let detachments = del::from_delegates(&runtime, &conf, &of_container, &delegates, Source::Cache)?;
         for detachment in &detachments {
             collection.add_network(detachment.network.clone());
             if is_living {
