@@ -13,17 +13,20 @@ use cni_runtime::Runtime;
 use crate::del::{Detachment, Source};
 use crate::log;
 
-/// Deletes the interfaces whose plugins need not do it themselves, where there are several.
-/// The plugins are called after that all the same, and find them gone.
+/// Deletes the interfaces, where there are several and no plugin needs to do it itself. The
+/// plugins are called after that all the same, and find them gone.
 ///
 /// What fails here is left to the plugins.
 pub(crate) fn delete_links(runtime: &Runtime, detachments: &[Detachment]) {
-    let ready: Vec<&Detachment> = detachments.iter().filter(|it| is_ready(runtime, it)).collect();
     // A namespace that the caller had to force upon us may be the host's own.
-    if ready.len() < 2 || runtime.netns_override {
+    if detachments.len() < 2 || runtime.netns_override {
         return;
     }
-    match delete(&ready) {
+    // What deletes a link early changes what others find: none but ours knows of that.
+    if !detachments.iter().all(|it| is_ready(runtime, it)) {
+        return;
+    }
+    match delete(detachments) {
         Ok(deleted) => log::debug(format_args!("{deleted} interfaces were deleted in one go")),
         Err(err) => log::error(format_args!("deleting the interfaces in one go: {err}")),
     }
@@ -51,7 +54,7 @@ fn is_ready(runtime: &Runtime, detachment: &Detachment) -> bool {
 }
 
 /// Gives how many there were.
-fn delete(detachments: &[&Detachment]) -> Result<usize> {
+fn delete(detachments: &[Detachment]) -> Result<usize> {
     let netns = detachments[0].invocation.netns.as_deref();
     netns.map_or(Ok(()), refuse_own)?;
     let Some(container) = Netns::open_what_is_left(netns)? else {
