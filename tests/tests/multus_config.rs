@@ -73,6 +73,40 @@ on_scripted_node! {
         assert_eq!(node.calls(), ["ADD eth0 main"]);
     }
 
+    fn default_networks_need_no_cluster(node) {
+        node.configure("kubeconfig", Value::Null);
+        node.configure("cniVersion", json!("1.1.0"));
+        for name in ["main", "b"] {
+            node.script(name, "");
+            let text = json!({ "cniVersion": "1.1.0", "name": name, "type": name }).to_string();
+            node.write(&format!("/run/multus.d/{name}.conf"), &text);
+        }
+        node.configure("clusterNetwork", json!("main"));
+        node.configure("defaultNetworks", json!(["b"]));
+        node.hostwide("STATUS", &json!({})).succeeds();
+        assert_eq!(node.calls(), ["STATUS  main", "STATUS  b"]);
+        node.forget_calls();
+        let pod = node.sandbox("default", "p", "uid");
+        pod.add().succeeds();
+        pod.del().succeeds();
+        assert_eq!(node.calls(), ["ADD eth0 main", "ADD net1 b", "DEL net1 b", "DEL eth0 main"]);
+        node.forget_calls();
+        node.sandbox("kube-system", "p", "uid").add().succeeds();
+        assert_eq!(node.calls(), ["ADD eth0 main"]);
+    }
+
+    fn status_asks_the_default_networks_too(node) {
+        node.configure("cniVersion", json!("1.1.0"));
+        for name in ["main", "b"] {
+            node.script(name, "");
+            node.definition(&format!("kube-system/{name}"), &json!({ "cniVersion": "1.1.0", "name": name, "type": name }));
+        }
+        node.configure("clusterNetwork", json!("main"));
+        node.configure("defaultNetworks", json!(["b"]));
+        node.hostwide("STATUS", &json!({})).succeeds();
+        assert_eq!(node.calls(), ["STATUS  main", "STATUS  b"]);
+    }
+
     fn the_cache_is_where_it_is_configured(node) {
         node.configure("cniDir", json!("/run/cache"));
         let pod = node.plain_pod("p");

@@ -35,22 +35,21 @@ fn add_pod(request: &Request, conf: &MultusConf, args: &PodArgs) -> Result<AddRe
     let Some(pod) = pod(&cluster, args)? else {
         return empty_result(request);
     };
-    let attached = attach(request, conf, &cluster, pod.as_ref());
-    let (Err(err), Some(pod)) = (&attached, &pod) else {
+    let attached = attach(request, conf, &cluster, &pod);
+    let Err(err) = &attached else {
         return attached;
     };
     let reason = if err.msg().starts_with("cannot find") { "NoNetworkFound" } else { "FailedAttach" };
-    if let Err(unsaid) = cluster.report(pod, None, &[Event::failed(reason, err)]) {
+    if let Err(unsaid) = cluster.report(&pod, None, &[Event::failed(reason, err)]) {
         log::error(unsaid);
     }
     attached
 }
 
-/// The pod: `Some(None)` where there is no cluster to ask, `None` where it is gone.
-#[allow(clippy::option_option)] // both are answers, and neither is an error
-fn pod(cluster: &Cluster, args: &PodArgs) -> Result<Option<Option<Pod>>> {
+/// The pod; `None` where it is gone.
+fn pod(cluster: &Cluster, args: &PodArgs) -> Result<Option<Pod>> {
     if cluster.is_absent() {
-        return Ok(Some(None));
+        return Ok(Some(Pod::of(args)));
     }
     args.require()?;
     let pod = match cluster.pod(args) {
@@ -68,7 +67,7 @@ fn pod(cluster: &Cluster, args: &PodArgs) -> Result<Option<Option<Pod>>> {
         let msg = format!("expected pod UID {:?} but got {uid:?} from the API server", args.uid);
         return Err(Error::new(Code::TRY_AGAIN, msg).details("another pod of that name took its place"));
     }
-    Ok(Some(Some(pod)))
+    Ok(Some(pod))
 }
 
 /// What is returned for a pod that is gone: its sandbox is about to go, too. Runtimes require
@@ -87,8 +86,8 @@ fn empty_result(request: &Request) -> Result<AddResult> {
     })
 }
 
-fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: Option<&Pod>) -> Result<AddResult> {
-    let delegates = plan::delegates(conf, cluster, pod)?;
+fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) -> Result<AddResult> {
+    let delegates = plan::delegates(conf, cluster, Some(pod))?;
     plan::check_interface_names(&delegates, request)?;
     let runtime = crate::runtime(conf, request);
     let container = Container::open(request)?;
@@ -107,10 +106,7 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: Option<&
             runtime.undo(network, &invocation)
         });
     }
-    if let Some(pod) = pod {
-        let status = status::to_text(&report.statuses);
-        cluster.report(pod, Some(&status), &report.events)?;
-    }
+    cluster.report(pod, Some(&status::to_text(&report.statuses)), &report.events)?;
     undo.keep();
     Ok(master.unwrap_or_default())
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::pod_args::PodArgs;
+
 /// What every object has.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -27,6 +29,12 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// A pod of which nothing is known but what the runtime says.
+    pub fn of(args: &PodArgs) -> Pod {
+        let PodArgs { namespace, name, uid } = args.clone();
+        Pod { metadata: Metadata { namespace, name, uid, ..Metadata::default() } }
+    }
+
     /// An annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata.annotations.get(key).map(String::as_str)

@@ -25,7 +25,7 @@ enum Want<'a> {
     Selected(Box<Selection>, Kind),
 }
 
-/// The delegates of a pod, the master first; `pod` is `None` where there is no cluster.
+/// The delegates of a pod, the master first; without a `pod`, those of one that says nothing.
 ///
 /// # Errors
 /// When an annotation, a definition or a file is not what it should be, or is not there.
@@ -80,13 +80,13 @@ fn given(conf: &MultusConf) -> Vec<&NetworkConf> {
 fn wants<'a>(conf: &'a MultusConf, pod: Option<&Pod>) -> Result<Vec<Want<'a>>> {
     let mut wants: Vec<Want<'a>> = given(conf).into_iter().map(Want::Given).collect();
     wants.extend(conf.cluster_network.as_deref().map(Want::Configured));
+    let is_system = |pod: &Pod| conf.system_namespaces.contains(&pod.metadata.namespace);
+    if conf.cluster_network.is_some() && !pod.is_some_and(is_system) {
+        wants.extend(conf.default_networks.iter().map(|name| Want::Configured(name)));
+    }
     let Some(pod) = pod else {
         return Ok(wants);
     };
-    let namespace = &pod.metadata.namespace;
-    if conf.cluster_network.is_some() && !conf.system_namespaces.contains(namespace) {
-        wants.extend(conf.default_networks.iter().map(|name| Want::Configured(name)));
-    }
     if let Some(default) = default_network(conf, pod)? {
         wants.splice(..wants.len().min(1), [Want::Selected(Box::new(default), Kind::Definition)]);
     }
