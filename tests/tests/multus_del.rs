@@ -288,6 +288,32 @@ on_scripted_node! {
         }
     }
 
+    fn del_needs_no_valid_configuration(node) {
+        node.scripted("a", "");
+        node.configure("cniDir", json!("/run/cache"));
+        for (number, (key, value)) in [
+            ("logLevel", json!("loud")), ("delegates", json!([{}])), ("delegates", json!([])),
+            ("delegateTimeout", json!(0)), ("globalNamespaces", json!(1)),
+        ].into_iter().enumerate() {
+            let pod = node.pod(&format!("p{number}"), "a");
+            pod.add().succeeds();
+            node.forget_calls();
+            let mut config = node.config().clone();
+            config["kubeconfig"] = Value::Null;
+            config[key] = value.clone();
+            config["logFile"] = json!("/run/multus.log");
+            if key != "logLevel" {
+                config["logLevel"] = json!("error");
+            }
+            pod.call("DEL").config(&config).run().succeeds();
+            assert_eq!(node.calls(), ["DEL net1 a", "DEL eth0 main"], "{key}={value}");
+            if key != "logLevel" {
+                assert!(node.read("/run/multus.log").contains("the cache tells of"), "{key}={value}");
+            }
+            node.host.sh("rm -f /run/multus.log");
+        }
+    }
+
     fn check_asks_all_delegates_with_their_own_results(node) {
         node.scripted("a", "");
         let pod = node.pod("p", "a");

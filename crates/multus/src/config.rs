@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cni_core::request::Request;
 use cni_core::spec::{Error, NetworkName, Result, Version, from_json};
-use cni_runtime::{CapabilityArgs, Inherited, NetworkConf};
+use cni_runtime::{CapabilityArgs, Inherited, Members, NetworkConf};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -14,6 +14,20 @@ use crate::log::{LogConf, LogLevel, LogOptions};
 /// How long one delegate may take, unless the configuration says otherwise: less than the
 /// two minutes after which a kubelet gives up, so that the error still reaches somebody.
 const DELEGATE_TIMEOUT: Duration = Duration::from_secs(100);
+
+/// The keys without which DEL would look for the cache or the plugins in the wrong place, or
+/// keep its words from whoever is to read them.
+const KEYS_OF_DEL: [&str; 9] = [
+    "cniDir",
+    "binDir",
+    "manifestDir",
+    "retryDeleteOnError",
+    "delegateTimeout",
+    "logFile",
+    "logLevel",
+    "logToStderr",
+    "logOptions",
+];
 
 /// What an administrator configured.
 #[derive(Debug)]
@@ -133,25 +147,49 @@ impl MultusConf {
     /// # Errors
     /// Not valid, or without any network to attach to.
     pub fn parse(request: &Request) -> Result<MultusConf> {
-        let inherited =
-            Inherited { name: Some(request.conf.name.clone()), version: Some(request.conf.cni_version) };
-        MultusConf::from_text(&request.text, inherited)
+        MultusConf::from_text(&request.text, inherited(request))
+    }
+
+    /// What of an invalid configuration DEL can go by: where the cache and the plugins are, and
+    /// where log lines go, as far as each of these is valid by itself.
+    ///
+    /// # Errors
+    /// None that can be met.
+    pub fn valid_part(request: &Request) -> Result<MultusConf> {
+        MultusConf::valid_part_of(&request.text, inherited(request))
+    }
+
+    fn valid_part_of(text: &[u8], inherited: Inherited) -> Result<MultusConf> {
+        let members: Members = from_json(text, "network configuration").unwrap_or_default();
+        let mut kept = Members::new();
+        let mut conf = MultusConf::from_wire(read(&kept)?, inherited.clone())?;
+        for key in KEYS_OF_DEL {
+            let Some(value) = members.get(key) else { continue };
+            kept.insert(key.to_owned(), value.clone());
+            match read(&kept).and_then(|wire| MultusConf::from_wire(wire, inherited.clone())) {
+                Ok(with_it) => conf = with_it,
+                Err(_) => drop(kept.remove(key)),
+            }
+        }
+        Ok(conf)
     }
 
     fn from_text(text: &[u8], inherited: Inherited) -> Result<MultusConf> {
-        let wire: Wire = from_json(text, "network configuration")?;
+        let conf = MultusConf::from_wire(from_json(text, "network configuration")?, inherited)?;
+        let is_alone = conf.kubeconfig.is_none() && conf.manifest_dir.is_none();
+        if conf.delegates.is_empty() && conf.cluster_network.is_none() && is_alone {
+            return Err(Error::invalid_config("at least one delegate or a clusterNetwork must be specified")
+                .details("the keys \"delegates\" and \"clusterNetwork\" are both missing or empty"));
+        }
+        Ok(conf)
+    }
+
+    fn from_wire(wire: Wire, inherited: Inherited) -> Result<MultusConf> {
         let cluster_network = non_empty(wire.cluster_network);
         let (delegates, master) = match cluster_network {
             Some(_) => (Vec::new(), 0),
             None => delegates(&wire.delegates, &inherited)?,
         };
-        let kubeconfig = non_empty_path(wire.kubeconfig);
-        let manifest_dir = non_empty_path(wire.manifest_dir);
-        if delegates.is_empty() && cluster_network.is_none() && kubeconfig.is_none() && manifest_dir.is_none()
-        {
-            return Err(Error::invalid_config("at least one delegate or a clusterNetwork must be specified")
-                .details("the keys \"delegates\" and \"clusterNetwork\" are both missing or empty"));
-        }
         let auxiliary_chain = non_empty(wire.auxiliary_cni_chain_name)
             .map(|name| name.parse().map_err(|err: Error| err.context("auxiliaryCNIChainName")))
             .transpose()?;
@@ -165,8 +203,8 @@ impl MultusConf {
             conf_dir: or_default(wire.conf_dir, "/etc/cni/multus/net.d"),
             cni_dir: or_default(wire.cni_dir, "/var/lib/cni/multus"),
             bin_dir: or_default(wire.bin_dir, "/opt/cni/bin"),
-            kubeconfig,
-            manifest_dir,
+            kubeconfig: non_empty_path(wire.kubeconfig),
+            manifest_dir: non_empty_path(wire.manifest_dir),
             namespace_isolation: wire.namespace_isolation,
             global_namespaces: names(&wire.global_namespaces),
             system_namespaces: wire.system_namespaces.unwrap_or_else(|| vec!["kube-system".to_owned()]),
@@ -194,6 +232,15 @@ impl MultusConf {
     pub fn results_dir(&self) -> PathBuf {
         self.cni_dir.join("results")
     }
+}
+
+fn inherited(request: &Request) -> Inherited {
+    Inherited { name: Some(request.conf.name.clone()), version: Some(request.conf.cni_version) }
+}
+
+fn read(members: &Members) -> Result<Wire> {
+    let text = serde_json::to_vec(members).map_err(|err| Error::invalid_config(err.to_string()))?;
+    from_json(&text, "network configuration")
 }
 
 /// The delegates, and which of them is the master: the first, unless one says so.
@@ -311,6 +358,17 @@ pub(crate) mod tests {
             let error = parse(&text).expect_err(&text);
             assert_eq!(error.code(), Code::INVALID_CONFIG, "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn of_an_invalid_configuration_del_goes_by_what_is_valid() {
+        let text = br#"{"delegates":[{}],"cniDir":"/c","binDir":7,"logLevel":"loud","logFile":"/l",
+            "delegateTimeout":0,"retryDeleteOnError":true}"#;
+        let conf = MultusConf::valid_part_of(text, Inherited::default()).unwrap();
+        assert_eq!((conf.cni_dir, conf.bin_dir), (PathBuf::from("/c"), PathBuf::from("/opt/cni/bin")));
+        assert_eq!((conf.log.file, conf.log.level), (Some(PathBuf::from("/l")), LogLevel::Panic));
+        assert_eq!(conf.delegate_timeout, DELEGATE_TIMEOUT);
+        assert!(conf.retry_delete_on_error && conf.delegates.is_empty());
     }
 
     #[test]

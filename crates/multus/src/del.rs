@@ -34,8 +34,14 @@ pub(crate) enum Source {
 
 /// Detaches the pod of a call from all its networks.
 pub(crate) fn del(request: &Request) -> Result<()> {
-    let conf = MultusConf::parse(request)?;
+    let (conf, invalid) = match MultusConf::parse(request) {
+        Ok(conf) => (conf, None),
+        Err(err) => (MultusConf::valid_part(request)?, Some(err)),
+    };
     log::start(&conf.log);
+    if let Some(err) = invalid {
+        log::error(err.context("deleting what the cache tells of all the same"));
+    }
     // The names are for the log: a pod must be deletable whatever they are.
     let args = PodArgs::parse(&request.env.args).unwrap_or_default();
     if let Some(file) = conf.readiness_file.as_ref().filter(|file| !file.exists()) {
