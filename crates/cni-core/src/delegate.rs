@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use crate::fs::lock::within;
 use crate::plugin::{self, Plugin};
 use crate::request::Request;
 use crate::spec::{AddResult, Code, Error, PluginType, Result};
@@ -16,7 +17,8 @@ use crate::spec::{AddResult, Code, Error, PluginType, Result};
 /// # Errors
 /// That of the plugin as it gave it; [`Code::INVALID_CONFIG`] when there is no such plugin,
 /// [`Code::DELEGATE`] when it did not answer as a plugin does, or not in time
-/// ([`crate::request::ExecOptions`]).
+/// ([`crate::request::ExecOptions`]), [`Code::TRY_AGAIN`] when it waited in this process for a
+/// lock until its time was over.
 pub fn call(plugin_type: &PluginType, request: &Request) -> Result<Option<AddResult>> {
     let file = find(plugin_type, &request.env.path)?;
     match in_process(plugin_type, &file, request.plugins) {
@@ -35,7 +37,8 @@ fn call_guarded(
     plugin_type: &PluginType,
     request: &Request,
 ) -> Result<Option<AddResult>> {
-    catch_unwind(AssertUnwindSafe(|| plugin::call(plugin, request)))
+    let call = || within(request.exec.time_limit, || plugin::call(plugin, request));
+    catch_unwind(AssertUnwindSafe(call))
         .unwrap_or_else(|_| Err(Error::new(Code::PANIC, format!("defect in {plugin_type}: it panicked"))))
 }
 

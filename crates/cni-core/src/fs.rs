@@ -14,6 +14,7 @@
 //! ```
 
 mod attribute;
+pub(crate) mod lock;
 mod stat;
 
 use std::ffi::{CStr, OsString};
@@ -31,9 +32,10 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{AccessFlags, UnlinkatFlags, access, linkat, unlinkat};
 
 pub use attribute::attribute;
+pub use lock::Lock;
 pub use stat::{Stat, Timestamp};
 
-use crate::spec::Error;
+use crate::spec::{Code, Error};
 
 /// How the names of files begin that are not whole yet. What a killed process left under
 /// such a name is worth nothing, and whoever holds the folder's lock may remove it.
@@ -45,12 +47,6 @@ pub const UNFINISHED: &str = ".oxcni-";
 pub struct Folder {
     file: File,
     path: PathBuf,
-}
-
-/// An exclusive lock, held until this is dropped or the process ends.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
 }
 
 impl Folder {
@@ -265,13 +261,12 @@ impl Folder {
     /// missing (flock(2)).
     ///
     /// # Errors
-    /// Those of open(2) and flock(2).
+    /// Those of open(2) and flock(2); [`io::ErrorKind::TimedOut`] where this call's time is over.
     pub fn lock(&self, name: &str) -> io::Result<Lock> {
         let flags =
             OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let file = self.openat(name, flags, 0o600)?;
-        file.lock()?;
-        Ok(Lock { _file: file })
+        lock::take(file, lock::Kind::Exclusive)
     }
 
     /// The names of all that is in the folder, in no order.
@@ -328,6 +323,10 @@ pub fn failed(doing: &str, path: &Path, err: io::Error) -> Error {
         Some(Errno::ELOOP) => "symbolic links are not followed here",
         _ => "",
     };
+    if err.kind() == io::ErrorKind::TimedOut {
+        let msg = format!("{doing} {}: it took too long", path.display());
+        return Error::new(Code::TRY_AGAIN, msg).details("another call holds it (fuser tells which)");
+    }
     Error::io(format_args!("{doing} {}", path.display()), err).details(help)
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, fstatfs};
 
+use crate::fs::{self, Lock, lock, lock::Kind};
 use crate::spec::{Code, Error, Result};
 
 /// The namespace of this thread (`/proc/self` would be that of the process's first thread).
@@ -86,19 +87,17 @@ impl Netns {
     /// one, and nothing of it remains on disk.
     ///
     /// # Errors
-    /// When the kernel has no such locks.
-    pub fn lock_shared(self) -> Result<NetnsLock> {
-        self.file.lock_shared().map_err(|err| Error::io("locking the network namespace", err))?;
-        Ok(NetnsLock { _file: self.file })
+    /// When the kernel has no such locks, or [`Code::TRY_AGAIN`] where this call's time is over.
+    pub fn lock_shared(self) -> Result<Lock> {
+        lock::take(self.file, Kind::Shared).map_err(|err| fs::failed("locking", &self.path, err))
     }
 
     /// Holds the namespace alone, once nobody else holds it.
     ///
     /// # Errors
-    /// When the kernel has no such locks.
-    pub fn lock_exclusive(self) -> Result<NetnsLock> {
-        self.file.lock().map_err(|err| Error::io("locking the network namespace", err))?;
-        Ok(NetnsLock { _file: self.file })
+    /// When the kernel has no such locks, or [`Code::TRY_AGAIN`] where this call's time is over.
+    pub fn lock_exclusive(self) -> Result<Lock> {
+        lock::take(self.file, Kind::Exclusive).map_err(|err| fs::failed("locking", &self.path, err))
     }
 
     /// A second handle of the same namespace.
@@ -131,13 +130,6 @@ impl Netns {
         let _back = Back(home);
         Ok(inside())
     }
-}
-
-/// A held lock of [`Netns::lock_shared`] or [`Netns::lock_exclusive`].
-#[derive(Debug)]
-#[must_use = "it is released when dropped"]
-pub struct NetnsLock {
-    _file: File,
 }
 
 /// The way back of [`Netns::enter`].
