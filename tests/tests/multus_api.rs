@@ -209,6 +209,24 @@ on_scripted_node! {
         assert_eq!(adds(&node), 0);
     }
 
+    fn a_kubeconfig_may_speak_for_another(node) {
+        let text = node.api.kubeconfig(&node.user, &Proof::Token, Trust::Authority);
+        let other = r#"{ as: someone, as-groups: [one, two], token: "#;
+        node.write("/run/kubeconfig", &text.replacen("{ token: ", other, 1));
+        node.plain_pod("p").add().succeeds();
+        let requests = node.api.requests();
+        assert!(!requests.is_empty());
+        assert!(requests.iter().all(|it| it.on_behalf_of == ["someone", "one", "two"]), "{requests:#?}");
+    }
+
+    fn a_proxy_is_not_passed_by(node) {
+        let text = node.api.kubeconfig(&node.user, &Proof::Token, Trust::Authority);
+        node.write("/run/kubeconfig", &text.replacen("    server:", "    proxy-url: http://proxy:3128\n    server:", 1));
+        let said = node.plain_pod("p").add().error().text();
+        assert!(said.contains("proxy-url") && said.contains("/run/kubeconfig"), "{said}");
+        assert_eq!(node.api.requests(), []);
+    }
+
     fn a_kubeconfig_that_is_none_is_named(node) {
         let pod = node.plain_pod("p");
         for damage in ["rm /run/kubeconfig", "echo 'a: [' > /run/kubeconfig", "echo 'kind: Config' > /run/kubeconfig"] {

@@ -17,6 +17,8 @@ pub struct Request {
     pub query: String,
     /// `HTTP/1.1` or `HTTP/2.0`.
     pub protocol: String,
+    /// For whom it was made, if not for the user who logged in: the user, and groups.
+    pub on_behalf_of: Vec<String>,
     /// Which connection it came over: 1, 2, ….
     pub connection: usize,
     /// Its body; `null` where there is none or it is no JSON.

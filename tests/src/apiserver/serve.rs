@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -87,6 +87,7 @@ async fn respond(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response
         path: asked.path.clone(),
         query: asked.query.clone(),
         protocol: format!("{:?}", head.version),
+        on_behalf_of: on_behalf_of(&head.headers),
         connection: peer.number,
         body: serde_json::from_slice(&asked.body).unwrap_or(Value::Null),
         answered: None,
@@ -101,6 +102,11 @@ async fn respond(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response
     };
     server.journal.answered(entry, response.status().as_u16());
     Ok(response)
+}
+
+fn on_behalf_of(headers: &HeaderMap) -> Vec<String> {
+    let all = ["impersonate-user", "impersonate-group"].map(|name| headers.get_all(name));
+    all.iter().flatten().map(|value| value.to_str().unwrap_or_default().to_owned()).collect()
 }
 
 async fn faulty(peer: &Peer, fault: Fault, asked: &Asked) -> Response<Answer> {

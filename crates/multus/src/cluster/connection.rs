@@ -143,6 +143,7 @@ impl Connection {
         let wrong =
             |why: String| Error::invalid_config(format!("kubeconfig {}: {why}", kubeconfig.display()));
         let mut read = Kubeconfig::read_from(kubeconfig).map_err(|err| wrong(without_secrets(&err)))?;
+        refuse_proxy(&read).map_err(wrong)?;
         read_token_files(&mut read).map_err(|err| wrong(err.to_string()))?;
         let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
             .await
@@ -152,6 +153,9 @@ impl Connection {
             .rustls_client_config()
             .map_err(|_| wrong("certificates or keys are not valid".to_owned()))?;
         let auth = config.auth_layer().map_err(|_| wrong("credentials are not valid".to_owned()))?;
+        let on_behalf = config
+            .extra_headers_layer()
+            .map_err(|_| wrong("\"as\" and what goes with it are not valid".to_owned()))?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         // Requests are small and wait for each other: Nagle's algorithm delays each by 40 ms.
@@ -167,12 +171,10 @@ impl Connection {
         // The layer with the credentials wants the errors of all layers to be of one type.
         let http = MapErr::new(http, BoxError::from);
         let namespace = config.default_namespace.clone();
+        let client = ClientBuilder::new(http, namespace).with_layer(&on_behalf);
         let client = match auth {
-            Some(auth) => ClientBuilder::new(http, namespace)
-                .with_layer(&auth)
-                .with_layer(&config.base_uri_layer())
-                .build(),
-            None => ClientBuilder::new(http, namespace).with_layer(&config.base_uri_layer()).build(),
+            Some(auth) => client.with_layer(&auth).with_layer(&config.base_uri_layer()).build(),
+            None => client.with_layer(&config.base_uri_layer()).build(),
         };
         // Whatever stands before an @ there is a credential.
         let authority = config.cluster_url.authority().map_or("", |authority| authority.as_str());
@@ -281,6 +283,20 @@ impl Refusal {
         }
         self
     }
+}
+
+/// Refuses a server that is reached by a proxy: to go past it would be against its
+/// administrator's will, if it works at all.
+fn refuse_proxy(kubeconfig: &Kubeconfig) -> Result<(), String> {
+    let current = kubeconfig.current_context.as_deref().unwrap_or_default();
+    let context = kubeconfig.contexts.iter().find(|named| named.name == current);
+    let cluster = context.and_then(|named| named.context.as_ref()).map(|context| &context.cluster);
+    let of_current = kubeconfig.clusters.iter().filter(|named| Some(&named.name) == cluster);
+    let proxied = of_current.filter_map(|named| named.cluster.as_ref()?.proxy_url.as_ref());
+    if proxied.into_iter().any(|url| !url.is_empty()) {
+        return Err("proxy-url is not supported: the API server must be reachable without".to_owned());
+    }
+    Ok(())
 }
 
 /// Puts tokens in place of the files that hold them, without the line's end that files have:
