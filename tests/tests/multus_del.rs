@@ -348,6 +348,22 @@ on_scripted_node! {
         assert!(error.text().contains("not yet"), "{error:?}");
     }
 
+    fn gc_leaves_alone_what_wants_none(node) {
+        node.configure("cniVersion", json!("1.1.0"));
+        node.scripted("a", "");
+        let network = json!({ "cniVersion": "1.1.0", "name": "b", "disableGC": true, "plugins": [{ "type": "a" }] });
+        node.definition("b", &network);
+        let pod = node.pod("p", "a,b");
+        pod.add().succeeds();
+        node.forget_calls();
+        node.hostwide("GC", &json!({ "cni.dev/valid-attachments": [] })).succeeds();
+        assert_eq!(deletions(&node), ["DEL net1 a", "DEL eth0 main"]);
+        node.forget_calls();
+        pod.del().succeeds();
+        assert!(deletions(&node).contains(&"DEL net2 a".to_owned()), "{:?}", node.calls());
+        assert!(!node.host.path(&format!("{CACHE}/{}", pod.container.id())).exists());
+    }
+
     fn gc_without_a_list_of_the_valid_collects_nothing(node) {
         node.configure("cniVersion", json!("1.1.0"));
         let pod = node.plain_pod("p");

@@ -99,8 +99,12 @@ pub(crate) fn gc(request: &Request) -> Result<()> {
         }
         if !is_living {
             log::verbose(format_args!("GC: container {container_id} is gone"));
-            match del::detach(&runtime, &of_gone(&runtime, detachments)) {
-                Ok(()) => errors.extend(cache.forget(&container_id).err()),
+            let (collected, kept): (Vec<_>, Vec<_>) =
+                detachments.into_iter().partition(|detachment| !detachment.network.disable_gc());
+            match del::detach(&runtime, &of_gone(&runtime, collected)) {
+                Ok(()) if kept.is_empty() => errors.extend(cache.forget(&container_id).err()),
+                // Networks that want no GC wait for a DEL, which goes by the cache.
+                Ok(()) => {}
                 Err(err) => errors.push(err),
             }
         }
