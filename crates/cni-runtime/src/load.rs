@@ -82,11 +82,13 @@ pub fn first(folder: &Path, inherited: &Inherited) -> Result<Option<NetworkConf>
     files.first().map(|file| from_file(file, inherited)).transpose()
 }
 
-/// Loads the first configuration of a folder that has the given `name`.
+/// Loads the first configuration of a folder that has the given `name`. One without a name has
+/// none here: it would have whichever is looked for.
 ///
 /// # Errors
 /// When there is none; it lists the names there are, and the files that can't be read.
 pub fn by_name(folder: &Path, name: &NetworkName, inherited: &Inherited) -> Result<NetworkConf> {
+    let inherited = &Inherited { name: None, version: inherited.version };
     let mut others = Vec::new();
     for file in files(folder, &EXTENSIONS)? {
         match from_file(&file, inherited) {
@@ -168,5 +170,15 @@ mod tests {
         let error = by_name(folder.path(), &"gone".parse().unwrap(), &Inherited::default()).unwrap_err();
         assert!(error.to_string().contains("here") && error.to_string().contains("b.json"), "{error}");
         assert!(by_name(folder.path(), &"here".parse().unwrap(), &Inherited::default()).is_ok());
+    }
+
+    #[test]
+    fn a_configuration_without_a_name_is_found_by_none() {
+        let folder =
+            folder(&[("a.conf", r#"{"type":"unnamed"}"#), ("b.conf", r#"{"name":"net","type":"named"}"#)]);
+        let name: NetworkName = "net".parse().unwrap();
+        let inherited = Inherited { name: Some(name.clone()), version: None };
+        let network = by_name(folder.path(), &name, &inherited).unwrap();
+        assert_eq!(network.plugins()[0].plugin_type().as_str(), "named");
     }
 }

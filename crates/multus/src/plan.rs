@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cni_core::request::Request;
 use cni_core::spec::{Error, Result};
-use cni_runtime::{Inherited, NetworkConf, load};
+use cni_runtime::{NetworkConf, load};
 
 use crate::annotation::{self, Selection};
 use crate::cluster::{Cluster, ReadError};
@@ -233,8 +233,7 @@ fn defined(
 fn from_disk(conf: &MultusConf, name: &str) -> Result<NetworkConf> {
     let inherited = &conf.inherited;
     if !name.contains('/') {
-        let inherited = Inherited { name: None, version: inherited.version };
-        return load::by_name(&conf.conf_dir, &name.parse()?, &inherited);
+        return load::by_name(&conf.conf_dir, &name.parse()?, inherited);
     }
     let path = Path::new(name);
     if !path.is_dir() {
