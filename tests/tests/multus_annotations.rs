@@ -205,6 +205,19 @@ on_scripted_node! {
         assert_eq!((&config["if0"], &config["vlan"]), (&json!("enp2s0"), &json!(210)));
     }
 
+    fn the_earlier_annotation_names_newer_definitions_too(node) {
+        node.scripted("a", "");
+        for role in [Role::Upstream, Role::Least, Role::Admin] {
+            node.give_role(role);
+            node.forget_calls();
+            let name = format!("p-{role:?}").to_lowercase();
+            node.annotated_pod("default", &name, &json!({ "networks": "a" })).add().succeeds();
+            assert_eq!(node.calls(), ["ADD eth0 main", "ADD net1 a"], "{role:?}");
+            let said = node.annotated_pod("default", &format!("{name}-2"), &json!({ "networks": "b" })).add().error().text();
+            assert!(said.contains("cannot find a network-attachment-definition (b) in namespace (default)"), "{said}");
+        }
+    }
+
     fn an_annotation_that_is_neither_form_is_refused(node) {
         for networks in ["a b", "a/b/c", "[", r#"{"name":"a"}"#, r#"[{"namespace":"x"}]"#, "../a", "a@bad/if"] {
             let name = format!("p{}", node.api.list("/api/v1/pods").len());

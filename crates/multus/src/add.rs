@@ -60,7 +60,7 @@ fn pod(cluster: &Cluster, args: &PodArgs) -> Result<Option<Pod>> {
             ));
             return Ok(None);
         }
-        Err(ReadError::Failed(err)) => return Err(err.context("reading the pod")),
+        Err(ReadError::Forbidden(err) | ReadError::Failed(err)) => return Err(err.context("reading the pod")),
     };
     let uid = &pod.metadata.uid;
     if !args.uid.is_empty() && *uid != args.uid && !pod.is_static() {

@@ -182,12 +182,18 @@ fn resolve(
         (Want::Selected(selection, kind), Some((_, Ok(definition)))) => {
             defined(conf, &definition, *kind, selection, devices)
         }
-        // The earlier annotation may name newer definitions.
-        (Want::Selected(selection, Kind::LegacyNetwork), Some((reference, Err(ReadError::NotFound)))) => {
-            let newer = Reference { kind: Kind::Definition, ..reference.clone() };
+        // The earlier annotation may name newer definitions. The role of a cluster that never had
+        // the earlier ones does not name them.
+        (
+            Want::Selected(selection, Kind::LegacyNetwork),
+            Some((reference, Err(ReadError::NotFound | ReadError::Forbidden(_)))),
+        ) => {
+            let newer = Reference { kind: Kind::Definition, ..reference };
             match cluster.definitions(std::slice::from_ref(&newer)).pop() {
                 Some(Ok(definition)) => defined(conf, &definition, Kind::Definition, selection, devices),
-                _ => Err(cluster.not_read(&reference, ReadError::NotFound)),
+                read => {
+                    Err(cluster.not_read(&newer, read.and_then(Result::err).unwrap_or(ReadError::NotFound)))
+                }
             }
         }
         (Want::Selected(_, _), Some((reference, Err(err)))) => Err(cluster.not_read(&reference, err)),

@@ -170,6 +170,9 @@ fn definition(
         Some(Err(refusal)) if refusal.status == Some(StatusCode::NOT_FOUND) => {
             return Err(ReadError::NotFound);
         }
+        Some(Err(refusal)) if refusal.status == Some(StatusCode::FORBIDDEN) => {
+            return Err(ReadError::Forbidden(refusal.into()));
+        }
         Some(Err(refusal)) => return Err(ReadError::Failed(refusal.into())),
         Some(Ok(answer)) => answer,
     };
@@ -187,6 +190,7 @@ fn clone(read: &Result<Definition, ReadError>) -> Result<Definition, ReadError> 
     match read {
         Ok(definition) => Ok(definition.clone()),
         Err(ReadError::NotFound) => Err(ReadError::NotFound),
+        Err(ReadError::Forbidden(err)) => Err(ReadError::Forbidden(err.clone())),
         Err(ReadError::Failed(err)) => Err(ReadError::Failed(err.clone())),
     }
 }

@@ -29,6 +29,8 @@ pub enum Cluster {
 pub enum ReadError {
     /// It does not exist.
     NotFound,
+    /// The role does not allow to look: where it allows nothing, nothing may be there.
+    Forbidden(Error),
     /// Anything else.
     Failed(Error),
 }
@@ -90,7 +92,7 @@ impl Cluster {
                     Some(names) => error.details(format!("there are: {}", names.join(", "))),
                 }
             }
-            ReadError::Failed(err) => {
+            ReadError::Forbidden(err) | ReadError::Failed(err) => {
                 let code = if err.code() == Code::TRY_AGAIN { err.code() } else { Code::INVALID_CONFIG };
                 err.context(msg).with_code(code)
             }
