@@ -108,49 +108,6 @@ on_scripted_node! {
         assert_eq!(args, json!({ "cni": { "kept": 1, "changed": [2], "new": { "x": 3 } }, "other": 2 }));
     }
 
-    fn a_requested_device_is_runtime_configuration(node) {
-        node.script("a", "");
-        let capabilities = json!({ "deviceID": true });
-        node.definition("a", &json!({ "cniVersion": "1.0.0", "type": "a", "capabilities": capabilities }));
-        let networks = json!([{ "name": "a", "deviceID": "0000:01:00.0" }]);
-        node.pod("p", &networks.to_string()).add().succeeds();
-        assert_eq!(node.config_of("a", "ADD", "net1")["runtimeConfig"], json!({ "deviceID": "0000:01:00.0" }));
-    }
-
-    fn a_resource_becomes_the_device_that_the_kubelet_gave(node) {
-        node.script("a", "");
-        node.api.create(json!({
-            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-            "metadata": { "name": "a", "annotations": { "k8s.v1.cni.cncf.io/resourceName": "example.com/vf" } },
-            "spec": { "config": json!({ "cniVersion": "1.0.0", "type": "a" }).to_string() },
-        }));
-        let pod = node.pod("p", "a,a");
-        let uid = node.api.object(&pod.path())["metadata"]["uid"].clone();
-        let entry = json!({
-            "PodUID": uid, "ContainerName": "c", "ResourceName": "example.com/vf",
-            "DeviceIDs": { "0": ["0000:01:00.1", "0000:01:00.2"] }, "AllocResp": "",
-        });
-        let checkpoint = json!({ "Data": { "PodDeviceEntries": [entry], "RegisteredDevices": {} }, "Checksum": 1 });
-        node.write("/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", &checkpoint.to_string());
-        pod.add().succeeds();
-        for (ifname, device) in [("net1", "0000:01:00.1"), ("net2", "0000:01:00.2")] {
-            let config = node.config_of("a", "ADD", ifname);
-            assert_eq!((&config["deviceID"], &config["pciBusID"]), (&json!(device), &json!(device)));
-        }
-    }
-
-    fn a_resource_that_no_kubelet_knows_is_an_error_that_says_so(node) {
-        node.script("a", "");
-        node.api.create(json!({
-            "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-            "metadata": { "name": "a", "annotations": { "k8s.v1.cni.cncf.io/resourceName": "example.com/vf" } },
-            "spec": { "config": json!({ "cniVersion": "1.0.0", "type": "a" }).to_string() },
-        }));
-        let error = node.pod("p", "a").add().error();
-        assert!(error.text().contains("example.com/vf") && error.text().contains("kubelet"), "{error:?}");
-        assert!(node.calls().iter().all(|call| !call.starts_with("ADD net1")));
-    }
-
     fn a_default_network_of_the_pods_own(node) {
         node.give_role(Role::Upstream);
         node.script("own", "");

@@ -5,7 +5,7 @@ use cni_core::netns::Netns;
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Cidr, Code, Error, IfName, Interface, IpConfig, Result};
 use cni_core::undo::Undo;
-use cni_runtime::{Invocation, Runtime};
+use cni_runtime::{Invocation, NetworkConf, Runtime};
 
 use crate::cache::DelegateCache;
 use crate::cluster::{Cluster, ReadError};
@@ -103,7 +103,7 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) ->
         report.add(delegate, position == 0, &invocation, &result);
         master.get_or_insert(result);
         undo.push(format!("the attachment to {}", delegate.label), move || {
-            runtime.undo(network, &invocation)
+            take_back(runtime, network, &invocation)
         });
     }
     cluster.report(pod, Some(&status::to_text(&report.statuses)), &report.events)?;
@@ -132,7 +132,7 @@ fn add_one(
     if let (Some(device), Some(path)) = (&delegate.device, device_info_path(invocation)) {
         info::copy(device, &path);
     }
-    let mut result = runtime.add(&delegate.network, invocation)?;
+    let mut result = runtime.add(&delegate.network, invocation).inspect_err(|_| info::forget(invocation))?;
     let network = &delegate.network;
     let text = result.to_json(network.version()).unwrap_or_default();
     log::verbose(format_args!("Add: {}({}):{ifname} {text}", delegate.label, network.name()));
@@ -141,12 +141,18 @@ fn add_one(
         if changed { runtime.keep(&delegate.network, invocation, &result) } else { Ok(()) }
     });
     if let Err(err) = moved {
-        if let Err(undoing) = runtime.undo(&delegate.network, invocation) {
+        if let Err(undoing) = take_back(runtime, &delegate.network, invocation) {
             log::error(undoing);
         }
         return Err(err);
     }
     Ok(result)
+}
+
+fn take_back(runtime: &Runtime, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
+    let undone = runtime.undo(network, invocation);
+    info::forget(invocation);
+    undone
 }
 
 /// The pod's namespace.

@@ -7,7 +7,7 @@ use cni_runtime::{Inherited, Invocation, NetworkConf, Runtime};
 use crate::cache::{CachedDelegates, DelegateCache};
 use crate::cluster::Cluster;
 use crate::config::MultusConf;
-use crate::delegate::{Delegate, device_info_path};
+use crate::delegate::Delegate;
 use crate::device::info;
 use crate::pod_args::PodArgs;
 use crate::{group, log, plan};
@@ -88,9 +88,7 @@ pub(crate) fn detach(runtime: &Runtime, detachments: &[Detachment]) -> Result<()
             let err = err.context(format_args!("error deleting {ifname} from network {label:?}"));
             if *source == Source::Cache { errors.push(err) } else { log::error(err) }
         }
-        if let Some(path) = device_info_path(invocation) {
-            info::forget(&path);
-        }
+        info::forget(invocation);
     }
     Error::collect(errors).map_or(Ok(()), Err)
 }

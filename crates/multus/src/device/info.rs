@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use cni_core::fs;
 use cni_core::spec::{ContainerId, IfName};
+use cni_runtime::Invocation;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::delegate::Device;
+use crate::delegate::{Device, device_info_path};
 
 /// Where they leave it for each other.
 const INFO_DIR: &str = "/var/run/k8s.cni.cncf.io/devinfo";
@@ -77,10 +78,12 @@ pub fn read(path: &Path) -> Option<DeviceInfo> {
     serde_json::from_value(members.into()).ok()
 }
 
-/// Removes what was left about a device whose interface is gone.
-pub fn forget(path: &Path) {
-    // It may be missing, and nobody fails for one that stays.
-    let _ = std::fs::remove_file(path);
+/// Removes what was left about the device of an attachment that is no more.
+pub fn forget(invocation: &Invocation) {
+    if let Some(path) = device_info_path(invocation) {
+        // It may be missing, and nobody fails for one that stays.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 #[cfg(test)]
