@@ -335,7 +335,10 @@ END"#);
         assert!(said.contains(&uid) && said.contains("another"), "{said}");
         assert!(node.calls().is_empty());
         node.annotated_pod("default", "s", &json!({ "kubernetes.io/config.source": "file" }));
-        node.sandbox("default", "s", "another").add().succeeds();
+        node.configure("logLevel", json!("verbose"));
+        let outcome = node.sandbox("default", "s", "another").add();
+        outcome.succeeds();
+        assert!(outcome.stderr.contains("\"another\"") && outcome.stderr.contains("static"), "{outcome}");
         node.annotated_pod("default", "t", &json!({ "kubernetes.io/config.source": "api" }));
         assert!(!node.sandbox("default", "t", "another").add().ok());
     }

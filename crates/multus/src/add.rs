@@ -63,9 +63,12 @@ fn pod(cluster: &Cluster, args: &PodArgs) -> Result<Option<Pod>> {
         Err(ReadError::Forbidden(err) | ReadError::Failed(err)) => return Err(err.context("reading the pod")),
     };
     let uid = &pod.metadata.uid;
-    if !args.uid.is_empty() && *uid != args.uid && !pod.is_static() {
+    if !args.uid.is_empty() && *uid != args.uid {
         let msg = format!("expected pod UID {:?} but got {uid:?} from the API server", args.uid);
-        return Err(Error::new(Code::TRY_AGAIN, msg).details("another pod of that name took its place"));
+        if !pod.is_static() {
+            return Err(Error::new(Code::TRY_AGAIN, msg).details("another pod of that name took its place"));
+        }
+        log::verbose(format_args!("[{args}]: {msg}: the pod is static, and that is its mirror"));
     }
     Ok(Some(pod))
 }
