@@ -167,7 +167,9 @@ fn from_wire(wire: Wire, inherited: &Inherited) -> Result<Delegate> {
             return Err(Error::invalid_config(format!("the cached delegate {}: {err}", wire.name)));
         }
         // Less than the whole, and enough for most plugins to take down what they made.
-        None if wire.conf_list.get("plugins").is_some() => wire.conf_list.to_string().into_bytes(),
+        None if wire.conf_list.get("plugins").is_some_and(Value::is_array) => {
+            wire.conf_list.to_string().into_bytes()
+        }
         None => wire.conf.to_string().into_bytes(),
     };
     let what = format!("the cached delegate {}", wire.name);
@@ -214,6 +216,13 @@ mod tests {
         assert_eq!(second.asked.ifname.as_deref(), Some("eth5"));
         assert_eq!(second.asked.gateways, Some(vec!["10.0.0.254".parse().unwrap()]));
         assert_eq!(second.device, Some(Device { id: "d".into(), resource: "r".into() }));
+    }
+
+    #[test]
+    fn what_the_go_program_wrote_without_bytes_is_read() {
+        let text = r#"[{"Conf":{"cniVersion":"1.0.0","name":"n","type":"bridge"},"ConfList":{"plugins":null},"Name":"n","Bytes":null}]"#;
+        let delegates = parse(text.as_bytes(), &Inherited::default()).unwrap();
+        assert_eq!(delegates[0].network.plugins()[0].plugin_type().as_str(), "bridge");
     }
 
     #[test]
