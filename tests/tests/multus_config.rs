@@ -169,6 +169,11 @@ on_scripted_node! {
         assert_eq!(first[0], ["ADD eth0 main", "ADD net1 a"]);
         assert_eq!(first[1], first[0]);
         assert_eq!(first[2], ["ADD eth0 a"]);
+        // The pod's first network is no default one: it gets what the pod asks of it.
+        node.definition("b", &json!({ "cniVersion": "1.0.0", "name": "b", "type": "a", "capabilities": { "ips": true } }));
+        node.forget_calls();
+        node.pod("q", &json!([{ "name": "b", "ips": ["10.1.1.1/24"] }]).to_string()).add().succeeds();
+        assert_eq!(node.config_of("a", "ADD", "eth0")["runtimeConfig"], json!({ "ips": ["10.1.1.1/24"] }));
     }
 
     fn the_log_has_a_file_a_level_and_a_limit(node) {

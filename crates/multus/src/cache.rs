@@ -156,7 +156,11 @@ fn parse(text: &[u8], inherited: &Inherited) -> Result<Vec<Delegate>> {
     if wires.is_empty() {
         return Err(Error::invalid_config("the cached delegates are none"));
     }
-    wires.into_iter().map(|wire| from_wire(wire, inherited)).collect()
+    let mut delegates: Vec<_> =
+        wires.into_iter().map(|wire| from_wire(wire, inherited)).collect::<Result<_>>()?;
+    // It does not say so; but without a default network, the results have what was asked for.
+    delegates[0].is_default = true;
+    Ok(delegates)
 }
 
 fn from_wire(wire: Wire, inherited: &Inherited) -> Result<Delegate> {
@@ -189,6 +193,7 @@ fn from_wire(wire: Wire, inherited: &Inherited) -> Result<Delegate> {
         },
         filtered: Families { v4: wire.filters_v4, v6: wire.filters_v6 },
         device: non_empty(wire.device_id).map(|id| Device { id, resource: wire.resource }),
+        is_default: false,
     })
 }
 

@@ -25,6 +25,8 @@ pub struct Delegate {
     pub filtered: Families,
     /// The device to attach, from a device plugin or the annotation.
     pub device: Option<Device>,
+    /// Whether it is the default network, of which a pod asks nothing as capability arguments.
+    pub is_default: bool,
 }
 
 /// What a pod asks of a network.
@@ -90,6 +92,7 @@ impl Delegate {
             asked: Asked::default(),
             filtered: Families::default(),
             device: None,
+            is_default: false,
         }
     }
 
@@ -110,6 +113,7 @@ impl Delegate {
             },
             filtered: Families::default(),
             device,
+            is_default: false,
         }
     }
 
@@ -127,7 +131,7 @@ impl Delegate {
 
     /// How its plugins are called: what the runtime gave, and what the pod asks.
     ///
-    /// `runtime_config` is the runtime's offer to all; the master gets nothing more as
+    /// `runtime_config` is the runtime's offer to all; the default network gets nothing more as
     /// capability arguments.
     ///
     /// # Errors
@@ -141,7 +145,7 @@ impl Delegate {
         let container_id = request.attachment()?.container_id.clone();
         let ifname = self.ifname(position, request)?;
         let mut capability_args = runtime_config.clone();
-        if position > 0 {
+        if !self.is_default {
             self.offer(&mut capability_args)?;
             if let Some(device) = &self.device {
                 let path = info::path(&self.label, &container_id, &ifname);

@@ -25,12 +25,19 @@ enum Want<'a> {
     Selected(Box<Selection>, Kind),
 }
 
+/// The networks that are wanted, in order.
+struct Wants<'a> {
+    networks: Vec<Want<'a>>,
+    /// Whether the first is the default network, and not only the first that the pod names.
+    has_default: bool,
+}
+
 /// The delegates of a pod, the master first; without a `pod`, those of one that says nothing.
 ///
 /// # Errors
 /// When an annotation, a definition or a file is not what it should be, or is not there.
 pub fn delegates(conf: &MultusConf, cluster: &Cluster, pod: Option<&Pod>) -> Result<Vec<Delegate>> {
-    let wants = wants(conf, pod)?;
+    let Wants { networks: wants, has_default } = wants(conf, pod)?;
     let references: Vec<Option<Reference>> = wants.iter().map(|want| reference(conf, want)).collect();
     let known: Vec<Reference> = references.iter().flatten().cloned().collect();
     let mut answers = cluster.definitions(&known).into_iter();
@@ -45,6 +52,7 @@ pub fn delegates(conf: &MultusConf, cluster: &Cluster, pod: Option<&Pod>) -> Res
         return Err(Error::invalid_config("no network to attach to")
             .details("the configuration has no delegates, and the pod names no network"));
     }
+    delegates[0].is_default = has_default;
     for delegate in &delegates {
         refuse_self(&delegate.network)?;
     }
@@ -77,25 +85,26 @@ fn given(conf: &MultusConf) -> Vec<&NetworkConf> {
     given
 }
 
-fn wants<'a>(conf: &'a MultusConf, pod: Option<&Pod>) -> Result<Vec<Want<'a>>> {
-    let mut wants: Vec<Want<'a>> = given(conf).into_iter().map(Want::Given).collect();
-    wants.extend(conf.cluster_network.as_deref().map(Want::Configured));
+fn wants<'a>(conf: &'a MultusConf, pod: Option<&Pod>) -> Result<Wants<'a>> {
+    let mut networks: Vec<Want<'a>> = given(conf).into_iter().map(Want::Given).collect();
+    networks.extend(conf.cluster_network.as_deref().map(Want::Configured));
     let is_system = |pod: &Pod| conf.system_namespaces.contains(&pod.metadata.namespace);
     if conf.cluster_network.is_some() && !pod.is_some_and(is_system) {
-        wants.extend(conf.default_networks.iter().map(|name| Want::Configured(name)));
+        networks.extend(conf.default_networks.iter().map(|name| Want::Configured(name)));
     }
     let Some(pod) = pod else {
-        return Ok(wants);
+        return Ok(Wants { networks, has_default: true });
     };
     if let Some(default) = default_network(conf, pod)? {
-        wants.splice(..wants.len().min(1), [Want::Selected(Box::new(default), Kind::Definition)]);
+        networks.splice(..networks.len().min(1), [Want::Selected(Box::new(default), Kind::Definition)]);
     }
     let selected = selected(conf, pod)?;
     if !selected.is_empty() && conf.always_use_default == Some(false) {
-        wants.clear();
+        networks.clear();
     }
-    wants.extend(selected);
-    Ok(wants)
+    let has_default = !networks.is_empty();
+    networks.extend(selected);
+    Ok(Wants { networks, has_default })
 }
 
 /// The network that a pod has in place of the default one.
