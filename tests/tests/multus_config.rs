@@ -204,6 +204,15 @@ on_scripted_node! {
         assert!(node.read("/run/log/multus.log").len() < 1 << 20);
     }
 
+    fn a_log_file_that_was_rotated_is_compressed(node) {
+        node.configure("logFile", json!("/run/log/multus.log"));
+        node.configure("logOptions", json!({ "maxSize": 1, "compress": true }));
+        node.host.sh("mkdir /run/log && head -c 1048576 /dev/zero > /run/log/multus.log");
+        node.plain_pod("p").add().succeeds();
+        assert_eq!(node.host.sh("zcat /run/log/multus-*.log.gz | wc -c").trim(), "1048576");
+        assert_eq!(node.host.sh("ls -A /run/log | wc -l").trim(), "2");
+    }
+
     fn an_auxiliary_chain_is_one_more_delegate(node) {
         node.write("/run/net.d/10-main.conf", &network("main").to_string());
         node.write("/run/net.d/more/10-a.conf", r#"{"type":"a"}"#);

@@ -2,12 +2,13 @@
 //!
 //! There is one log in a process, because a process serves one call.
 
+mod rotate;
+
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
@@ -67,7 +68,7 @@ pub struct LogOptions {
     pub max_size: u32,
     /// How many old files are kept; 0 for all.
     pub max_backups: u32,
-    /// Accepted and without effect: old files stay as they are.
+    /// Whether renamed files are kept as gzip.
     pub compress: bool,
 }
 
@@ -88,7 +89,7 @@ static LOG: Mutex<Option<Log>> = Mutex::new(None);
 /// Begins to log as configured. A file that can't be written is said so, and done without.
 pub fn start(conf: &LogConf) {
     let file = conf.file.as_deref().and_then(|path| {
-        open(path, &conf.options)
+        rotate::open(path, &conf.options)
             .inspect_err(|err| eprintln!("multus: cannot write logFile {}: {err}", path.display()))
             .ok()
     });
@@ -121,100 +122,5 @@ fn write(level: LogLevel, what: &dyn fmt::Display) {
     }
     if let Some(file) = &mut log.file {
         let _ = file.write_all(line.as_bytes());
-    }
-}
-
-/// Opens the file to append, after it was renamed away where it is too big.
-fn open(path: &Path, options: &LogOptions) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let append = || OpenOptions::new().create(true).append(true).open(path);
-    let limit = u64::from(if options.max_size == 0 { 100 } else { options.max_size }) << 20;
-    let file = append()?;
-    if file.metadata()?.len() < limit {
-        return Ok(file);
-    }
-    // Of many calls at once that find it too big, one renames: the lock belongs to the file,
-    // and whoever gets it next sees that the file has moved.
-    file.lock()?;
-    if is_same_file(&file, path) {
-        fs::rename(path, backup_path(path))?;
-        remove_old(path, options, SystemTime::now());
-    }
-    append()
-}
-
-fn is_same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
-    file.metadata().map(id).ok() == fs::metadata(path).map(id).ok()
-}
-
-/// `multus.log` becomes `multus-2026-01-31T12-00-00Z.log`.
-fn backup_path(path: &Path) -> PathBuf {
-    let (stem, end) = parts(path);
-    let time = Timestamp::now().to_string().replace(':', "-");
-    path.with_file_name(format!("{stem}-{time}{end}"))
-}
-
-fn parts(path: &Path) -> (String, String) {
-    let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
-    let end = text(path.extension());
-    (text(path.file_stem()), if end.is_empty() { end } else { format!(".{end}") })
-}
-
-/// Removes renamed files that are too old or too many.
-fn remove_old(path: &Path, options: &LogOptions, now: SystemTime) {
-    let (stem, end) = parts(path);
-    let Some(entries) = path.parent().and_then(|folder| fs::read_dir(folder).ok()) else { return };
-    let is_backup = |name: &str| name.starts_with(&format!("{stem}-")) && name.ends_with(&end);
-    let mut backups: Vec<fs::DirEntry> =
-        entries.flatten().filter(|entry| is_backup(&entry.file_name().to_string_lossy())).collect();
-    // The names sort by time.
-    backups.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
-    let keep = if options.max_backups == 0 { usize::MAX } else { options.max_backups as usize };
-    let age = Duration::from_secs(u64::from(options.max_age) * 24 * 3600);
-    for (i, backup) in backups.iter().enumerate() {
-        let modified = backup.metadata().and_then(|meta| meta.modified());
-        let is_old = options.max_age > 0
-            && modified.is_ok_and(|time| now.duration_since(time).is_ok_and(|passed| passed > age));
-        if i >= keep || is_old {
-            let _ = fs::remove_file(backup.path());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_big_file_is_renamed_and_few_are_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("multus.log");
-        for year in 2001..=2004 {
-            fs::write(folder.path().join(format!("multus-{year}-01-01T00-00-00Z.log")), "old").unwrap();
-        }
-        fs::write(folder.path().join("multus-unrelated.txt"), "").unwrap();
-        File::create(&path).unwrap().set_len(1 << 20).unwrap();
-        let options = LogOptions { max_size: 1, max_backups: 2, max_age: 0, compress: false };
-        open(&path, &options).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
-        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names.len(), 4, "{names:?}");
-        assert!(names.contains(&"multus-2004-01-01T00-00-00Z.log".into()), "{names:?}");
-    }
-
-    #[test]
-    fn old_files_are_removed_by_age() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.log");
-        fs::write(folder.path().join("m-1.log"), "").unwrap();
-        let options = LogOptions { max_age: 1, ..LogOptions::default() };
-        remove_old(&path, &options, SystemTime::now());
-        assert!(folder.path().join("m-1.log").exists());
-        remove_old(&path, &options, SystemTime::now() + Duration::from_secs(2 * 24 * 3600));
-        assert!(!folder.path().join("m-1.log").exists());
     }
 }

@@ -21,6 +21,11 @@ impl Timestamp {
     pub fn nanoseconds(self) -> u128 {
         u128::from(self.seconds) * 1_000_000_000 + u128::from(self.nanoseconds)
     }
+
+    /// The part of the second that has passed.
+    pub fn milliseconds(self) -> u32 {
+        self.nanoseconds / 1_000_000
+    }
 }
 
 impl fmt::Display for Timestamp {

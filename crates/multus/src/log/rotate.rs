@@ -1,0 +1,218 @@
+//! Renaming a log file away when it grows, and what becomes of those that were.
+//!
+//! Names and order are those of the Go program's: `multus-2026-01-31T12-00-00.000.log`, in UTC,
+//! and `.gz` behind it once it is compressed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::LogOptions;
+use crate::time::Timestamp;
+
+/// The shape of a time in a name: each 0 is any digit.
+const SHAPE: &str = "0000-00-00T00-00-00.000";
+
+/// Opens the file to append, after it was renamed away where it is too big.
+pub(super) fn open(path: &Path, options: &LogOptions) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let append = || OpenOptions::new().create(true).append(true).open(path);
+    let limit = u64::from(if options.max_size == 0 { 100 } else { options.max_size }) << 20;
+    let file = append()?;
+    if file.metadata()?.len() < limit {
+        return Ok(file);
+    }
+    // Of many calls at once that find it too big, one renames: the lock belongs to the file,
+    // and whoever gets it next sees that the file has moved.
+    file.lock()?;
+    if !is_same_file(&file, path) {
+        return append();
+    }
+    fs::rename(path, Backups::new(path).next())?;
+    file.unlock()?;
+    let backups = Backups::new(path);
+    if options.compress {
+        // What can't be compressed is kept as it is, and tried again with the next.
+        let _ = backups.compress();
+    }
+    backups.remove_old(options, SystemTime::now());
+    append()
+}
+
+fn is_same_file(file: &File, path: &Path) -> bool {
+    let id = |meta: fs::Metadata| (meta.dev(), meta.ino());
+    file.metadata().map(id).ok() == fs::metadata(path).map(id).ok()
+}
+
+/// The files that a log was renamed to.
+struct Backups {
+    folder: PathBuf,
+    /// What their names begin with, before the time.
+    start: String,
+    /// What their names end with, perhaps before `.gz`.
+    end: String,
+}
+
+impl Backups {
+    fn new(path: &Path) -> Backups {
+        let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let end = text(path.extension());
+        Backups {
+            folder: path.parent().unwrap_or(Path::new("")).to_owned(),
+            start: format!("{}-", text(path.file_stem())),
+            end: if end.is_empty() { end } else { format!(".{end}") },
+        }
+    }
+
+    /// The name for one more.
+    fn next(&self) -> PathBuf {
+        let now = Timestamp::now();
+        let second = now.to_string().replace(':', "-");
+        let second = second.trim_end_matches('Z');
+        self.folder.join(format!("{}{second}.{:03}{}", self.start, now.milliseconds(), self.end))
+    }
+
+    /// Their names with the times in them, the latest first, whether compressed or not.
+    fn names(&self) -> Vec<String> {
+        let is_one = |name: &String| {
+            let name = name.strip_suffix(".gz").unwrap_or(name);
+            let time = name.strip_prefix(&self.start).and_then(|name| name.strip_suffix(&self.end));
+            time.is_some_and(|time| time.replace(|c: char| c.is_ascii_digit(), "0") == SHAPE)
+        };
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(is_one).collect();
+        names.sort_by(|a, b| b.cmp(a));
+        names
+    }
+
+    /// Compresses those that are not: the last one, and what an earlier call did not come to.
+    fn compress(&self) -> io::Result<()> {
+        for name in self.names().into_iter().filter(|name| !name.ends_with(".gz")) {
+            let path = self.folder.join(&name);
+            let mut file = File::open(&path)?;
+            // Another call may be at it, or may have done it.
+            if file.try_lock().is_err() || !is_same_file(&file, &path) {
+                continue;
+            }
+            // It appears whole or not at all. What a killed call left under the first name is
+            // written over: only one has the lock.
+            let unfinished = self.folder.join(format!(".{name}.gz"));
+            let mode = file.metadata()?.permissions().mode();
+            let to =
+                OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&unfinished)?;
+            let mut gzip = GzEncoder::new(to, Compression::fast());
+            io::copy(&mut file, &mut gzip)?;
+            gzip.finish()?;
+            fs::rename(&unfinished, self.folder.join(format!("{name}.gz")))?;
+            fs::remove_file(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes those that are too old or too many.
+    fn remove_old(&self, options: &LogOptions, now: SystemTime) {
+        let keep = if options.max_backups == 0 { usize::MAX } else { options.max_backups as usize };
+        let age = Duration::from_secs(u64::from(options.max_age) * 24 * 3600);
+        for (i, name) in self.names().iter().enumerate() {
+            let path = self.folder.join(name);
+            let modified = path.metadata().and_then(|meta| meta.modified());
+            let is_old = options.max_age > 0
+                && modified.is_ok_and(|time| now.duration_since(time).is_ok_and(|passed| passed > age));
+            if i >= keep || is_old {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// A log of a megabyte, and what it was renamed to before.
+    fn full(backups: &[&str]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("multus.log");
+        fs::write(&path, vec![b'x'; 1 << 20]).unwrap();
+        for name in backups {
+            fs::write(folder.path().join(name), "old").unwrap();
+        }
+        (folder, path)
+    }
+
+    #[test]
+    fn a_big_file_is_renamed_and_few_are_kept() {
+        let years = [2001, 2002, 2003, 2004].map(|year| format!("multus-{year}-01-01T00-00-00.000.log"));
+        let gz = "multus-2005-01-01T00-00-00.000.log.gz";
+        let (folder, path) = full(&[&years[0], &years[1], &years[2], &years[3], gz, "multus-other.log"]);
+        let options = LogOptions { max_size: 1, max_backups: 3, max_age: 0, compress: false };
+        open(&path, &options).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+        let names = names(folder.path());
+        assert_eq!(names[..2], [years[3].clone(), gz.to_owned()], "{names:?}");
+        assert_eq!(names[3..], ["multus-other.log", "multus.log"], "{names:?}");
+        assert!(names[2].ends_with(".log") && names.len() == 5, "{names:?}");
+    }
+
+    #[test]
+    fn renamed_files_are_compressed_whole() {
+        let left = "multus-2001-01-01T00-00-00.000.log";
+        // A call that was killed left the first part of it.
+        let (folder, path) = full(&[left, &format!(".{left}.gz")]);
+        let options = LogOptions { max_size: 1, max_backups: 0, max_age: 0, compress: true };
+        open(&path, &options).unwrap();
+        let names = names(folder.path());
+        assert_eq!(
+            (names[0].as_str(), names.len()),
+            ("multus-2001-01-01T00-00-00.000.log.gz", 3),
+            "{names:?}"
+        );
+        assert!(names[1].ends_with(".log.gz"), "{names:?}");
+        for (name, len) in [(&names[0], 3), (&names[1], 1 << 20)] {
+            let mut text = Vec::new();
+            GzDecoder::new(File::open(folder.path().join(name)).unwrap()).read_to_end(&mut text).unwrap();
+            assert_eq!(text.len(), len, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_another_call_compresses_is_left_to_it() {
+        let left = "multus-2001-01-01T00-00-00.000.log";
+        let (folder, path) = full(&[left]);
+        let other = File::open(folder.path().join(left)).unwrap();
+        other.lock().unwrap();
+        Backups::new(&path).compress().unwrap();
+        assert_eq!(names(folder.path()), [left, "multus.log"]);
+    }
+
+    #[test]
+    fn old_files_are_removed_by_age() {
+        let old = "multus-2001-01-01T00-00-00.000.log";
+        let (folder, path) = full(&[old]);
+        let options = LogOptions { max_age: 1, ..LogOptions::default() };
+        Backups::new(&path).remove_old(&options, SystemTime::now());
+        assert!(folder.path().join(old).exists());
+        Backups::new(&path).remove_old(&options, SystemTime::now() + Duration::from_secs(2 * 24 * 3600));
+        assert!(!folder.path().join(old).exists());
+    }
+}
