@@ -1,5 +1,6 @@
 //! Multus' own configuration.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,6 +114,9 @@ struct Wire {
     retry_delete_on_error: bool,
     #[serde(default, rename = "auxiliaryCNIChainName")]
     auxiliary_cni_chain_name: String,
+    /// What the runtime looks at to fill `runtimeConfig`.
+    #[serde(default, rename = "capabilities")]
+    _capabilities: Option<BTreeMap<String, bool>>,
     #[serde(default)]
     runtime_config: CapabilityArgs,
     #[serde(default)]
@@ -342,6 +346,7 @@ pub(crate) mod tests {
             ("readinessindicatorfile", "1"),
             ("retryDeleteOnError", "1"),
             ("auxiliaryCNIChainName", r#""../x""#),
+            ("capabilities", r#"{"mac":"yes"}"#),
             ("runtimeConfig", "[]"),
             ("delegateTimeout", "0"),
             ("delegateTimeout", "-1"),
