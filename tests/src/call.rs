@@ -110,12 +110,21 @@ impl<'h> Call<'h> {
         Outcome::of(self.start(), &self.describe())
     }
 
+    /// The same call with at most so many KiB of memory of its own (`RLIMIT_DATA`).
+    pub fn within_memory(self, kib: u32) -> Self {
+        self.behind_a_shell(&format!("ulimit -d {kib}; exec \"$@\""))
+    }
+
     /// The same call whose process stops itself before the plugin starts in it.
-    pub(crate) fn behind_a_stop(mut self) -> Self {
+    pub(crate) fn behind_a_stop(self) -> Self {
+        self.behind_a_shell("kill -STOP $$; exec \"$@\"")
+    }
+
+    fn behind_a_shell(mut self, script: &str) -> Self {
         let plugin = self.program.display().to_string();
         let arguments = std::mem::take(&mut self.arguments);
         self.program = PathBuf::from("/bin/sh");
-        self.arguments = ["-c", "kill -STOP $$; exec \"$@\"", "sh", &plugin].map(str::to_owned).to_vec();
+        self.arguments = ["-c", script, "sh", &plugin].map(str::to_owned).to_vec();
         self.arguments.extend(arguments);
         self
     }

@@ -79,47 +79,14 @@ on_node! {
         assert_eq!(node.host.sh("find /var/lib/cni/multus -type f | wc -l").trim(), "0");
     }
 
-    fn the_default_route_moves_to_the_network_that_asks_for_it(node) {
-        let mut default = gateway("default-net", "10.244.0.0/24");
-        default["isDefaultGateway"] = json!(true);
-        node.configure("delegates", json!([default]));
-        node.definition("a", &gateway("net-a", "10.1.0.0/24"));
-        let networks = json!([{ "name": "a", "default-route": ["10.1.0.1"] }]);
-        let pod = node.pod("p", &networks.to_string());
-        pod.add().succeeds();
-        let routes = pod.container.sh("ip route show default");
-        assert_eq!(routes.lines().count(), 1, "{routes}");
-        assert!(routes.starts_with("default via 10.1.0.1 dev net1"), "{routes}");
-        pod.del().succeeds();
-    }
-
-    fn a_network_without_a_link_has_no_default_route_to_move(node) {
-        // The default network is a script, which makes no link.
-        node.definition("a", &gateway("net-a", "10.1.0.0/24"));
-        let moved = |network: &str, to: &str| json!([{ "name": network, "default-route": [to] }]).to_string();
-        let pod = node.pod("p", &moved("a", "10.1.0.1"));
-        pod.add().succeeds();
-        let routes = pod.container.sh("ip route show default");
-        assert!(routes.starts_with("default via 10.1.0.1 dev net1"), "{routes}");
-        pod.del().succeeds();
-        // To where there is no link, nothing moves.
-        node.scripted("b", "");
-        let said = node.pod("q", &moved("b", "10.9.0.254")).add().error().text();
-        assert!(said.contains("default-route") && said.contains("net1"), "{said}");
-    }
-
-    fn a_static_default_route_of_ipv6_moves_too(node) {
-        let ipv6 = |name: &str, subnet: &str, default: bool| json!({
-            "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name, "isGateway": true,
-            "isDefaultGateway": default, "ipam": { "type": "host-local", "subnet": subnet },
-        });
-        node.configure("delegates", json!([ipv6("default-net", "fd00:1::/64", true)]));
-        node.definition("a", &ipv6("net-a", "fd00:2::/64", false));
-        let networks = json!([{ "name": "a", "default-route": ["fd00:2::1"] }]);
-        let pod = node.pod("p", &networks.to_string());
-        pod.add().succeeds();
-        let routes = pod.container.sh("ip -6 route show default");
-        assert!(routes.contains("via fd00:2::1 dev net1") && !routes.contains("eth0"), "{routes}");
+    fn an_interface_that_is_there_already_is_left_alone(node) {
+        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        let pod = node.pod("p", "a");
+        pod.container.sh("ip link add net1 type veth peer name own1");
+        let said = pod.add().error().text();
+        assert!(said.contains("net1") && said.contains("already exists"), "{said}");
+        pod.container.sh("ip link show net1 type veth");
+        assert_eq!(node.calls(), ["ADD eth0 main", "DEL eth0 main"]);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use oxcni_tests::apiserver::{ApiServer, Fault, Proof, Protocols, Role, Trust};
+use oxcni_tests::apiserver::{ApiServer, Fault, Proof, Protocols, Request, Role, Trust};
 use oxcni_tests::{Node, bridge, on_scripted_node};
 use serde_json::{Value, json};
 
@@ -15,6 +15,10 @@ const ALWAYS: usize = 10_000;
 
 /// The most requests that one call may send for one object, first try included.
 const RETRY_LIMIT: usize = 10;
+
+/// What one call may have of memory of its own, in KiB. These are debug builds: it is a bound, and
+/// no measure.
+const MEMORY: u32 = 12 << 10;
 
 fn adds(node: &Node) -> usize {
     node.calls().iter().filter(|call| call.starts_with("ADD")).count()
@@ -274,7 +278,7 @@ fn a_hundred_and_fifty_pods_at_once_are_all_served() {
     node.configure("delegates", json!([bridge("default-net", "10.244.0.0/16")]));
     node.definition("a", &bridge("net-a", "10.1.0.0/16"));
     let pods: Vec<_> = (0..count).map(|number| node.pod(&format!("p{number}"), "a")).collect();
-    let started: Vec<_> = pods.iter().map(|pod| pod.call("ADD").start()).collect();
+    let started: Vec<_> = pods.iter().map(|pod| pod.call("ADD").within_memory(MEMORY).start()).collect();
     for child in started {
         oxcni_tests::Outcome::of(child, "one of 150 ADDs").succeeds();
     }
@@ -283,12 +287,26 @@ fn a_hundred_and_fifty_pods_at_once_are_all_served() {
     addresses.sort();
     addresses.dedup();
     assert_eq!(addresses.len(), pods.len());
+    let requests = node.api.requests();
+    let tried = |method: &str, is_it: &dyn Fn(&Request) -> bool| {
+        requests.iter().filter(|request| request.method == method && is_it(request)).count()
+    };
     for number in 0..count {
-        let path = format!("/pods/p{number}");
-        let tried = node.api.requests().iter().filter(|request| request.path.ends_with(&path)).count();
-        assert!(tried <= RETRY_LIMIT, "{tried} times {path}");
+        let name = format!("p{number}");
+        let about = |request: &Request| request.body["involvedObject"]["name"] == name.as_str();
+        let pod = format!("/pods/{name}");
+        let status = format!("{pod}/status");
+        for (what, tried, limit) in [
+            ("reads", tried("GET", &|request| request.path.ends_with(&pod)), RETRY_LIMIT),
+            ("writes", tried("PATCH", &|request| request.path.ends_with(&status)), RETRY_LIMIT),
+            ("events", tried("POST", &about), 2 * RETRY_LIMIT),
+        ] {
+            assert!((1..=limit).contains(&tried), "{tried} {what} of {name}");
+        }
     }
-    let started: Vec<_> = pods.iter().map(|pod| pod.call("DEL").start()).collect();
+    let definitions = node.api.count("GET", "/network-attachment-definitions/a");
+    assert!((pods.len()..=pods.len() * RETRY_LIMIT).contains(&definitions), "{definitions}");
+    let started: Vec<_> = pods.iter().map(|pod| pod.call("DEL").within_memory(MEMORY).start()).collect();
     for child in started {
         oxcni_tests::Outcome::of(child, "one of 150 DELs").succeeds();
     }
