@@ -113,31 +113,43 @@ impl Api {
         }
         let Open { runtime, connection } = self.open().ok()?;
         let call = Call::get(format!("{}?limit={MAX_NAMES}", collection_path(reference)));
-        let answer = runtime.block_on(connection.call_within(&call, EVENT_LIMIT)).ok()?;
+        let answer = runtime.block_on(connection.call_with(&call, Patience::new(EVENT_LIMIT))).ok()?;
         let list: List = serde_json::from_slice(&answer).ok()?;
         Some(list.items.into_iter().map(|item| item.metadata.name).collect())
     }
 
-    /// Writes the status and posts events at the same time.
+    /// Writes the status and posts events at the same time. Events that are to be posted again
+    /// wait until the status is written: what befalls them does not befall it each time, too.
     pub(super) fn report(&self, pod: &Pod, status: Option<&str>, events: &[Event]) -> Result<()> {
         let Open { runtime, connection } = self.open()?;
         runtime.block_on(async {
+            let patience = Patience::new(EVENT_LIMIT);
             let mut posts = JoinSet::new();
             for (i, event) in events.iter().enumerate() {
                 let (connection, call) = (connection.clone(), event_call(pod, event, i));
-                posts.spawn(async move { connection.call_within(&call, EVENT_LIMIT).await });
+                posts.spawn(async move { (connection.try_once(&call, &patience).await, call) });
             }
-            let written = match status {
-                Some(status) => write_status(connection, pod, status).await,
-                None => Ok(()),
-            };
+            if let Some(status) = status {
+                write_status(connection, pod, status).await?;
+            }
             while let Some(posted) = posts.join_next().await {
-                if let Ok(Err(refusal)) = posted {
-                    log::debug(format_args!("event: {}", Error::from(refusal)));
+                if let Ok((Err(refusal), call)) = posted {
+                    post_again(connection, &call, refusal, patience).await;
                 }
             }
-            written
+            Ok(())
         })
+    }
+}
+
+/// Posts an event that was refused once, where that may help; nobody fails for it.
+async fn post_again(connection: &Connection, call: &Call, refusal: Refusal, mut patience: Patience) {
+    let posted = match patience.wait(refusal).await {
+        Ok(()) => connection.call_with(call, patience).await,
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = posted {
+        log::debug(format_args!("event: {}", Error::from(refusal)));
     }
 }
 

@@ -103,6 +103,7 @@ impl Call {
 }
 
 /// How often and for how long something is tried that may pass.
+#[derive(Clone, Copy)]
 pub(super) struct Patience {
     deadline: Instant,
     pause: Duration,
@@ -184,12 +185,11 @@ impl Connection {
 
     /// Makes a call, again where another try may help.
     pub(super) async fn call(&self, call: &Call) -> Result<Vec<u8>, Refusal> {
-        self.call_within(call, CALL_LIMIT).await
+        self.call_with(call, Patience::new(CALL_LIMIT)).await
     }
 
-    /// As [`Connection::call`], with all tries in less time.
-    pub(super) async fn call_within(&self, call: &Call, limit: Duration) -> Result<Vec<u8>, Refusal> {
-        let mut patience = Patience::new(limit);
+    /// As [`Connection::call`], with what is left of somebody's patience.
+    pub(super) async fn call_with(&self, call: &Call, mut patience: Patience) -> Result<Vec<u8>, Refusal> {
         loop {
             match self.try_once(call, &patience).await {
                 Ok(answer) => return Ok(answer),
