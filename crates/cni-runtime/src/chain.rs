@@ -47,8 +47,9 @@ impl Invocation {
     /// the process id now, and nobody's container is the namespace of this thread.
     #[must_use]
     pub fn of_gone(mut self) -> Invocation {
-        // A namespace below /proc is a link to nowhere, which is followed by no real path.
-        self.netns = self.netns.filter(|path| path.canonicalize().is_ok() && netns::refuse_own(path).is_ok());
+        // What links to a namespace below /proc has no real path: the last link says `net:[..]`.
+        let is_lasting = |path: &PathBuf| !path.starts_with("/proc") && path.canonicalize().is_ok();
+        self.netns = self.netns.filter(|path| is_lasting(path) && netns::refuse_own(path).is_ok());
         self
     }
 }

@@ -176,12 +176,17 @@ fn the_namespace_of_a_container_that_is_gone_is_used_only_where_it_can_be_no_oth
     let (kept, link) = (folder.path().join("kept"), folder.path().join("link"));
     fs::write(&kept, "").unwrap();
     std::os::unix::fs::symlink("/proc/1/ns/net", &link).unwrap();
+    let through_a_process = Path::new("/proc/self/root").join(kept.strip_prefix("/").unwrap());
     let of_gone =
         |path: &Path| Invocation { netns: Some(path.to_owned()), ..invocation("one") }.of_gone().netns;
     assert_eq!(of_gone(&kept), Some(kept.clone()));
-    for path in
-        [&link, Path::new("/proc/1/ns/net"), Path::new("/proc/thread-self/ns/net"), Path::new("/nonexistent")]
-    {
+    for path in [
+        &link,
+        &through_a_process,
+        Path::new("/proc/1/ns/net"),
+        Path::new("/proc/thread-self/ns/net"),
+        Path::new("/nonexistent"),
+    ] {
         assert_eq!(of_gone(path), None, "{}", path.display());
     }
 }
