@@ -40,7 +40,7 @@ impl Host {
         })
         .unwrap_or_else(|err| panic!("can't make a namespace that plays the host: {err}"));
         let host = Self { net, mounts, root, plugins, containers: AtomicUsize::new(0) };
-        host.sh("ip link set lo up");
+        host.enter(crate::rtnl::set_loopback_up);
         host
     }
 

@@ -13,8 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value, json};
 
-pub(crate) use message::has_nft_tables;
 use message::{Attributes, Message, dump};
+pub(crate) use message::{has_nft_tables, set_loopback_up};
 
 const AF_BRIDGE: u8 = 7;
 const AF_INET6: u8 = 10;

@@ -35,7 +35,8 @@ fn refused(host: &Host, container: &Container<'_>, call: &Call<'_>, code: u64, q
     assert_eq!(after.0, before.0, "the host changed");
     let is_reservation =
         |file: &&String| file.rsplit('/').next().is_some_and(|name| name.parse::<IpAddr>().is_ok());
-    let made: Vec<_> = after.1.iter().filter(|file| !before.1.contains(file)).filter(is_reservation).collect();
+    let made: Vec<_> =
+        after.1.iter().filter(|file| !before.1.contains(file)).filter(is_reservation).collect();
     assert!(made.is_empty(), "on disk: {made:?}");
     assert_eq!(after.2, before.2, "the container changed");
     after.0

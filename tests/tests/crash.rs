@@ -100,7 +100,7 @@ both_flavours! {
         let measured = host.container();
         let (length, _) = kill_at_syscall(&net.call("ADD", &measured), u64::MAX);
         net.del(&measured).succeeds();
-        for stop in (1..length).step_by(usize::try_from((length / u64::from(cases(600))).max(1)).expect("a step")) {
+        for stop in (1..length).step_by(usize::try_from((length / u64::from(cases(200))).max(1)).expect("a step")) {
             let pod = host.container();
             kill_at_syscall(&net.call("ADD", &pod), stop);
             for (address, holder) in host.reservations("net") {

@@ -12,6 +12,8 @@ const NLMSG_DONE: u16 = 3;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const DUMP_REQUEST: u16 = 0x301;
+/// `NLM_F_REQUEST | NLM_F_ACK`.
+const ACKNOWLEDGED: u16 = 0x5;
 /// `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`, which are no part of an attribute's number.
 const ATTRIBUTE_FLAGS: u16 = 0xc000;
 
@@ -112,20 +114,38 @@ pub(crate) fn has_nft_tables() -> bool {
     }
 }
 
+/// Sets the loopback interface of the calling thread's namespace up, with index 1 as in each.
+pub(crate) fn set_loopback_up() {
+    const RTM_NEWLINK: u16 = 16;
+    const IFF_UP: u32 = 1;
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&1_u32.to_ne_bytes());
+    header[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
+    header[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
+    match ask(NETLINK_ROUTE, RTM_NEWLINK, ACKNOWLEDGED, &header) {
+        Answer::Refused(0) => {}
+        _ => panic!("the kernel does not set lo up"),
+    }
+}
+
 enum Answer {
     Whole(Vec<Message>),
     /// Something changed while the kernel answered.
     Changed,
-    /// With this error, see errno(3).
+    /// With this error, see errno(3); 0 acknowledges a request.
     Refused(i32),
 }
 
 fn try_dump(protocol: isize, kind: u16, body: &[u8]) -> Answer {
+    ask(protocol, kind, DUMP_REQUEST, body)
+}
+
+fn ask(protocol: isize, kind: u16, flags: u16, body: &[u8]) -> Answer {
     let mut request = Vec::with_capacity(HEADER + body.len());
     let length = u32::try_from(HEADER + body.len()).expect("a short request");
     request.extend(length.to_ne_bytes());
     request.extend(kind.to_ne_bytes());
-    request.extend(DUMP_REQUEST.to_ne_bytes());
+    request.extend(flags.to_ne_bytes());
     request.extend([0; 8]);
     request.extend(body);
     let socket = Socket::new(protocol).expect("a netlink socket");
