@@ -206,7 +206,7 @@ both_flavours! {
         assert_eq!(trunk.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [5, 100]);
         assert_eq!(trunk[1].1, untagged);
         let around = vlans_of_the_port(json!({ "vlanTrunk": [{ "minID": 99, "maxID": 101 }], "vlan": 100 }));
-        let tagged = |id: u64| (id, "[]".to_owned());
+        let tagged = |id: u64| (id, "null".to_owned());
         assert_eq!(around, [tagged(99), (100, untagged.clone()), tagged(101)]);
         let whole = vlans_of_the_port(json!({ "vlanTrunk": [{ "minID": 1, "maxID": 3 }] }));
         assert_eq!(whole, [(1, untagged), tagged(2), tagged(3)]);

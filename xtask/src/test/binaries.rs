@@ -1,4 +1,4 @@
-//! Test binaries: built by cargo, run one after the other by us, here or in the virtual machine.
+//! Test binaries: built by cargo, run by us, here or in the virtual machine.
 
 use super::tally::{Tally, count};
 use crate::error::{Context, Failure, Result};
@@ -10,7 +10,9 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Where a test that can't run says so: a line `TEST: REASON` in the file this names.
@@ -19,6 +21,9 @@ const SKIP_LOG: &str = "OXCNI_SKIP_LOG";
 /// How many tests of a binary run side by side, unless `RUST_TEST_THREADS` says otherwise: what they
 /// wait for is the kernel taking namespaces and links down, answers to pings, and limits of time.
 const SIDE_BY_SIDE: &str = "12";
+
+/// How many binaries run side by side: the last tests of one do not wait alone.
+const AT_ONCE: usize = 3;
 
 /// How often a long run says that it is alive where no line can be overwritten.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -117,20 +122,35 @@ pub(crate) struct Options {
     pub(crate) logs: PathBuf,
 }
 
-/// Runs the binaries one after the other, with a line for each.
+/// Runs the binaries, some at once, with a line for each that has ended.
 pub(crate) fn run_all(binaries: &[TestBinary], options: &Options, progress: &Progress) -> Result<Tally> {
     fs::create_dir_all(&options.logs).context(|| format!("can't make {}", options.logs.display()))?;
-    let mut total = Tally::default();
-    for (index, binary) in binaries.iter().enumerate() {
-        let place = format!("[{}/{}] {}", index + 1, binaries.len(), binary.title());
-        let begun = Instant::now();
-        let mut command = Command::new(&binary.path);
-        command.args(&options.arguments).envs(&options.environment).current_dir(&binary.folder);
-        let tally = run_one(command, &binary.title(), &place, options, progress)?;
-        progress.say(format!("{place}: {tally} in {}", short(begun.elapsed())));
-        total.add(tally);
-    }
-    Ok(total)
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new(Ok(Tally::default()));
+    let work = || {
+        while let Some(binary) = binaries.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let begun = Instant::now();
+            let mut command = Command::new(&binary.path);
+            command.args(&options.arguments).envs(&options.environment).current_dir(&binary.folder);
+            let tally = run_one(command, &binary.title(), options, progress);
+            let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+            match (tally, total.as_mut()) {
+                (Ok(tally), Ok(sum)) => {
+                    let title = binary.title();
+                    progress.say(format!("{title}: {tally} in {}", short(begun.elapsed())));
+                    sum.add(tally);
+                }
+                (Err(failure), Ok(_)) => *total = Err(failure),
+                (_, Err(_)) => return,
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(work);
+        }
+    });
+    total.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the examples in the documentation of the libraries.
@@ -138,18 +158,12 @@ pub(crate) fn run_doc_tests(workspace: &Workspace, options: &Options, progress: 
     let mut command = cargo();
     command.args(["test", "--workspace", "--doc", "--quiet", "--"]).arg("--format=pretty");
     command.args(&options.arguments).current_dir(&workspace.root);
-    let tally = run_one(command, "documentation", "examples in the documentation", options, progress)?;
+    let tally = run_one(command, "documentation", options, progress)?;
     progress.say(format!("examples in the documentation: {tally}"));
     Ok(tally)
 }
 
-fn run_one(
-    mut command: Command,
-    title: &str,
-    place: &str,
-    options: &Options,
-    progress: &Progress,
-) -> Result<Tally> {
+fn run_one(mut command: Command, title: &str, options: &Options, progress: &Progress) -> Result<Tally> {
     let log = options.logs.join(title.replace([' ', '/'], "-"));
     let (skips, stderr) = (log.with_extension("skipped"), log.with_extension("stderr"));
     let _ = fs::remove_file(&skips);
@@ -165,7 +179,7 @@ fn run_one(
         .spawn()
         .context(|| format!("can't start the tests of {title}"))?;
     let stdout = child.stdout.take().ok_or_else(|| Failure::new("a test binary has no output"))?;
-    let output = follow(lines_of(stdout), place, progress);
+    let output = follow(lines_of(stdout), title, progress);
     let status = child.wait().context(|| format!("can't wait for the tests of {title}"))?;
     let _ = fs::write(log.with_extension("stdout"), output.join("\n"));
 
@@ -181,7 +195,7 @@ fn run_one(
 }
 
 /// Takes the lines as they come and shows how far the tests are.
-fn follow(lines: Receiver<String>, place: &str, progress: &Progress) -> Vec<String> {
+fn follow(lines: Receiver<String>, title: &str, progress: &Progress) -> Vec<String> {
     let mut output = Vec::new();
     let mut done = 0_usize;
     let mut last_word = Instant::now();
@@ -190,7 +204,7 @@ fn follow(lines: Receiver<String>, place: &str, progress: &Progress) -> Vec<Stri
             Ok(line) => {
                 if line.starts_with("test ") && line.contains(" ... ") {
                     done += 1;
-                    progress.show(format!("{place}: {done} done, {}", &line["test ".len()..]));
+                    progress.show(format!("{title}: {done} done, {}", &line["test ".len()..]));
                 }
                 output.push(line);
             }
@@ -198,7 +212,7 @@ fn follow(lines: Receiver<String>, place: &str, progress: &Progress) -> Vec<Stri
             Err(RecvTimeoutError::Disconnected) => return output,
         }
         if last_word.elapsed() >= HEARTBEAT && !progress.is_live() {
-            progress.say(format!("{place}: {done} done so far"));
+            progress.say(format!("{title}: {done} done so far"));
             last_word = Instant::now();
         }
     }
@@ -218,6 +232,8 @@ fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
 
 /// All that the failed tests said, or the last of it where the binary itself broke down.
 fn print_failure(title: &str, output: &[String], stderr: &Path) {
+    // One at a time, whole.
+    let _out = std::io::stdout().lock();
     println!("\n──── {title} failed ────");
     let from = output.iter().position(|line| line == "failures:");
     let from = from.unwrap_or(output.len().saturating_sub(40));
