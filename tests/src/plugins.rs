@@ -19,7 +19,7 @@ impl Plugins {
     pub const OURS: [Self; 2] = [Self::Multicall, Self::Separate];
 
     /// The flavours of ours to compare with others: both, but one where the processor is emulated
-    /// (`OXCNI_EMULATED=1`) and every process costs twenty times as much.
+    /// (`OXCNI_EMULATED=1`) and every process costs forty times as much.
     pub fn ours() -> &'static [Self] {
         if crate::effort::emulated() { &Self::OURS[..1] } else { &Self::OURS }
     }

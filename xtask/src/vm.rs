@@ -32,7 +32,7 @@ pub(crate) const PACKAGES: [&str; 5] = ["busybox-static", "e2fsprogs", "kmod", "
 /// code is passed on. Without a command: a shell; leave it with `exit`.
 ///
 /// The kernel is fetched once (70 MB) and kept in target/vm. Software emulation, so things
-/// take some five to twenty times as long as outside.
+/// take some ten to forty times as long as outside.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask vm -- uname -r\n  \

@@ -9,7 +9,7 @@ const SETUP: &str = "\
     ip link add name v0 mtu 1400 type veth peer name v1; ip link set v0 master br alias 'a word'; \
     ip link set v0 type bridge_slave hairpin on isolated on learning off; ip link set v0 up; ip link set v1 up; \
     ip addr add 10.1.2.3/24 broadcast 10.1.2.255 dev v1; ip addr add 10.1.2.4/24 dev v1; \
-    ip addr add fd00:1::1/64 dev v1 nodad noprefixroute; ip addr add fd00:1::2/64 dev v1 nodad valid_lft forever preferred_lft 400; \
+    ip addr add fd00:1::1/64 dev v1 nodad noprefixroute; ip addr add fd00:1::2/64 dev v1 nodad preferred_lft 0; \
     ip addr add 10.7.0.1 peer 10.7.0.2/32 dev br; ip link set v1 group 9; \
     ip route add default via 10.1.2.1; ip route add 10.9.0.0/16 via 10.1.2.7 metric 70 mtu 1300 advmss 1200 proto static; \
     ip route add 10.8.0.0/16 dev v1 scope link table 77; ip route add blackhole 10.6.0.0/16; \
