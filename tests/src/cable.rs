@@ -8,11 +8,12 @@ impl Host {
         self.sh(&format!(
             "ip link add name {name} type veth peer name eth0 netns {peer}; ip link set {name} up"
         ));
-        far.sh("ip link set lo up; ip link set eth0 up");
+        let mut script = "ip link set lo up; ip link set eth0 up".to_owned();
         for address in addresses {
             let nodad = if address.contains(':') { "nodad" } else { "" };
-            far.sh(&format!("ip addr add {address} dev eth0 {nodad}"));
+            script.push_str(&format!("; ip addr add {address} dev eth0 {nodad}"));
         }
+        far.sh(&script);
         far
     }
 }

@@ -1,9 +1,9 @@
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::fcntl::OFlag;
@@ -250,26 +250,41 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Runs a script; without a shell where it is a plain command, which saves a process.
+/// Runs a script with as few processes as it takes.
 fn shell(script: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b" -_./:@,+".contains(&byte);
-    let words: Vec<_> = script.split(' ').collect();
-    let (program, arguments) = match words.as_slice() {
-        ["ip" | "bridge" | "nft" | "ping" | "sysctl", arguments @ ..] if script.bytes().all(plain) => {
-            (words[0], arguments.to_vec())
+    let plain = script.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -_./:@,+;\n".contains(&byte));
+    let commands: Vec<_> = script.split([';', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect();
+    let for_ip: Vec<_> = commands.iter().filter_map(|line| line.strip_prefix("ip ")).collect();
+    let batch = for_ip.len() == commands.len() && for_ip.iter().all(|line| !line.starts_with(['-', 'n']));
+    let words = script.split_whitespace();
+    let (program, arguments, input): (_, Vec<_>, _) = match commands.as_slice() {
+        [_, _, ..] if plain && batch => ("ip", vec!["-batch", "-"], for_ip.join("\n")),
+        [line] if plain && ["ip ", "bridge ", "nft ", "ping "].iter().any(|name| line.starts_with(name)) => {
+            (&line[..line.find(' ').unwrap_or_default()], words.skip(1).collect(), String::new())
         }
-        _ => ("/bin/sh", vec!["-euc", script]),
+        _ => ("/bin/sh", vec!["-euc", script], String::new()),
     };
-    let Output { status, stdout, stderr } = Command::new(program)
-        .args(arguments.iter().filter(|argument| !argument.is_empty()))
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .map_err(|err| format!("can't start {program}: {err}"))?;
+    let Output { status, stdout, stderr } = run(program, &arguments, &input)?;
     let stdout = String::from_utf8_lossy(&stdout).into_owned();
     if status.success() {
         return Ok(stdout);
     }
     Err(format!("`{script}` ended with {status}\n{stdout}{}", String::from_utf8_lossy(&stderr)))
+}
+
+fn run(program: &str, arguments: &[&str], input: &str) -> Result<Output, String> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|err| format!("can't start {program}: {err}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).map_err(|err| format!("can't write to {program}: {err}"))?;
+    }
+    child.wait_with_output().map_err(|err| format!("can't wait for {program}: {err}"))
 }
 
 /// See setxattr(2).

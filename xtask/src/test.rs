@@ -104,10 +104,19 @@ fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
         total.failed.push(text.to_owned());
         return Ok(());
     }
-    total.add(binaries::run_all(&namespace, &options, progress)?);
-    if !args.no_vm && !namespace.is_empty() {
-        let limit = Duration::from_secs(args.vm_timeout);
-        total.add(guest::run_in_machine(&workspace, &namespace, &args.arguments, limit, progress)?);
+    // Here, tests mostly wait; the machine has its two processors to emulate.
+    let (here, there) = std::thread::scope(|scope| {
+        let machine = (!args.no_vm && !namespace.is_empty()).then(|| {
+            let limit = Duration::from_secs(args.vm_timeout);
+            let (workspace, namespace) = (&workspace, &namespace);
+            scope.spawn(move || guest::run_in_machine(workspace, namespace, &args.arguments, limit, progress))
+        });
+        let here = binaries::run_all(&namespace, &options, progress);
+        (here, machine.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+    });
+    total.add(here?);
+    if let Some(there) = there {
+        total.add(there?);
     }
     Ok(())
 }

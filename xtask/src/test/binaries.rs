@@ -120,6 +120,8 @@ pub(crate) struct Options {
     pub(crate) environment: BTreeMap<String, String>,
     /// Where the output of each goes.
     pub(crate) logs: PathBuf,
+    /// Put before each line about them, where they run in two places at once.
+    pub(crate) place: String,
 }
 
 /// Runs the binaries, some at once, with a line for each that has ended.
@@ -136,8 +138,8 @@ pub(crate) fn run_all(binaries: &[TestBinary], options: &Options, progress: &Pro
             let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
             match (tally, total.as_mut()) {
                 (Ok(tally), Ok(sum)) => {
-                    let title = binary.title();
-                    progress.say(format!("{title}: {tally} in {}", short(begun.elapsed())));
+                    let (place, title) = (&options.place, binary.title());
+                    progress.say(format!("{place}{title}: {tally} in {}", short(begun.elapsed())));
                     sum.add(tally);
                 }
                 (Err(failure), Ok(_)) => *total = Err(failure),
@@ -179,7 +181,7 @@ fn run_one(mut command: Command, title: &str, options: &Options, progress: &Prog
         .spawn()
         .context(|| format!("can't start the tests of {title}"))?;
     let stdout = child.stdout.take().ok_or_else(|| Failure::new("a test binary has no output"))?;
-    let output = follow(lines_of(stdout), title, progress);
+    let output = follow(lines_of(stdout), &format!("{}{title}", options.place), progress);
     let status = child.wait().context(|| format!("can't wait for the tests of {title}"))?;
     let _ = fs::write(log.with_extension("stdout"), output.join("\n"));
 
@@ -189,7 +191,7 @@ fn run_one(mut command: Command, title: &str, options: &Options, progress: &Prog
         tally.failed.push(format!("{title}: ended with {status}"));
     }
     if !tally.failed.is_empty() {
-        print_failure(title, &output, &stderr);
+        print_failure(&format!("{}{title}", options.place), &output, &stderr);
     }
     Ok(tally)
 }

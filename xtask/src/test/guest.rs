@@ -53,6 +53,7 @@ pub(super) fn run_in_machine(
             ("OXCNI_EMULATED".to_owned(), yes),
         ]),
         logs: machine.results.join("logs"),
+        place: "in the machine: ".to_owned(),
     };
     let text = serde_json::to_string_pretty(&Plan { binaries: binaries.to_vec(), options })
         .context(|| "can't write the plan".into())?;

@@ -173,11 +173,13 @@ impl Machine {
         let mut qemu = Command::new("qemu-system-x86_64");
         let at = |name: &str| folder.join(name).display().to_string();
         // Software emulation unless asked: with /dev/kvm a stock guest hangs on some machines.
-        // Page tables of five levels would make each of its many walks longer.
+        // Emulation is faster without page tables of five levels, which make each of its many walks
+        // longer, a vector state to save at each switch, and string instructions that it repeats
+        // byte by byte.
         if self.kvm {
             qemu.args(["-accel", "kvm", "-cpu", "host"]);
         } else {
-            qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]);
+            qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off,-xsave,-avx,-avx2,-erms,-fsrm"]);
         }
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
             .args(["-smp", "2", "-m", "2048", "-nic", "none"])
