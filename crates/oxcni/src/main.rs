@@ -20,6 +20,7 @@ static PLUGINS: &[&dyn Plugin] = &[
     &oxcni_ipvlan::Ipvlan,
     &oxcni_loopback::Loopback,
     &oxcni_macvlan::Macvlan,
+    #[cfg(feature = "multus")]
     &oxcni_multus::Multus,
     &oxcni_passthru::Passthru,
     &oxcni_static::Static,
