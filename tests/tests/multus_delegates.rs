@@ -57,24 +57,31 @@ on_node! {
             assert!(node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).is_empty());
         }
     }
+}
 
-    fn a_lock_that_is_held_is_waited_for_as_long_as_a_delegate_may_take(node) {
-        node.configure("delegateTimeout", json!(2));
-        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
-        let folder = node.host.path("/var/lib/cni/networks/net-a");
-        std::fs::create_dir_all(&folder).unwrap();
-        let lock = std::fs::File::create(folder.join("lock")).unwrap();
-        lock.lock().unwrap();
-        let pod = node.pod("p", "a");
-        let before = Instant::now();
-        let said = pod.add().error().text();
-        assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
-        // In a process of its own it is killed, and can't say what it waited for.
-        let word = if node.host.plugins() == Plugins::Multicall { "networks/net-a/lock" } else { "within 2 s" };
-        assert!(said.contains(word), "{said}");
-        lock.unlock().unwrap();
-        pod.del().succeeds();
-        pod.add().succeeds();
+/// A limit of time in seconds, which an emulated processor needs for the rest.
+mod above_the_kernel {
+    use super::*;
+
+    on_node! {
+        fn a_lock_that_is_held_is_waited_for_as_long_as_a_delegate_may_take(node) {
+            node.configure("delegateTimeout", json!(2));
+            node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+            let folder = node.host.path("/var/lib/cni/networks/net-a");
+            std::fs::create_dir_all(&folder).unwrap();
+            let lock = std::fs::File::create(folder.join("lock")).unwrap();
+            lock.lock().unwrap();
+            let pod = node.pod("p", "a");
+            let before = Instant::now();
+            let said = pod.add().error().text();
+            assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
+            // In a process of its own it is killed, and can't say what it waited for.
+            let word = if node.host.plugins() == Plugins::Multicall { "networks/net-a/lock" } else { "within 2 s" };
+            assert!(said.contains(word), "{said}");
+            lock.unlock().unwrap();
+            pod.del().succeeds();
+            pod.add().succeeds();
+        }
     }
 }
 

@@ -54,6 +54,9 @@ const DEFAULT_VLAN: &[Intended] = &[
     Intended { path: "/after del/host/vlans", reason: "nor the port of the gateway" },
 ];
 
+/// The bridge's MAC is kept for nobody: the gateway's address is on another link.
+const DEFAULT_VLAN_BESIDE_OTHERS: &[Intended] = &[DEFAULT_VLAN[0], DEFAULT_VLAN[1], CHECK_BESIDE_OTHERS[0]];
+
 /// Found with resolvConf and with static's dns.
 const DNS_OF_IPAM: &[Intended] = &[Intended {
     path: "/results/0/dns",
@@ -125,7 +128,7 @@ parity! {
         setup: "ip link add name br-par type bridge; ip addr add fd00:2::1/64 dev br-par nodad" }
     vlan [BridgeVlan] { with_ipam(json!({ "vlan": 100 })), intended: DEFAULT_VLAN }
     vlan_with_gateway [BridgeVlan] { with_ipam(json!({ "vlan": 100, "isGateway": true })), containers: 2,
-        intended: DEFAULT_VLAN }
+        intended: DEFAULT_VLAN_BESIDE_OTHERS }
     static_addresses { bridge(json!({ "isGateway": true, "ipam": { "type": "static",
         "addresses": [{ "address": "10.10.0.1/24", "gateway": "10.10.0.254" }, { "address": "fd00:1::7/64", "gateway": "fd00:1::1" }],
         "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "192.168.0.0/16", "gw": "10.10.0.5" }, { "dst": "fd00:9::/32", "gw": "fd00:1::9" }],
