@@ -14,6 +14,14 @@ pub struct Network<'h> {
     path_before: Option<String>,
 }
 
+/// A configuration with the keys of `rest` in place of its own.
+pub fn with_keys(mut config: Value, rest: Value) -> Value {
+    for (key, value) in rest.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    config
+}
+
 /// A call that was started and not yet waited for.
 #[derive(Debug)]
 pub struct Running {

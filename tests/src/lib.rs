@@ -43,13 +43,13 @@ pub mod apiserver;
 /// What a machine must have for a test, and how a test that can't run says so.
 pub mod gate;
 
-pub use attachment::{Network, Running};
+pub use attachment::{Network, Running, with_keys};
 pub use call::{Call, CniError, Outcome};
 pub use effort::cases;
 pub use host::{Container, Host, get_xattr};
 pub use interrupt::{kill_at_syscall, programs_executed};
 pub use manifest::nad_config;
-pub use node::{Node, Pod, bridge};
+pub use node::{Node, Pod, bridge, gateway};
 pub use parity::{Case, Intended, compare, differences, observe, same_as_go};
 pub use plugins::Plugins;
 pub use snapshot::Masks;

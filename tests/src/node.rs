@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::apiserver::{ApiServer, Proof, Role, Trust, User};
-use crate::{Call, Container, Host, Outcome, Plugins};
+use crate::{Call, Container, Host, Outcome, Plugins, with_keys};
 
 /// Where scripts are installed that play plugins of a third party.
 const SCRIPTS: &str = "/run/bin";
@@ -110,6 +110,11 @@ pub fn bridge(name: &str, subnet: &str) -> Value {
         "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name,
         "ipam": { "type": "host-local", "subnet": subnet },
     })
+}
+
+/// The same as the gateway of its containers.
+pub fn gateway(name: &str, subnet: &str) -> Value {
+    with_keys(bridge(name, subnet), json!({ "isGateway": true }))
 }
 
 impl Node {

@@ -2,20 +2,19 @@
 
 use std::net::IpAddr;
 
-use oxcni_tests::{Call, Container, Host, Network, both_flavours};
+use oxcni_tests::{Call, Container, Host, Network, both_flavours, with_keys};
 use serde_json::{Value, json};
 
 const PLUGINS: [&str; 5] = ["bridge", "cnv-bridge", "host-local", "static", "loopback"];
 
 fn config(rest: Value) -> Value {
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-spec",
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
-    });
-    for (key, value) in rest.as_object().expect("an object") {
-        config[key] = value.clone();
-    }
-    config
+    with_keys(
+        json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-spec",
+            "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+        }),
+        rest,
+    )
 }
 
 /// A call that must fail with this code, name what is wrong, and change nothing; gives the

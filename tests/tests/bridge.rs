@@ -1,17 +1,18 @@
 //! The bridge plugin: traffic that passes, traffic that must not, and what its fields do.
 
-use oxcni_tests::{ArpCounter, Container, Host, Network, both_flavours, eventually, source_seen_by};
+use oxcni_tests::{
+    ArpCounter, Container, Host, Network, both_flavours, eventually, source_seen_by, with_keys,
+};
 use serde_json::{Value, json};
 
 fn config(rest: Value) -> Value {
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-test",
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
-    });
-    for (key, value) in rest.as_object().expect("an object") {
-        config[key] = value.clone();
-    }
-    config
+    with_keys(
+        json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-test",
+            "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+        }),
+        rest,
+    )
 }
 
 /// Everything of a network taken down, and nothing left of it but its bridge.

@@ -1,18 +1,17 @@
 //! The bridge plugin where an ADD fails, or a configuration is not what it was: what it takes back,
 //! and what it leaves to others.
 
-use oxcni_tests::{Host, Network, Outcome, both_flavours};
+use oxcni_tests::{Host, Network, Outcome, both_flavours, with_keys};
 use serde_json::{Value, json};
 
 fn config(rest: Value) -> Value {
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-test",
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
-    });
-    for (key, value) in rest.as_object().expect("an object") {
-        config[key] = value.clone();
-    }
-    config
+    with_keys(
+        json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-test",
+            "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+        }),
+        rest,
+    )
 }
 
 both_flavours! {

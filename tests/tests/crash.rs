@@ -1,17 +1,16 @@
 //! Killed at any moment, or left alone by what it works on: a DEL then leaves nothing behind.
 
-use oxcni_tests::{Host, Network, both_flavours, cases, kill_at_syscall};
+use oxcni_tests::{Host, Network, both_flavours, cases, kill_at_syscall, with_keys};
 use serde_json::{Value, json};
 
 fn config(rest: Value) -> Value {
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-crash", "isGateway": true, "ipMasq": true,
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
-    });
-    for (key, value) in rest.as_object().expect("an object") {
-        config[key] = value.clone();
-    }
-    config
+    with_keys(
+        json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-crash", "isGateway": true, "ipMasq": true,
+            "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+        }),
+        rest,
+    )
 }
 
 /// Nothing that belongs to an attachment; the bridge and its gateway address may stay.

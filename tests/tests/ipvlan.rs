@@ -2,18 +2,17 @@
 
 use std::path::Path;
 
-use oxcni_tests::{Container, Host, both_flavours, source_seen_by};
+use oxcni_tests::{Container, Host, both_flavours, source_seen_by, with_keys};
 use serde_json::{Value, json};
 
 fn config(rest: Value) -> Value {
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth1",
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
-    });
-    for (key, value) in rest.as_object().expect("an object") {
-        config[key] = value.clone();
-    }
-    config
+    with_keys(
+        json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth1",
+            "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+        }),
+        rest,
+    )
 }
 
 /// A router on the cable of the master: in layer 3 modes the host routes to it, and it back.

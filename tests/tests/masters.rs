@@ -1,18 +1,17 @@
 //! What holds for interfaces on a master of either kind, macvlan and ipvlan: finding the master,
 //! names, many at once, ends of all kinds.
 
-use oxcni_tests::{Container, Host, Network, both_flavours, cases, kill_at_syscall};
+use oxcni_tests::{Container, Host, Network, both_flavours, cases, kill_at_syscall, with_keys};
 use serde_json::{Value, json};
 
 fn config(kind: &str, rest: Value) -> Value {
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": kind, "master": "eth1",
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
-    });
-    for (key, value) in rest.as_object().expect("an object") {
-        config[key] = value.clone();
-    }
-    config
+    with_keys(
+        json!({
+            "cniVersion": "1.1.0", "name": "net", "type": kind, "master": "eth1",
+            "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+        }),
+        rest,
+    )
 }
 
 fn outside(host: &Host) -> Container<'_> {

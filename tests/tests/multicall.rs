@@ -5,20 +5,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use oxcni_tests::{Case, Host, Plugins, compare, gate, observe, programs_executed};
+use oxcni_tests::{Case, Host, Plugins, compare, gate, observe, programs_executed, with_keys};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 5] = ["bridge", "cnv-bridge", "host-local", "static", "loopback"];
 
 fn config(rest: Value) -> Value {
-    let mut config = json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-multi", "isDefaultGateway": true,
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
-    });
-    for (key, value) in rest.as_object().expect("an object") {
-        config[key] = value.clone();
-    }
-    config
+    with_keys(
+        json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-multi", "isDefaultGateway": true,
+            "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+        }),
+        rest,
+    )
 }
 
 fn host(test: &str) -> Option<Host> {

@@ -4,14 +4,8 @@
 use std::time::{Duration, Instant};
 
 use oxcni_tests::apiserver::{Fault, Role};
-use oxcni_tests::{Outcome, bridge, eventually, on_node, on_scripted_node};
+use oxcni_tests::{Outcome, bridge, eventually, gateway, on_node, on_scripted_node};
 use serde_json::{Value, json};
-
-fn gateway(name: &str, subnet: &str) -> Value {
-    let mut network = bridge(name, subnet);
-    network["isGateway"] = json!(true);
-    network
-}
 
 on_node! {
     fn a_failure_leaves_no_link_and_no_reservation(node) {

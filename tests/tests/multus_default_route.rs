@@ -1,14 +1,8 @@
 //! Moving the default route to the network that a pod asks it on.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
-use oxcni_tests::{bridge, on_node};
-use serde_json::{Value, json};
-
-fn gateway(name: &str, subnet: &str) -> Value {
-    let mut network = bridge(name, subnet);
-    network["isGateway"] = json!(true);
-    network
-}
+use oxcni_tests::{gateway, on_node};
+use serde_json::json;
 
 on_node! {
     fn the_default_route_moves_to_the_network_that_asks_for_it(node) {

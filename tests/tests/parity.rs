@@ -2,7 +2,7 @@
 //! the same kernel. `recorded.rs` compares with newer ones.
 
 use oxcni_tests::gate::{self, Feature};
-use oxcni_tests::{Container, Host, Intended, Plugins, parity, source_seen_by};
+use oxcni_tests::{Container, Host, Intended, Plugins, parity, source_seen_by, with_keys};
 use serde_json::{Value, json};
 
 /// Of cases that are refused: Go leaves behind what it made until then, and its DEL refuses too.
@@ -64,11 +64,7 @@ const DNS_OF_IPAM: &[Intended] = &[Intended {
 }];
 
 fn bridge(rest: Value) -> Value {
-    let mut config = json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-par" });
-    for (key, value) in rest.as_object().expect("an object") {
-        config[key] = value.clone();
-    }
-    config
+    with_keys(json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-par" }), rest)
 }
 
 fn with_ipam(rest: Value) -> Value {

@@ -1,17 +1,16 @@
 //! A node goes from the Go plugins to ours and back with containers running.
 
-use oxcni_tests::{Host, Plugins, both_flavours, eventually, source_seen_by};
+use oxcni_tests::{Host, Plugins, both_flavours, eventually, source_seen_by, with_keys};
 use serde_json::{Value, json};
 
 fn config(rest: Value) -> Value {
-    let mut config = json!({
-        "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-turns", "isDefaultGateway": true,
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
-    });
-    for (key, value) in rest.as_object().expect("an object") {
-        config[key] = value.clone();
-    }
-    config
+    with_keys(
+        json!({
+            "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br-turns", "isDefaultGateway": true,
+            "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]] },
+        }),
+        rest,
+    )
 }
 
 /// No port, no rule, no reservation.
