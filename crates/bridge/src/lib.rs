@@ -152,7 +152,7 @@ impl InterfacePlugin for Bridge {
         if ip_masq && request.conf.ipam.is_some() {
             errors.extend(Masquerade { network: &request.conf.name, attachment }.tear_down().err());
         }
-        Error::collect(errors).map_or(Ok(()), Err)
+        Error::all(errors)
     }
 
     fn collect(&self, config: &BridgeConf, request: &Request) -> Result<()> {
@@ -164,7 +164,7 @@ impl InterfacePlugin for Bridge {
         if config.ip_masq {
             errors.extend(Masquerade::collect(&request.conf.name, valid).err());
         }
-        Error::collect(errors).map_or(Ok(()), Err)
+        Error::all(errors)
     }
 }
 

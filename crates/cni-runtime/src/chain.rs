@@ -115,10 +115,8 @@ impl Runtime {
     pub fn undo(&self, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
         let cached = self.cached_result(network, invocation);
         let del = |plugin| self.del_plugin(network, plugin, invocation, cached.as_ref()).err();
-        match Error::collect(network.plugins().iter().rev().filter_map(del).collect()) {
-            None => self.cache.forget(network.name(), &invocation.attachment),
-            Some(err) => Err(err),
-        }
+        Error::all(network.plugins().iter().rev().filter_map(del).collect())?;
+        self.cache.forget(network.name(), &invocation.attachment)
     }
 
     fn del_plugin(
@@ -196,7 +194,7 @@ impl Runtime {
                 errors.extend(self.call(Command::Gc, network, plugin, &Purpose::Gc(valid), None).err());
             }
         }
-        Error::collect(errors).map_or(Ok(()), Err)
+        Error::all(errors)
     }
 
     fn cached_result(&self, network: &NetworkConf, invocation: &Invocation) -> Option<AddResult> {

@@ -95,7 +95,8 @@ fn release_all(store: &mut Store, owner: &Owner) -> Result<usize> {
     let held = store.held_by(owner)?;
     let release = |ip: &IpAddr| store.release(*ip, owner).err();
     let errors: Vec<Error> = held.iter().rev().filter_map(release).collect();
-    Error::collect(errors).map_or(Ok(held.len()), Err)
+    Error::all(errors)?;
+    Ok(held.len())
 }
 
 fn check(node: &Node, request: &Request) -> Result<()> {

@@ -266,7 +266,7 @@ impl Store {
                 errors.push(err);
             }
         }
-        Error::collect(errors).map_or(Ok(()), Err)
+        Error::all(errors)
     }
 
     /// The address of a range set that was reserved last.

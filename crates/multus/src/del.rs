@@ -90,7 +90,7 @@ pub(crate) fn detach(runtime: &Runtime, detachments: &[Detachment]) -> Result<()
         }
         info::forget(invocation);
     }
-    Error::collect(errors).map_or(Ok(()), Err)
+    Error::all(errors)
 }
 
 /// What is to be detached when the delegates are known.

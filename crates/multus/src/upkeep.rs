@@ -111,7 +111,7 @@ pub(crate) fn gc(request: &Request) -> Result<()> {
     }
     collection.add_results(&runtime, &conf, &living)?;
     errors.extend(collection.collect(&runtime));
-    Error::collect(errors).map_or(Ok(()), Err)
+    Error::all(errors)
 }
 
 /// The call as DEL would get it for a container: with the name of its first interface.

@@ -55,7 +55,7 @@ fn each_tool(stale: impl Fn(&[String]) -> Vec<&str>) -> Result<()> {
             errors.extend(remove(&tool, &rules, chain).err());
         }
     }
-    Error::collect(errors).map_or(Ok(()), Err)
+    Error::all(errors)
 }
 
 /// A chain has a jump for each address, and those of other chains may stand between them.

@@ -51,7 +51,7 @@ impl<P: InterfacePlugin> Plugin for P {
         // A configuration that has become invalid since must not keep a container from going.
         let config = valid_config(self, request).ok();
         errors.extend(self.clean_up(config.as_ref(), request).err());
-        Error::collect(errors).map_or(Ok(()), Err)
+        Error::all(errors)
     }
 
     fn link_at_del(&self) -> LinkAtDel {
@@ -89,7 +89,7 @@ impl<P: InterfacePlugin> Plugin for P {
             errors.extend(ipam::call(ipam, request, Command::Gc).err());
         }
         errors.extend(self.collect(&config, request).err());
-        Error::collect(errors).map_or(Ok(()), Err)
+        Error::all(errors)
     }
 }
 

@@ -86,15 +86,18 @@ impl Error {
         Error::new(Code::IO, format!("{what}: {}", err.into()))
     }
 
-    /// Several failures of a teardown as one; `None` when there were none.
-    /// One failure stays as it is.
-    pub fn collect(mut errors: Vec<Error>) -> Option<Error> {
+    /// The failures of a teardown as one result: success without any. One failure is returned
+    /// unchanged.
+    ///
+    /// # Errors
+    /// [`Code::SEVERAL`] for two or more; the details have all of them.
+    pub fn all(mut errors: Vec<Error>) -> Result<()> {
         if errors.len() < 2 {
-            return errors.pop();
+            return errors.pop().map_or(Ok(()), Err);
         }
         let msg = format!("{} steps failed, the first: {}", errors.len(), errors[0].msg);
         let all: Vec<String> = errors.iter().map(Error::to_string).collect();
-        Some(Error::new(Code::SEVERAL, msg).details(all.join("; ")))
+        Err(Error::new(Code::SEVERAL, msg).details(all.join("; ")))
     }
 
     /// The same error with (more) details.
@@ -208,11 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn collecting_keeps_one_and_joins_many() {
+    fn all_keeps_one_error_and_joins_many() {
         let (a, b) = (Error::invalid_config("a"), Error::check("b"));
-        assert_eq!(Error::collect(vec![]), None);
-        assert_eq!(Error::collect(vec![a.clone()]), Some(a.clone()));
-        let both = Error::collect(vec![a, b]).unwrap();
+        assert_eq!(Error::all(vec![]), Ok(()));
+        assert_eq!(Error::all(vec![a.clone()]), Err(a.clone()));
+        let both = Error::all(vec![a, b]).unwrap_err();
         assert_eq!(both.code(), Code::SEVERAL);
         assert_eq!(both.to_string(), "2 steps failed, the first: a; a; b");
     }
