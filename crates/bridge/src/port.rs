@@ -1,6 +1,6 @@
 //! The port of the bridge that a container is connected to.
 
-use cni_core::netlink::{BridgePort, BridgeVlan, Errno, Failure, Kind, Link, Netlink, NewLink};
+use cni_core::netlink::{BridgePort, BridgeVlan, Errno, Failure, Link, Netlink, NewLink};
 use cni_core::spec::{Error, IfName, Result};
 use cni_core::sysctl::Sysctl;
 
@@ -13,15 +13,7 @@ const NAME_TRIES: u32 = 10;
 /// Makes the pair: the host's end, up and a port of the bridge, and the container's.
 pub(crate) fn create(site: &BridgeSite<'_, '_>, bridge: &Link) -> Result<(Link, Link)> {
     let config = site.config;
-    let peer = NewLink {
-        name: site.ifname,
-        kind: Kind::Veth { peer: None },
-        mtu: config.mtu(),
-        mac: config.mac,
-        master: None,
-        up: false,
-        netns: Some(std::os::fd::AsFd::as_fd(site.netns)),
-    };
+    let peer = NewLink::veth_peer(site.ifname).mtu(config.mtu()).mac(config.mac).in_namespace(site.netns);
     let port = create_pair(site.host, bridge, &peer, config.mtu()).map_err(|err| explain(site, err))?;
     let (host, made) = (site.host, port.clone());
     site.undo.push(format!("interface {}", port.name), move || Ok(host.delete_link(&made)?));
@@ -45,7 +37,7 @@ pub(crate) fn gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link) -> 
     let (holder, gateway_port) = match host.link(&name)? {
         Some(holder) => {
             let port = other_end(host, &holder)?;
-            let port = port.filter(|_| holder.parent_netnsid.is_none());
+            let port = port.filter(|_| holder.lower_netnsid.is_none());
             (holder, port.filter(|port| port.master == Some(bridge.index)))
         }
         None => {
@@ -66,15 +58,7 @@ pub(crate) fn gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link) -> 
 
 /// Makes that interface and gives the port that it leads to.
 fn create_gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link, name: &IfName) -> Result<Link> {
-    let peer = NewLink {
-        name,
-        kind: Kind::Veth { peer: None },
-        mtu: Some(bridge.mtu),
-        mac: None,
-        master: None,
-        up: false,
-        netns: None,
-    };
+    let peer = NewLink::veth_peer(name).mtu(Some(bridge.mtu));
     let host = site.host;
     let made = create_pair(host, bridge, &peer, Some(bridge.mtu))?;
     let (bridge, own_ports, pair) = (bridge.index, [port.index, made.index], made.clone());
@@ -86,7 +70,7 @@ fn create_gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link, name: &
 
 /// The other end of a veth pair, where it is on the host.
 fn other_end(host: &Netlink, link: &Link) -> Result<Option<Link>> {
-    let other_end = link.parent.map(|index| host.link_by_index(index)).transpose()?.flatten();
+    let other_end = link.lower.map(|index| host.link_by_index(index)).transpose()?.flatten();
     Ok(other_end.filter(|port| port.is("veth")))
 }
 
@@ -95,15 +79,7 @@ fn create_pair(host: &Netlink, bridge: &Link, peer: &NewLink<'_>, mtu: Option<u3
     let mut tries = 0;
     loop {
         let name = format!("veth{:08x}", random());
-        let created = host.create_link(&NewLink {
-            name: &name,
-            kind: Kind::Veth { peer: Some(Box::new(peer.clone())) },
-            mtu,
-            mac: None,
-            master: Some(bridge.index),
-            up: true,
-            netns: None,
-        });
+        let created = host.create_link(&NewLink::veth(&name, peer.clone()).mtu(mtu).port_of(bridge).up());
         tries += 1;
         match created {
             Err(Failure { errno: Errno::EEXIST, .. })

@@ -35,15 +35,10 @@ pub(crate) fn ensure(site: &BridgeSite<'_, '_>) -> Result<Link> {
 
 fn create(site: &BridgeSite<'_, '_>) -> Result<Link> {
     let (host, config) = (site.host, site.config);
-    let created = host.create_link(&NewLink {
-        name: &config.bridge,
-        kind: Kind::Bridge { vlan_filtering: config.wants_vlans() },
-        mtu: config.mtu(),
-        mac: None,
-        master: None,
-        up: false,
-        netns: None,
-    });
+    let created = host.create_link(
+        &NewLink::new(&config.bridge, Kind::Bridge { vlan_filtering: config.wants_vlans() })
+            .mtu(config.mtu()),
+    );
     match created {
         Ok(bridge) => {
             take_back(site, &bridge, "making", Netlink::delete_link);

@@ -71,12 +71,7 @@ impl InterfacePlugin for Ipvlan {
             eprintln!("ipvlan: MAC address {mac} is not given to {}: it shares its master's", site.ifname);
         }
         let master = Master::find(site, &conf)?;
-        master.create(
-            site,
-            Kind::Ipvlan { master: master.link.index, mode: site.config.mode },
-            conf.mtu,
-            None,
-        )
+        master.create(site, Kind::Ipvlan { lower: master.link.index, mode: site.config.mode }, conf.mtu, None)
     }
 
     fn inherited(&self, site: &Site<'_, '_, IpvlanConf>) -> Result<Option<AddResult>> {

@@ -64,7 +64,7 @@ impl InterfacePlugin for Macvlan {
         let config = site.config;
         let master = Master::find(site, &config.master)?;
         let bc_queue_len = (config.bcqueuelen != 0).then_some(config.bcqueuelen);
-        let kind = Kind::Macvlan { master: master.link.index, mode: config.mode, bc_queue_len };
+        let kind = Kind::Macvlan { lower: master.link.index, mode: config.mode, bc_queue_len };
         master.create(site, kind, config.master.mtu, config.asked_mac)
     }
 

@@ -82,15 +82,10 @@ impl<'n> Master<'n> {
         mtu: u32,
         mac: Option<Mac>,
     ) -> Result<Created> {
-        let new = NewLink {
-            name: site.ifname,
-            kind,
-            mtu: (mtu != 0).then_some(mtu),
-            mac,
-            master: None,
-            up: false,
-            netns: (!self.in_container).then_some(std::os::fd::AsFd::as_fd(site.netns)),
-        };
+        let mut new = NewLink::new(site.ifname, kind).mtu((mtu != 0).then_some(mtu)).mac(mac);
+        if !self.in_container {
+            new = new.in_namespace(site.netns);
+        }
         let link = self.place(site, &new).map_err(|err| self.explain(site, err))?;
         let (container, made) = (site.container, link.clone());
         site.undo.push(format!("interface {}", link.name), move || Ok(container.delete_link(&made)?));
@@ -102,23 +97,23 @@ impl<'n> Master<'n> {
             return self.namespace.create_link(new);
         }
         let (host, container) = (self.namespace, site.container);
-        match host.create_link_elsewhere(new) {
+        match host.create_link_in_namespace(new) {
             // Older kernels register it on the host first, where the name may be taken.
-            Err(Failure { errno: Errno::EEXIST, .. }) if container.link(new.name)?.is_none() => {
-                let passing = passing_name(new.name);
+            Err(Failure { errno: Errno::EEXIST, .. }) if container.link(new.name())?.is_none() => {
+                let passing = passing_name(new.name());
                 if let Some(left) = container.link(&passing)? {
                     container.delete_link(&left)?;
                 }
-                host.create_link_elsewhere(&NewLink { name: &passing, ..new.clone() })?;
+                host.create_link_in_namespace(&new.renamed(&passing))?;
                 let link = found(container.link(&passing)?, new)?;
-                if let Err(err) = container.rename(&link, new.name) {
+                if let Err(err) = container.rename(&link, new.name()) {
                     let _ = container.delete_link(&link);
                     return Err(err);
                 }
             }
             created => created?,
         }
-        found(container.link(new.name)?, new)
+        found(container.link(new.name())?, new)
     }
 
     /// What the kernel's bare error numbers mean here.
@@ -147,7 +142,7 @@ impl<'n> Master<'n> {
             return format!("{} is a port of {bridge}", self.link.name);
         }
         let on_it =
-            links.iter().filter(|link| link.parent == Some(self.link.index) && link.parent_netnsid.is_none());
+            links.iter().filter(|link| link.lower == Some(self.link.index) && link.lower_netnsid.is_none());
         let on_it: Vec<&str> = on_it.map(|link| link.name.as_str()).collect();
         if on_it.is_empty() { String::new() } else { format!("it carries {}", on_it.join(", ")) }
     }
@@ -161,10 +156,10 @@ impl<'n> Master<'n> {
             let found = link.kind.as_deref().unwrap_or("hardware");
             return Err(Error::check(format!("interface {} is not of kind {kind} but {found}", link.name)));
         }
-        if link.parent == Some(self.link.index) && link.parent_netnsid.is_none() == self.in_container {
+        if link.lower == Some(self.link.index) && link.lower_netnsid.is_none() == self.in_container {
             return Ok(());
         }
-        let parent = link.parent.map(|index| self.namespace.link_by_index(index)).transpose()?.flatten();
+        let parent = link.lower.map(|index| self.namespace.link_by_index(index)).transpose()?.flatten();
         let now = parent.map_or_else(|| "an interface that is not there".to_owned(), |parent| parent.name);
         Err(Error::check(format!("interface {} is on {now}, not on master {}", link.name, self.link.name))
             .details("the master was renamed, moved or made anew"))
@@ -172,7 +167,11 @@ impl<'n> Master<'n> {
 }
 
 fn found(link: Option<Link>, new: &NewLink<'_>) -> Result<Link, Failure> {
-    link.ok_or_else(|| Failure { doing: new.to_string(), errno: Errno::ENODEV, words: String::new() })
+    link.ok_or_else(|| Failure {
+        operation: new.to_string(),
+        errno: Errno::ENODEV,
+        kernel_message: String::new(),
+    })
 }
 
 /// The name that an interface has in passing where its own is taken on the host. It follows from

@@ -91,9 +91,9 @@ impl Netlink {
     pub fn addresses(&self, link: &Link) -> Result<Vec<Address>> {
         let fixed = ifaddrmsg(libc::AF_UNSPEC as u8, 0, link.index);
         let message = Message::new(RTM_GETADDR, libc::NLM_F_DUMP, &fixed);
-        let doing = || format!("listing the addresses of interface {}", link.name);
+        let operation = || format!("listing the addresses of interface {}", link.name);
         // Kernels before 4.20 list those of every link.
-        self.query(message, doing, |answer| {
+        self.query(message, operation, |answer| {
             Address::read(answer).filter(|address| address.index == link.index)
         })
     }
@@ -128,12 +128,12 @@ impl Netlink {
     /// # Errors
     /// `EADDRINUSE` when another node has one of them, `ETIMEDOUT` when it takes longer.
     pub fn wait_until_settled(&self, link: &Link, limit: Duration) -> Result<()> {
-        let doing = || format!("waiting for duplicate address detection on interface {}", link.name);
-        self.wait_for(RTNLGRP_IPV6_IFADDR, limit, doing, || {
+        let operation = || format!("waiting for duplicate address detection on interface {}", link.name);
+        self.wait_for(RTNLGRP_IPV6_IFADDR, limit, operation, || {
             let addresses = self.addresses(link)?;
             if let Some(duplicate) = addresses.iter().find(|address| address.duplicate) {
-                let words = format!("another node on the link has {}", duplicate.cidr.ip());
-                return Err(Failure { doing: doing(), errno: Errno::EADDRINUSE, words });
+                let kernel_message = format!("another node on the link has {}", duplicate.cidr.ip());
+                return Err(Failure { operation: operation(), errno: Errno::EADDRINUSE, kernel_message });
             }
             Ok(addresses.iter().all(|address| !address.tentative).then_some(()))
         })

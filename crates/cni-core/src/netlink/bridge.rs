@@ -138,8 +138,8 @@ impl Netlink {
         let fixed = ifinfomsg(libc::AF_BRIDGE, 0, 0, 0);
         let mut message = Message::new(RTM_GETLINK, libc::NLM_F_DUMP, &fixed);
         message.attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN);
-        let doing = || format!("listing the VLANs of bridge port {}", port.name);
-        let found = self.query(message, doing, |answer| read_vlans(answer, port.index))?;
+        let operation = || format!("listing the VLANs of bridge port {}", port.name);
+        let found = self.query(message, operation, |answer| read_vlans(answer, port.index))?;
         Ok(found.concat())
     }
 }

@@ -13,27 +13,33 @@ use crate::spec::Mac;
 /// A network interface as the kernel describes it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Link {
-    /// Its number in its namespace.
+    /// Its index in its namespace.
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Its hardware address; `None` where that is not six bytes long.
+    /// Its alternative names, of up to 127 bytes (`ip link property add altname`).
+    pub alt_names: Vec<String>,
+    /// Its MAC address; `None` where its hardware address is not six bytes long.
     pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Whether it is administratively up.
     pub up: bool,
-    /// Whether it was made promiscuous (`ip link set promisc on`, not by a packet socket).
+    /// Whether it was set promiscuous (`ip link set promisc on`, not by a packet socket).
     pub promiscuous: bool,
+    /// Whether it was set to receive all multicast (`ip link set allmulticast on`).
+    pub all_multicast: bool,
+    /// The length of its transmit queue in packets.
+    pub tx_queue_len: u32,
     /// Its operational state.
     pub oper_state: OperState,
     /// The kind it was created as, such as `veth`; `None` for hardware.
     pub kind: Option<String>,
-    /// The link below it (a macvlan's master), or a veth's other end.
-    pub parent: Option<u32>,
-    /// The number that this namespace has for the one its parent is in, if another.
-    pub parent_netnsid: Option<u32>,
-    /// The bridge (or bond, or VRF) that it is a port of.
+    /// The index of its lower device, or of a veth's peer (`IFLA_LINK`).
+    pub lower: Option<u32>,
+    /// The ID of the namespace of the lower device, where that is another one (`IFLA_LINK_NETNSID`).
+    pub lower_netnsid: Option<u32>,
+    /// The index of the bridge, bond or VRF that it is a port of (`IFLA_MASTER`).
     pub master: Option<u32>,
     /// The group it is in (`ip link set group`).
     pub group: u32,
@@ -66,15 +72,21 @@ impl Link {
         // struct ifinfomsg: family, padding, type, index, flags, change
         let index = u32_at(answer.body, 4)?;
         let flags = u32_at(answer.body, 8)?;
-        let up = flags & IFF_UP != 0;
-        let mut link = Link { index, up, promiscuous: flags & IFF_PROMISC != 0, ..Link::default() };
+        let mut link = Link {
+            index,
+            up: flags & IFF_UP != 0,
+            promiscuous: flags & IFF_PROMISC != 0,
+            all_multicast: flags & IFF_ALLMULTI != 0,
+            ..Link::default()
+        };
         for (kind, value) in attributes(answer.body.get(16..)?) {
             match kind {
                 IFLA_IFNAME => link.name = text(value).to_owned(),
                 IFLA_ADDRESS => link.mac = Mac::from_bytes(value),
                 IFLA_MTU => link.mtu = u32_at(value, 0)?,
-                IFLA_LINK => link.parent = u32_at(value, 0),
-                IFLA_LINK_NETNSID => link.parent_netnsid = u32_at(value, 0),
+                IFLA_TXQLEN => link.tx_queue_len = u32_at(value, 0)?,
+                IFLA_LINK => link.lower = u32_at(value, 0),
+                IFLA_LINK_NETNSID => link.lower_netnsid = u32_at(value, 0),
                 IFLA_MASTER => link.master = u32_at(value, 0),
                 IFLA_GROUP => link.group = u32_at(value, 0)?,
                 IFLA_OPERSTATE => {
@@ -85,6 +97,10 @@ impl Link {
                     }
                 }
                 IFLA_LINKINFO => link.read_info(value),
+                IFLA_PROP_LIST => {
+                    let names = attributes(value).filter(|(kind, _)| *kind == IFLA_ALT_IFNAME);
+                    link.alt_names = names.map(|(_, name)| text(name).to_owned()).collect();
+                }
                 _ => {}
             }
         }
@@ -100,6 +116,11 @@ impl Link {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a name is its name or one of its alternative names.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.alt_names.iter().any(|alt| alt == name)
     }
 
     /// Whether it is of a kind.
@@ -138,27 +159,31 @@ pub(super) fn ifinfomsg(family: i32, index: u32, flags: u32, change: u32) -> [u8
 }
 
 impl Netlink {
-    /// The link of a name, `None` when there is none.
+    /// The link with a name or an alternative name. The kernel keeps all of these unique in a
+    /// namespace; [`Link::name`] tells which it was.
     ///
     /// # Errors
     /// When the kernel can't answer.
     pub fn link(&self, name: &str) -> Result<Option<Link>> {
         let mut message = get_link(0);
-        message.attr_str(IFLA_IFNAME, name);
+        // Either attribute finds both sorts of names (`rtnl_dev_get` in net/core/rtnetlink.c). Kernels
+        // before 5.5 know the first alone, which holds 15 bytes at most.
+        let attribute = if name.len() < libc::IFNAMSIZ { IFLA_IFNAME } else { IFLA_ALT_IFNAME };
+        message.attr_str(attribute, name);
         self.one_link(message, || format!("looking up interface {name}"))
     }
 
-    /// The link of a number, `None` when there is none.
+    /// The link with an index.
     ///
     /// # Errors
     /// When the kernel can't answer.
     pub fn link_by_index(&self, index: u32) -> Result<Option<Link>> {
-        self.one_link(get_link(index), || format!("looking up interface number {index}"))
+        self.one_link(get_link(index), || format!("looking up interface with index {index}"))
     }
 
-    fn one_link(&self, message: Message, doing: impl FnOnce() -> String) -> Result<Option<Link>> {
-        match self.first(message, doing, Link::read) {
-            // EINVAL: an old kernel's word for a name that nothing has.
+    fn one_link(&self, message: Message, operation: impl FnOnce() -> String) -> Result<Option<Link>> {
+        match self.first(message, operation, Link::read) {
+            // Old kernels answer EINVAL for a name that no link has.
             Err(Failure { errno: Errno::ENODEV | Errno::EINVAL, .. }) => Ok(None),
             found => found,
         }
@@ -190,7 +215,7 @@ impl Netlink {
         self.set_flags(link, 0, IFF_UP, "down")
     }
 
-    /// Sets a link promiscuous, or no longer so.
+    /// Sets whether a link is promiscuous.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -199,13 +224,42 @@ impl Netlink {
         self.set_flags(link, flags, IFF_PROMISC, state)
     }
 
+    /// Sets whether a link receives all multicast.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_all_multicast(&self, link: &Link, on: bool) -> Result<()> {
+        let (flags, state) = if on { (IFF_ALLMULTI, "all-multicast") } else { (0, "not all-multicast") };
+        self.set_flags(link, flags, IFF_ALLMULTI, state)
+    }
+
     fn set_flags(&self, link: &Link, flags: u32, change: u32, state: &str) -> Result<()> {
         let fixed = ifinfomsg(libc::AF_UNSPEC, link.index, flags, change);
         let message = Message::new(RTM_NEWLINK, libc::NLM_F_ACK, &fixed);
         self.apply(message, || format!("setting interface {} {state}", link.name))
     }
 
-    /// Gives a link a hardware address.
+    /// Sets the MTU of a link in bytes.
+    ///
+    /// # Errors
+    /// `EINVAL` when the link's kind or its lower device does not allow it.
+    pub fn set_mtu(&self, link: &Link, mtu: u32) -> Result<()> {
+        let mut message = set_link(link);
+        message.attr_u32(IFLA_MTU, mtu);
+        self.apply(message, || format!("setting MTU {mtu} of interface {}", link.name))
+    }
+
+    /// Sets the length of a link's transmit queue in packets.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_tx_queue_len(&self, link: &Link, len: u32) -> Result<()> {
+        let mut message = set_link(link);
+        message.attr_u32(IFLA_TXQLEN, len);
+        self.apply(message, || format!("setting transmit queue length {len} of interface {}", link.name))
+    }
+
+    /// Sets the MAC address of a link.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -272,10 +326,14 @@ impl Netlink {
     /// # Errors
     /// `ETIMEDOUT` when it is not by then; when the link is gone.
     pub fn wait_until_operational(&self, name: &str, limit: Duration) -> Result<Link> {
-        let doing = || format!("waiting for interface {name} to become operational");
-        self.wait_for(RTNLGRP_LINK, limit, doing, || {
+        let operation = || format!("waiting for interface {name} to become operational");
+        self.wait_for(RTNLGRP_LINK, limit, operation, || {
             let Some(link) = self.link(name)? else {
-                return Err(Failure { doing: doing(), errno: Errno::ENODEV, words: String::new() });
+                return Err(Failure {
+                    operation: operation(),
+                    errno: Errno::ENODEV,
+                    kernel_message: String::new(),
+                });
             };
             Ok((link.oper_state != OperState::Down).then_some(link))
         })

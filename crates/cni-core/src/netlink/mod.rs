@@ -12,7 +12,6 @@ mod bridge;
 mod create;
 mod link;
 mod message;
-mod neighbour;
 mod route;
 mod uapi;
 mod wait;
@@ -31,7 +30,6 @@ pub use address::Address;
 pub use bridge::{BridgePort, BridgeVlan};
 pub use create::{IpvlanMode, Kind, MacvlanMode, NewLink};
 pub use link::{Link, OperState};
-pub use neighbour::Neighbour;
 pub use nix::errno::Errno;
 pub use route::InstalledRoute;
 
@@ -59,17 +57,17 @@ pub struct Netlink {
 /// What the kernel refused.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// What was asked.
-    pub doing: String,
+    /// What was tried, to what: "deleting interface eth0".
+    pub operation: String,
     /// The error number.
     pub errno: Errno,
-    /// The kernel's own words, empty where it gave none.
-    pub words: String,
+    /// The message that the kernel gave with it (`NETLINK_EXT_ACK`); empty where it gave none.
+    pub kernel_message: String,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.doing, self.errno.desc())
+        write!(f, "{}: {}", self.operation, self.errno.desc())
     }
 }
 
@@ -78,8 +76,8 @@ impl std::error::Error for Failure {}
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
         let mut details = Vec::new();
-        if !failure.words.is_empty() {
-            details.push(format!("the kernel says: {}", failure.words));
+        if !failure.kernel_message.is_empty() {
+            details.push(format!("kernel message: {}", failure.kernel_message));
         }
         match failure.errno {
             Errno::EPERM => details.push("CAP_NET_ADMIN is needed".to_owned()),
@@ -128,26 +126,30 @@ impl Netlink {
     fn change(
         &self,
         message: Message,
-        doing: impl FnOnce() -> String,
+        operation: impl FnOnce() -> String,
         mut seen: impl FnMut(&Answer<'_>),
     ) -> Result<()> {
         let mut all = |answer: &Answer<'_>| {
             seen(answer);
             false
         };
-        self.exchange(message, &mut all).map_err(|(errno, words)| Failure { doing: doing(), errno, words })
+        self.exchange(message, &mut all).map_err(|(errno, kernel_message)| Failure {
+            operation: operation(),
+            errno,
+            kernel_message,
+        })
     }
 
     /// Sends a request without an interest in what it echoes.
-    fn apply(&self, message: Message, doing: impl FnOnce() -> String) -> Result<()> {
-        self.change(message, doing, |_| ())
+    fn apply(&self, message: Message, operation: impl FnOnce() -> String) -> Result<()> {
+        self.change(message, operation, |_| ())
     }
 
     /// Sends a request for data and collects what `read` makes of each message.
     fn query<T>(
         &self,
         message: Message,
-        doing: impl FnOnce() -> String,
+        operation: impl FnOnce() -> String,
         read: impl Fn(&Answer<'_>) -> Option<T>,
     ) -> Result<Vec<T>> {
         let asked = whole(|found| {
@@ -156,14 +158,14 @@ impl Netlink {
                 false
             })
         });
-        asked.map_err(|(errno, words)| Failure { doing: doing(), errno, words })
+        asked.map_err(|(errno, kernel_message)| Failure { operation: operation(), errno, kernel_message })
     }
 
     /// Sends a request for one thing, which comes in one message and without an acknowledgement.
     fn first<T>(
         &self,
         message: Message,
-        doing: impl FnOnce() -> String,
+        operation: impl FnOnce() -> String,
         read: impl Fn(&Answer<'_>) -> Option<T>,
     ) -> Result<Option<T>> {
         let mut found = None;
@@ -171,7 +173,11 @@ impl Netlink {
             found = read(answer);
             found.is_some()
         });
-        asked.map(|()| found).map_err(|(errno, words)| Failure { doing: doing(), errno, words })
+        asked.map(|()| found).map_err(|(errno, kernel_message)| Failure {
+            operation: operation(),
+            errno,
+            kernel_message,
+        })
     }
 
     /// Sends a request and reads answers until the kernel says that it is done, or `seen` that
@@ -250,9 +256,9 @@ impl AsFd for Netlink {
     }
 }
 
-fn failure(doing: &str, err: &std::io::Error) -> Failure {
+fn failure(operation: &str, err: &std::io::Error) -> Failure {
     let errno = Errno::from_raw(err.raw_os_error().unwrap_or(0));
-    Failure { doing: doing.to_owned(), errno, words: String::new() }
+    Failure { operation: operation.to_owned(), errno, kernel_message: String::new() }
 }
 
 #[cfg(test)]

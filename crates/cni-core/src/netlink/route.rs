@@ -135,8 +135,8 @@ impl Netlink {
     /// When the kernel refuses.
     pub fn delete_route(&self, link: &Link, route: &Route, gw: Option<IpAddr>) -> Result<()> {
         let message = route_message(RTM_DELROUTE, libc::NLM_F_ACK, link, route, gw);
-        let doing = || format!("removing route {} from interface {}", describe(route, gw), link.name);
-        gone_is_fine(self.apply(message, doing))
+        let operation = || format!("removing route {} from interface {}", describe(route, gw), link.name);
+        gone_is_fine(self.apply(message, operation))
     }
 }
 

@@ -12,9 +12,6 @@ pub(crate) const RTM_GETADDR: u16 = 22;
 pub(crate) const RTM_NEWROUTE: u16 = 24;
 pub(crate) const RTM_DELROUTE: u16 = 25;
 pub(crate) const RTM_GETROUTE: u16 = 26;
-pub(crate) const RTM_NEWNEIGH: u16 = 28;
-pub(crate) const RTM_DELNEIGH: u16 = 29;
-pub(crate) const RTM_GETNEIGH: u16 = 30;
 pub(crate) const RTNLGRP_LINK: u32 = 1;
 pub(crate) const RTNLGRP_IPV6_IFADDR: u32 = 9;
 pub(crate) const RTEXT_FILTER_BRVLAN: u32 = 1 << 1;
@@ -40,6 +37,7 @@ pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
 pub(crate) const IFLA_LINK: u16 = 5;
 pub(crate) const IFLA_MASTER: u16 = 10;
+pub(crate) const IFLA_TXQLEN: u16 = 13;
 pub(crate) const IFLA_OPERSTATE: u16 = 16;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 pub(crate) const IFLA_AF_SPEC: u16 = 26;
@@ -47,6 +45,8 @@ pub(crate) const IFLA_GROUP: u16 = 27;
 pub(crate) const IFLA_NET_NS_FD: u16 = 28;
 pub(crate) const IFLA_EXT_MASK: u16 = 29;
 pub(crate) const IFLA_LINK_NETNSID: u16 = 37;
+pub(crate) const IFLA_PROP_LIST: u16 = 52;
+pub(crate) const IFLA_ALT_IFNAME: u16 = 53;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
 pub(crate) const IFLA_INFO_DATA: u16 = 2;
 pub(crate) const IFLA_INFO_SLAVE_KIND: u16 = 4;
@@ -58,6 +58,8 @@ pub(crate) const IFLA_BRPORT_ISOLATED: u16 = 33;
 pub(crate) const IFLA_MACVLAN_MODE: u16 = 1;
 pub(crate) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
 pub(crate) const IFLA_IPVLAN_MODE: u16 = 1;
+pub(crate) const IFLA_IPVLAN_FLAGS: u16 = 2;
+pub(crate) const IFLA_VLAN_ID: u16 = 1;
 
 // include/uapi/linux/veth.h
 pub(crate) const VETH_INFO_PEER: u16 = 1;
@@ -79,11 +81,7 @@ pub(crate) const IFA_FLAGS: u16 = 8;
 pub(crate) const IFA_F_DADFAILED: u32 = 0x08;
 pub(crate) const IFA_F_TENTATIVE: u32 = 0x40;
 
-// include/uapi/linux/neighbour.h
-pub(crate) const NDA_DST: u16 = 1;
-pub(crate) const NDA_LLADDR: u16 = 2;
-pub(crate) const NUD_PERMANENT: u16 = 0x80;
-
 // include/uapi/linux/if.h
 pub(crate) const IFF_UP: u32 = 0x1;
 pub(crate) const IFF_PROMISC: u32 = 0x100;
+pub(crate) const IFF_ALLMULTI: u32 = 0x200;

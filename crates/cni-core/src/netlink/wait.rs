@@ -19,7 +19,7 @@ impl Netlink {
         &self,
         group: u32,
         limit: Duration,
-        doing: impl Fn() -> String,
+        operation: impl Fn() -> String,
         mut check: impl FnMut() -> Result<Option<T>>,
     ) -> Result<T> {
         // Mostly all is well already, and then nothing needs to be subscribed to.
@@ -32,7 +32,7 @@ impl Netlink {
                 netns.enter(|| subscribe(group)).unwrap_or_else(|err| Err(std::io::Error::other(err)))
             }
         };
-        let events = subscribed.map_err(|err| failure(&doing(), &err))?;
+        let events = subscribed.map_err(|err| failure(&operation(), &err))?;
         let deadline = Instant::now() + limit;
         loop {
             // Between the look above and the subscription something may have happened.
@@ -44,11 +44,17 @@ impl Netlink {
             let ready = poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout);
             match ready {
                 Ok(0) => {
-                    return Err(Failure { doing: doing(), errno: Errno::ETIMEDOUT, words: String::new() });
+                    return Err(Failure {
+                        operation: operation(),
+                        errno: Errno::ETIMEDOUT,
+                        kernel_message: String::new(),
+                    });
                 }
                 Ok(_) => drain(&events),
                 Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Failure { doing: doing(), errno, words: String::new() }),
+                Err(errno) => {
+                    return Err(Failure { operation: operation(), errno, kernel_message: String::new() });
+                }
             }
         }
     }
