@@ -1,6 +1,9 @@
 //! The netlink module against a real kernel, in a namespace of the test's own.
 #![allow(clippy::unwrap_used)] // test code, also where it stands outside of a test function
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use cni_core::netlink::{Errno, Kind, Link, MacvlanMode, Netlink, NewLink};
 use cni_core::netns::Netns;
 use cni_core::spec::{Mac, Route};
@@ -90,28 +93,75 @@ fn a_group_is_deleted_at_once() {
     });
 }
 
+/// Gives a link of this thread's namespace alternative names.
+fn add_alt_names(link: &str, names: &[String]) {
+    let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut commands = ip.stdin.take().unwrap();
+    for name in names {
+        writeln!(commands, "link property add dev {link} altname {name}").unwrap();
+    }
+    drop(commands);
+    assert!(ip.wait().unwrap().success());
+}
+
+/// The next hops of the default routes of a family, in the order in which the kernel tries them.
+fn default_gateways(netlink: &Netlink, v4: bool) -> Vec<String> {
+    let routes = netlink.default_routes().unwrap().into_iter().filter(|route| route.dst.is_ipv4() == v4);
+    routes.filter_map(|route| route.gw).map(|gw| gw.to_string()).collect()
+}
+
 #[test]
-fn a_route_may_have_two_next_hops() {
-    in_a_namespace("a_route_may_have_two_next_hops", |netlink| {
+fn the_latest_of_two_ipv4_default_routes_wins_and_ipv6_has_both() {
+    in_a_namespace("the_latest_of_two_ipv4_default_routes_wins_and_ipv6_has_both", |netlink| {
         let link = bridge(netlink, "br");
-        netlink.add_address(&link, "10.0.0.1/24".parse().unwrap()).unwrap();
-        let default = Route::new("0.0.0.0/0".parse().unwrap(), None);
-        for gw in ["10.0.0.2", "10.0.0.3"] {
-            netlink.add_route(&link, &default, gw.parse().ok()).unwrap();
+        for address in ["10.0.0.1/24", "fd00::1/64"] {
+            netlink.add_address(&link, address.parse().unwrap()).unwrap();
         }
-        let mut hops: Vec<String> = netlink
-            .routes()
-            .unwrap()
-            .into_iter()
-            .filter(|r| r.dst.prefix() == 0)
-            .filter_map(|r| r.gw.map(|gw| gw.to_string()))
-            .collect();
-        hops.sort();
-        assert_eq!(hops, ["10.0.0.2", "10.0.0.3"]);
+        let (v4, v6) =
+            (Route::new("0.0.0.0/0".parse().unwrap(), None), Route::new("::/0".parse().unwrap(), None));
+        for (route, gw) in [(&v4, "10.0.0.2"), (&v4, "10.0.0.3"), (&v6, "fd00::2"), (&v6, "fd00::3")] {
+            netlink.add_route(&link, route, gw.parse().ok()).unwrap();
+        }
+        assert_eq!(default_gateways(netlink, true), ["10.0.0.3", "10.0.0.2"]);
+        let mut v6 = default_gateways(netlink, false);
+        v6.sort();
+        assert_eq!(v6, ["fd00::2", "fd00::3"]);
         assert_eq!(netlink.default_route_link().unwrap(), Some(link.index));
-        let unreachable = netlink.add_route(&link, &default, "10.9.9.9".parse().ok()).unwrap_err();
+
+        let unreachable = netlink.add_route(&link, &v4, "10.9.9.9".parse().ok()).unwrap_err();
         assert_eq!(unreachable.errno, Errno::ENETUNREACH);
         assert!(!unreachable.kernel_message.is_empty(), "without a kernel message: {unreachable}");
+    });
+}
+
+#[test]
+fn routes_of_any_protocol_are_listed_by_link() {
+    in_a_namespace("routes_of_any_protocol_are_listed_by_link", |netlink| {
+        let (link, other) = (bridge(netlink, "br"), bridge(netlink, "other"));
+        netlink.add_address(&link, "10.0.0.1/24".parse().unwrap()).unwrap();
+        netlink.add_address(&other, "10.1.0.1/24".parse().unwrap()).unwrap();
+        let routes = netlink.routes(&link).unwrap();
+        let destinations: Vec<String> =
+            routes.iter().filter(|r| r.dst.is_ipv4()).map(|r| r.dst.to_string()).collect();
+        assert_eq!(destinations, ["10.0.0.0/24"], "the kernel's own route to the subnet");
+    });
+}
+
+#[test]
+fn a_link_with_as_many_names_as_there_can_be_is_found() {
+    in_a_namespace("a_link_with_as_many_names_as_there_can_be_is_found", |netlink| {
+        let link = bridge(netlink, "br");
+        let names: Vec<String> = (0..496).map(|number| format!("{number:0127}")).collect();
+        add_alt_names("br", &names);
+        let found = netlink.link("br").unwrap().expect("the link itself");
+        assert_eq!((found.index, found.alt_names.len()), (link.index, 496));
+        let by_alt_name = netlink.link(&names[495]).unwrap().expect("by an alternative name");
+        assert_eq!((by_alt_name.index, by_alt_name.name.as_str()), (link.index, "br"));
+        assert!(by_alt_name.is_called(&names[495]) && !by_alt_name.is_called("eth0"));
+        assert!(netlink.links().unwrap().iter().any(|found| found.index == link.index));
+        netlink.set_mtu(&link, 1400).unwrap();
+        netlink.delete_link(&link).unwrap();
+        assert_eq!(netlink.link(&names[0]).unwrap(), None);
     });
 }
 

@@ -50,8 +50,8 @@ pub fn apply(
 
 impl Change<'_> {
     fn in_container(&self, netlink: &Netlink, link: &Link) -> Result<()> {
-        for installed in netlink.routes()? {
-            let is_default = installed.dst.prefix() == 0 && installed.index == link.index;
+        for installed in netlink.routes(link)? {
+            let is_default = installed.dst.prefix() == 0;
             if is_default && self.removed.of(installed.dst.ip()) {
                 let mut route = Route::new(installed.dst, installed.gw);
                 route.priority = installed.priority;

@@ -47,7 +47,7 @@ pub(super) fn addresses_and_routes(container: &Netlink, link: &Link, prev: &AddR
             return Err(Error::check(format!("interface {name} does not have address {}", ip.address)));
         }
     }
-    let routes = container.routes()?;
+    let routes = container.routes(link)?;
     for route in &prev.routes {
         let table = route.table.unwrap_or(254);
         let installed = routes.iter().any(|found| {

@@ -15,13 +15,14 @@ use crate::spec::Cidr;
 /// An address of a link as the kernel has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Address {
-    /// The link, by number.
+    /// The index of its link.
     pub index: u32,
     /// The address.
     pub cidr: Cidr,
     /// Its scope: 0 global, 253 link, 254 host.
     pub scope: u8,
-    /// Duplicate address detection is not finished: it can't be used yet (RFC 4862, section 5.4).
+    /// Duplicate address detection is not finished, so that it can't be used yet (RFC 4862,
+    /// section 5.4).
     pub tentative: bool,
     /// Duplicate address detection found another node with it.
     pub duplicate: bool,
@@ -47,7 +48,7 @@ impl Address {
         }
         Some(Address {
             index: u32_at(answer.body, 4)?,
-            // With a point-to-point peer, IFA_ADDRESS is the peer's.
+            // On a point-to-point link IFA_ADDRESS is that of the peer.
             cidr: Cidr::new(local.or(address)?, prefix)?,
             scope,
             tentative: flags & IFA_F_TENTATIVE != 0,
@@ -56,7 +57,7 @@ impl Address {
     }
 }
 
-/// An IP address from the kernel's bytes.
+/// An IP address from its bytes in network byte order.
 pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
         return Some(v4.into());
@@ -64,7 +65,7 @@ pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
 }
 
-/// The kernel's bytes of an IP address.
+/// The bytes of an IP address in network byte order.
 pub(super) fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(v4) => v4.octets().to_vec(),
@@ -92,8 +93,8 @@ impl Netlink {
         let fixed = ifaddrmsg(libc::AF_UNSPEC as u8, 0, link.index);
         let message = Message::new(RTM_GETADDR, libc::NLM_F_DUMP, &fixed);
         let operation = || format!("listing the addresses of interface {}", link.name);
-        // Kernels before 4.20 list those of every link.
-        self.query(message, operation, |answer| {
+        // Kernels before 4.20 ignore the index and list the addresses of all links.
+        self.list(&message, operation, |answer| {
             Address::read(answer).filter(|address| address.index == link.index)
         })
     }
@@ -101,7 +102,7 @@ impl Netlink {
     /// Adds an address to a link.
     ///
     /// # Errors
-    /// `EEXIST` when it has it already.
+    /// `EEXIST` when the link has the address already.
     pub fn add_address(&self, link: &Link, cidr: Cidr) -> Result<()> {
         let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let mut message = address_message(RTM_NEWADDR, flags, link, cidr);
@@ -111,7 +112,7 @@ impl Netlink {
             // RFC 3021: a /31 has no broadcast address.
             message.attr(IFA_BROADCAST, &broadcast.octets());
         }
-        self.apply(message, || format!("adding address {cidr} to interface {}", link.name))
+        self.apply(&message, || format!("adding address {cidr} to interface {}", link.name))
     }
 
     /// Removes an address from a link. Succeeds when it is gone already.
@@ -120,13 +121,13 @@ impl Netlink {
     /// When the kernel refuses.
     pub fn delete_address(&self, link: &Link, cidr: Cidr) -> Result<()> {
         let message = address_message(RTM_DELADDR, libc::NLM_F_ACK, link, cidr);
-        gone_is_fine(self.apply(message, || format!("removing address {cidr} from interface {}", link.name)))
+        gone_is_fine(self.apply(&message, || format!("removing address {cidr} from interface {}", link.name)))
     }
 
-    /// Waits until no IPv6 address of a link is tentative any more.
+    /// Waits until duplicate address detection of all IPv6 addresses of a link has finished.
     ///
     /// # Errors
-    /// `EADDRINUSE` when another node has one of them, `ETIMEDOUT` when it takes longer.
+    /// `EADDRINUSE` when another node has one of them, `ETIMEDOUT` when the limit passes.
     pub fn wait_until_settled(&self, link: &Link, limit: Duration) -> Result<()> {
         let operation = || format!("waiting for duplicate address detection on interface {}", link.name);
         self.wait_for(RTNLGRP_IPV6_IFADDR, limit, operation, || {

@@ -7,12 +7,12 @@ use super::message::{Answer, Message, attributes, u16_at, u32_at};
 use super::uapi::*;
 use super::{Netlink, Result};
 
-/// What a bridge does with a port.
+/// The settings of a bridge port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct BridgePort {
-    /// Frames may leave by the port they came in by.
+    /// Frames may leave through the port by which they arrived.
     pub hairpin: bool,
-    /// No frames pass to other isolated ports.
+    /// Frames don't pass to other isolated ports.
     pub isolated: bool,
 }
 
@@ -23,19 +23,19 @@ pub struct BridgeVlan {
     pub first: u16,
     /// The last VLAN id.
     pub last: u16,
-    /// Untagged frames that come in belong to it.
+    /// Untagged frames that arrive belong to it.
     pub pvid: bool,
     /// Its frames leave untagged.
     pub untagged: bool,
 }
 
 impl BridgeVlan {
-    /// The VLAN of a port that knows of none: untagged in, untagged out.
+    /// The VLAN of an access port: frames are untagged in both directions.
     pub fn access(vid: u16) -> BridgeVlan {
         BridgeVlan { first: vid, last: vid, pvid: true, untagged: true }
     }
 
-    /// VLANs that stay tagged.
+    /// VLANs whose frames are tagged in both directions.
     pub fn tagged(first: u16, last: u16) -> BridgeVlan {
         BridgeVlan { first, last, pvid: false, untagged: false }
     }
@@ -63,18 +63,18 @@ impl BridgeVlan {
 }
 
 impl Link {
-    /// What its bridge does with it; the defaults where it is no port.
+    /// Its settings as a bridge port; the defaults for other links.
     pub fn bridge_port(&self) -> BridgePort {
         let on = |attribute| self.port_number(attribute).is_some_and(|number| number != 0);
         BridgePort { hairpin: on(IFLA_BRPORT_MODE), isolated: on(IFLA_BRPORT_ISOLATED) }
     }
 
-    /// Whether it is a bridge that keeps VLANs apart.
+    /// Whether it is a bridge that separates VLANs.
     pub fn filters_vlans(&self) -> bool {
         self.is("bridge") && self.kind_number(IFLA_BR_VLAN_FILTERING).is_some_and(|on| on != 0)
     }
 
-    /// The VLAN that a bridge puts a new port into, and the only one.
+    /// The VLAN that a bridge gives a new port (`default_pvid`); `None` where that is turned off.
     pub fn default_vlan(&self) -> Option<u16> {
         let vid = self.kind_number(IFLA_BR_VLAN_DEFAULT_PVID).filter(|vid| *vid != 0 && self.is("bridge"))?;
         u16::try_from(vid).ok()
@@ -82,25 +82,25 @@ impl Link {
 }
 
 impl Netlink {
-    /// Tells a bridge what to do with a port.
+    /// Sets what a bridge does with a port.
     ///
     /// # Errors
-    /// When the link is no port of a bridge.
+    /// When the link is not a port of a bridge.
     pub fn set_bridge_port(&self, port: &Link, settings: BridgePort) -> Result<()> {
         let fixed = ifinfomsg(libc::AF_UNSPEC, port.index, 0, 0);
         let mut message = Message::new(RTM_NEWLINK, libc::NLM_F_ACK, &fixed);
         message.nest(IFLA_LINKINFO, |info| {
-            // The kind of the port's master: whose attributes these are.
+            // The attributes below are those of this kind of master.
             info.attr_str(IFLA_INFO_SLAVE_KIND, "bridge");
             info.nest(IFLA_INFO_SLAVE_DATA, |data| {
                 data.attr(IFLA_BRPORT_MODE, &[settings.hairpin.into()]);
                 data.attr(IFLA_BRPORT_ISOLATED, &[settings.isolated.into()]);
             });
         });
-        self.apply(message, || format!("setting {settings:?} of bridge port {}", port.name))
+        self.apply(&message, || format!("setting {settings:?} of bridge port {}", port.name))
     }
 
-    /// Lets VLANs pass a port of a bridge.
+    /// Adds VLANs to a bridge port.
     ///
     /// # Errors
     /// `EOPNOTSUPP` where the kernel has no VLAN filtering.
@@ -108,7 +108,7 @@ impl Netlink {
         self.change_vlans(RTM_SETLINK, port, vlans)
     }
 
-    /// Lets VLANs pass a port of a bridge no longer. Succeeds where they do not.
+    /// Removes VLANs from a bridge port. Succeeds where it does not have them.
     ///
     /// # Errors
     /// `EOPNOTSUPP` where the kernel has no VLAN filtering.
@@ -123,14 +123,14 @@ impl Netlink {
         let fixed = ifinfomsg(libc::AF_BRIDGE, port.index, 0, 0);
         let mut message = Message::new(kind, libc::NLM_F_ACK, &fixed);
         message.nest(IFLA_AF_SPEC, |spec| {
-            // At the bridge that is the link's master, not at the link's own driver.
+            // The link's master handles the request, not the link's own driver.
             spec.attr(IFLA_BRIDGE_FLAGS, &BRIDGE_FLAGS_MASTER.to_ne_bytes());
             vlans.iter().for_each(|vlan| vlan.append(spec));
         });
-        self.apply(message, || format!("changing the VLANs of bridge port {}", port.name))
+        self.apply(&message, || format!("changing the VLANs of bridge port {}", port.name))
     }
 
-    /// The VLANs of a port, one entry each.
+    /// The VLANs of a bridge port, one entry for each.
     ///
     /// # Errors
     /// When the kernel can't answer.
@@ -139,7 +139,7 @@ impl Netlink {
         let mut message = Message::new(RTM_GETLINK, libc::NLM_F_DUMP, &fixed);
         message.attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_BRVLAN);
         let operation = || format!("listing the VLANs of bridge port {}", port.name);
-        let found = self.query(message, operation, |answer| read_vlans(answer, port.index))?;
+        let found = self.list(&message, operation, |answer| read_vlans(answer, port.index))?;
         Ok(found.concat())
     }
 }

@@ -336,7 +336,7 @@ impl Netlink {
         new.append(&mut message);
         let mut echoed = None;
         self.change(
-            message,
+            &message,
             || new.to_string(),
             |answer| {
                 if let Some(link) = Link::read(answer).filter(|link| link.name == new.name) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc;
 
+use super::connection::Refusal;
 use super::message::{Answer, Message, attributes, text, u16_at, u32_at};
 use super::uapi::*;
 use super::{Failure, Netlink, Result};
@@ -182,10 +183,11 @@ impl Netlink {
     }
 
     fn one_link(&self, message: Message, operation: impl FnOnce() -> String) -> Result<Option<Link>> {
-        match self.first(message, operation, Link::read) {
+        match self.get(&message, operation, Link::read) {
+            Ok(link) => Ok(Some(link)),
             // Old kernels answer EINVAL for a name that no link has.
             Err(Failure { errno: Errno::ENODEV | Errno::EINVAL, .. }) => Ok(None),
-            found => found,
+            Err(failure) => Err(failure),
         }
     }
 
@@ -196,7 +198,7 @@ impl Netlink {
     pub fn links(&self) -> Result<Vec<Link>> {
         let mut message = Message::new(RTM_GETLINK, libc::NLM_F_DUMP, &ifinfomsg(libc::AF_UNSPEC, 0, 0, 0));
         message.attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-        self.query(message, || "listing interfaces".to_owned(), Link::read)
+        self.list(&message, || "listing interfaces".to_owned(), Link::read)
     }
 
     /// Sets a link up.
@@ -236,7 +238,7 @@ impl Netlink {
     fn set_flags(&self, link: &Link, flags: u32, change: u32, state: &str) -> Result<()> {
         let fixed = ifinfomsg(libc::AF_UNSPEC, link.index, flags, change);
         let message = Message::new(RTM_NEWLINK, libc::NLM_F_ACK, &fixed);
-        self.apply(message, || format!("setting interface {} {state}", link.name))
+        self.apply(&message, || format!("setting interface {} {state}", link.name))
     }
 
     /// Sets the MTU of a link in bytes.
@@ -246,7 +248,7 @@ impl Netlink {
     pub fn set_mtu(&self, link: &Link, mtu: u32) -> Result<()> {
         let mut message = set_link(link);
         message.attr_u32(IFLA_MTU, mtu);
-        self.apply(message, || format!("setting MTU {mtu} of interface {}", link.name))
+        self.apply(&message, || format!("setting MTU {mtu} of interface {}", link.name))
     }
 
     /// Sets the length of a link's transmit queue in packets.
@@ -256,7 +258,7 @@ impl Netlink {
     pub fn set_tx_queue_len(&self, link: &Link, len: u32) -> Result<()> {
         let mut message = set_link(link);
         message.attr_u32(IFLA_TXQLEN, len);
-        self.apply(message, || format!("setting transmit queue length {len} of interface {}", link.name))
+        self.apply(&message, || format!("setting transmit queue length {len} of interface {}", link.name))
     }
 
     /// Sets the MAC address of a link.
@@ -266,7 +268,7 @@ impl Netlink {
     pub fn set_mac(&self, link: &Link, mac: Mac) -> Result<()> {
         let mut message = set_link(link);
         message.attr(IFLA_ADDRESS, &mac.0);
-        self.apply(message, || format!("setting MAC address {mac} of interface {}", link.name))
+        self.apply(&message, || format!("setting MAC address {mac} of interface {}", link.name))
     }
 
     /// Has the kernel announce a link's addresses, by gratuitous ARP and unsolicited neighbour
@@ -287,7 +289,7 @@ impl Netlink {
     pub fn rename(&self, link: &Link, name: &str) -> Result<()> {
         let mut message = set_link(link);
         message.attr_str(IFLA_IFNAME, name);
-        self.apply(message, || format!("renaming interface {} to {name}", link.name))
+        self.apply(&message, || format!("renaming interface {} to {name}", link.name))
     }
 
     /// Puts a link into a group.
@@ -297,7 +299,7 @@ impl Netlink {
     pub fn set_group(&self, link: &Link, group: u32) -> Result<()> {
         let mut message = set_link(link);
         message.attr_u32(IFLA_GROUP, group);
-        self.apply(message, || format!("putting interface {} into group {group}", link.name))
+        self.apply(&message, || format!("putting interface {} into group {group}", link.name))
     }
 
     /// Deletes a link. Succeeds when it is gone already.
@@ -307,7 +309,7 @@ impl Netlink {
     pub fn delete_link(&self, link: &Link) -> Result<()> {
         let fixed = ifinfomsg(libc::AF_UNSPEC, link.index, 0, 0);
         let message = Message::new(RTM_DELLINK, libc::NLM_F_ACK, &fixed);
-        gone_is_fine(self.apply(message, || format!("deleting interface {}", link.name)))
+        gone_is_fine(self.apply(&message, || format!("deleting interface {}", link.name)))
     }
 
     /// Deletes all links of a group with one message: the kernel waits once for all of them
@@ -318,23 +320,17 @@ impl Netlink {
     pub fn delete_group(&self, group: u32) -> Result<()> {
         let mut message = Message::new(RTM_DELLINK, libc::NLM_F_ACK, &ifinfomsg(libc::AF_UNSPEC, 0, 0, 0));
         message.attr_u32(IFLA_GROUP, group);
-        gone_is_fine(self.apply(message, || format!("deleting the interfaces of group {group}")))
+        gone_is_fine(self.apply(&message, || format!("deleting the interfaces of group {group}")))
     }
 
-    /// Waits until a link that is up is operational too, and gives it as it is then.
+    /// Waits until a link that is up is operational too, and returns it as it is then.
     ///
     /// # Errors
-    /// `ETIMEDOUT` when it is not by then; when the link is gone.
+    /// `ETIMEDOUT` when the limit passes, `ENODEV` when the link is gone.
     pub fn wait_until_operational(&self, name: &str, limit: Duration) -> Result<Link> {
         let operation = || format!("waiting for interface {name} to become operational");
         self.wait_for(RTNLGRP_LINK, limit, operation, || {
-            let Some(link) = self.link(name)? else {
-                return Err(Failure {
-                    operation: operation(),
-                    errno: Errno::ENODEV,
-                    kernel_message: String::new(),
-                });
-            };
+            let link = self.link(name)?.ok_or_else(|| Refusal::from(Errno::ENODEV).during(operation()))?;
             Ok((link.oper_state != OperState::Down).then_some(link))
         })
     }

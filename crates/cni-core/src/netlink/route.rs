@@ -16,9 +16,9 @@ use crate::spec::{Cidr, Route};
 pub struct InstalledRoute {
     /// The destination.
     pub dst: Cidr,
-    /// The next hop, if there is one.
+    /// The next hop; `None` for a destination on the link.
     pub gw: Option<IpAddr>,
-    /// The link it leads out by, by number.
+    /// The index of the link that packets leave by.
     pub index: u32,
     /// Its metric.
     pub priority: u32,
@@ -29,7 +29,7 @@ pub struct InstalledRoute {
 }
 
 impl InstalledRoute {
-    /// One route for each next hop: IPv6 keeps several under one destination.
+    /// One route for each next hop: an IPv6 route to one destination may have several.
     fn read(answer: &Answer<'_>) -> Option<Vec<InstalledRoute>> {
         if answer.kind != RTM_NEWROUTE {
             return None;
@@ -93,15 +93,46 @@ fn next_hops(mut bytes: &[u8]) -> Vec<(u32, Option<IpAddr>)> {
 }
 
 impl Netlink {
-    /// The routes of all tables and both families.
+    /// The routes of a link, in all tables and both families.
     ///
     /// # Errors
     /// When the kernel can't answer.
-    pub fn routes(&self) -> Result<Vec<InstalledRoute>> {
+    pub fn routes(&self, link: &Link) -> Result<Vec<InstalledRoute>> {
+        let operation = || format!("listing the routes of interface {}", link.name);
+        let read = |answer: &Answer<'_>| {
+            // Kernels before 4.20 ignore the index and list the routes of all links.
+            let routes = InstalledRoute::read(answer)?.into_iter().filter(|route| route.index == link.index);
+            Some(routes.collect::<Vec<_>>()).filter(|routes| !routes.is_empty())
+        };
+        self.list_routes(Some(link.index), operation, read)
+    }
+
+    /// The default routes of all tables and both families: a router has too many routes for a
+    /// list of all.
+    ///
+    /// # Errors
+    /// When the kernel can't answer.
+    pub fn default_routes(&self) -> Result<Vec<InstalledRoute>> {
+        self.list_routes(
+            None,
+            || "listing default routes".to_owned(),
+            |answer| InstalledRoute::read(answer).filter(|routes| routes[0].dst.prefix() == 0),
+        )
+    }
+
+    fn list_routes(
+        &self,
+        link: Option<u32>,
+        operation: impl Fn() -> String,
+        read: impl Fn(&Answer<'_>) -> Option<Vec<InstalledRoute>>,
+    ) -> Result<Vec<InstalledRoute>> {
         let mut found = Vec::new();
         for af in [libc::AF_INET, libc::AF_INET6] {
-            let message = Message::new(RTM_GETROUTE, libc::NLM_F_DUMP, &rtmsg(af as u8, 0, 0, 0));
-            found.extend(self.query(message, || "listing routes".to_owned(), InstalledRoute::read)?);
+            let mut message = Message::new(RTM_GETROUTE, libc::NLM_F_DUMP, &rtmsg_of_family(af as u8));
+            if let Some(index) = link {
+                message.attr_u32(RTA_OIF, index);
+            }
+            found.extend(self.list(&message, &operation, &read)?);
         }
         Ok(found.concat())
     }
@@ -112,21 +143,23 @@ impl Netlink {
     /// # Errors
     /// When the kernel can't answer.
     pub fn default_route_link(&self) -> Result<Option<u32>> {
-        let mut routes = self.routes()?;
-        routes.retain(|route| route.dst.prefix() == 0 && route.table == RT_TABLE_MAIN && route.index != 0);
+        let mut routes = self.default_routes()?;
+        routes.retain(|route| route.table == RT_TABLE_MAIN && route.index != 0);
         routes.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
         Ok(routes.first().map(|route| route.index))
     }
 
-    /// Adds a route out of a link. Where another route with the same destination is there,
-    /// this is one more next hop, not a replacement.
+    /// Adds a route through a link. A route with the same destination and metric that is there
+    /// already stays: an IPv4 route goes before it, so that the latest is used (`fib_table_insert` in
+    /// net/ipv4/fib_trie.c), an IPv6 route becomes one more next hop of it (`fib6_add_rt2node` in
+    /// net/ipv6/ip6_fib.c).
     ///
     /// # Errors
     /// `ENETUNREACH` when the next hop is not reachable through the link.
     pub fn add_route(&self, link: &Link, route: &Route, gw: Option<IpAddr>) -> Result<()> {
-        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_APPEND;
+        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE;
         let message = route_message(RTM_NEWROUTE, flags, link, route, gw);
-        self.apply(message, || format!("adding route {} to interface {}", describe(route, gw), link.name))
+        self.apply(&message, || format!("adding route {} to interface {}", describe(route, gw), link.name))
     }
 
     /// Removes a route. Succeeds when it is gone already.
@@ -136,7 +169,7 @@ impl Netlink {
     pub fn delete_route(&self, link: &Link, route: &Route, gw: Option<IpAddr>) -> Result<()> {
         let message = route_message(RTM_DELROUTE, libc::NLM_F_ACK, link, route, gw);
         let operation = || format!("removing route {} from interface {}", describe(route, gw), link.name);
-        gone_is_fine(self.apply(message, operation))
+        gone_is_fine(self.apply(&message, operation))
     }
 }
 
@@ -147,6 +180,14 @@ fn describe(route: &Route, gw: Option<IpAddr>) -> String {
     }
 }
 
+/// `struct rtmsg` of a list: the kernel refuses a type or scope there (`ip_valid_fib_dump_req`
+/// in net/ipv4/fib_frontend.c, with `NETLINK_GET_STRICT_CHK`).
+fn rtmsg_of_family(family: u8) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[0] = family;
+    bytes
+}
+
 /// `struct rtmsg`.
 fn rtmsg(family: u8, prefix: u8, table: u8, scope: u8) -> [u8; 12] {
     [family, prefix, 0, 0, table, RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0]
@@ -154,9 +195,9 @@ fn rtmsg(family: u8, prefix: u8, table: u8, scope: u8) -> [u8; 12] {
 
 fn route_message(kind: u16, flags: i32, link: &Link, route: &Route, gw: Option<IpAddr>) -> Message {
     let dst = route.dst.to_network();
-    // Tables above 255 go into RTA_TABLE alone, which overrules the header.
+    // RTA_TABLE takes precedence over the header, whose field is too small for tables above 255.
     let table = route.table.unwrap_or(RT_TABLE_MAIN);
-    // A route without a next hop reaches the link only; IPv6 knows no scopes.
+    // A destination without a next hop is on the link; IPv6 routes have no scope.
     let on_link = gw.is_none() && dst.is_ipv4();
     let scope = route.scope.unwrap_or(if on_link { RT_SCOPE_LINK } else { RT_SCOPE_UNIVERSE });
     let fixed = rtmsg(family(dst.ip()), dst.prefix(), u8::try_from(table).unwrap_or(0), scope);

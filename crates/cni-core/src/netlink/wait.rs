@@ -1,4 +1,4 @@
-//! Waiting for the kernel to tell, without asking again and again.
+//! Waiting for events of the kernel.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Failure, Netlink, Result, failure};
+use super::connection::Refusal;
+use super::{Netlink, Result};
 
 impl Netlink {
-    /// Looks with `check`, and where that finds nothing yet, again after each event of a
-    /// multicast group.
+    /// Calls `check`, and while that finds nothing, again after each event of a multicast group.
     ///
     /// # Errors
     /// Those of `check`, `ETIMEDOUT` when the limit passes.
@@ -22,7 +22,7 @@ impl Netlink {
         operation: impl Fn() -> String,
         mut check: impl FnMut() -> Result<Option<T>>,
     ) -> Result<T> {
-        // Mostly all is well already, and then nothing needs to be subscribed to.
+        // Mostly it is found at once, and a subscription would cost for nothing.
         if let Some(found) = check()? {
             return Ok(found);
         }
@@ -32,10 +32,10 @@ impl Netlink {
                 netns.enter(|| subscribe(group)).unwrap_or_else(|err| Err(std::io::Error::other(err)))
             }
         };
-        let events = subscribed.map_err(|err| failure(&operation(), &err))?;
+        let events = subscribed.map_err(|err| Refusal::from(err).during(operation()))?;
         let deadline = Instant::now() + limit;
         loop {
-            // Between the look above and the subscription something may have happened.
+            // An event between the check above and the subscription is lost.
             if let Some(found) = check()? {
                 return Ok(found);
             }
@@ -43,18 +43,10 @@ impl Netlink {
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             let ready = poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout);
             match ready {
-                Ok(0) => {
-                    return Err(Failure {
-                        operation: operation(),
-                        errno: Errno::ETIMEDOUT,
-                        kernel_message: String::new(),
-                    });
-                }
+                Ok(0) => return Err(Refusal::from(Errno::ETIMEDOUT).during(operation())),
                 Ok(_) => drain(&events),
                 Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    return Err(Failure { operation: operation(), errno, kernel_message: String::new() });
-                }
+                Err(errno) => return Err(Refusal::from(errno).during(operation())),
             }
         }
     }
@@ -68,8 +60,8 @@ fn subscribe(group: u32) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// Reads all events there are: what they say is looked up by the check. Events that were
-/// lost for want of space (`ENOBUFS`) are as good as others.
+/// Receives all events and ignores their content: the check looks that up. Events that were lost
+/// because the socket's buffer is full (`ENOBUFS`) count as well.
 fn drain(events: &Socket) {
     let mut buffer = Vec::with_capacity(4096);
     while let Ok(read) = events.recv(&mut buffer, 0) {
