@@ -18,10 +18,10 @@ pub(crate) mod lock;
 mod stat;
 
 use std::ffi::{CStr, OsString};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -301,6 +301,33 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     Folder::open(parent.unwrap_or(Path::new(".")))?.replace(name, contents, mode)
+}
+
+/// Writes a file that must survive a crash of the machine, in one step in place of the one of that
+/// name where there is one: `fill` writes the content, and content and name are on disk when this
+/// returns. The file has exactly the `mode`, whatever the umask is.
+///
+/// # Errors
+/// Those of `fill`, open(2), fsync(2) and rename(2); the earlier file is as it was then, unless only
+/// the folder could not be synchronised.
+pub fn replace_synced(
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = Folder::open(parent.unwrap_or(Path::new(".")))?;
+    let unfinished = folder.unfinished(mode & 0o700, |file| {
+        fill(file)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()
+    })?;
+    renameat(&folder.file, unfinished.as_str(), &folder.file, name).map_err(|errno| {
+        let _ = folder.remove(&unfinished);
+        io::Error::from(errno)
+    })?;
+    folder.file.sync_all()
 }
 
 /// Whether this process may make files in a folder (access(2)).

@@ -1,4 +1,4 @@
-//! What ADD returned, kept for CHECK, DEL and GC: libcni's result cache.
+//! The results of ADD, kept for CHECK, DEL and GC: libcni's result cache.
 //!
 //! One file for each attachment, `<folder>/<network>-<container id>-<ifname>`.
 
@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::chain::Invocation;
+use crate::invocation::Invocation;
 use crate::plugin_conf::CapabilityArgs;
 
-/// What a file of the cache says it is.
+/// The `kind` of every file of the cache.
 const KIND: &str = "cniCacheV1";
 
 /// The longest file that is read, in bytes.
@@ -30,20 +30,20 @@ pub struct ResultCache {
     folder: PathBuf,
 }
 
-/// One attachment as the cache knows it.
+/// One attachment in the cache.
 #[derive(Clone, Debug)]
 pub struct Cached {
     /// The network.
     pub network: NetworkName,
-    /// How it was called.
+    /// The parameters of its ADD.
     pub invocation: Invocation,
     /// The network's configuration at that time.
     pub config: Vec<u8>,
-    /// What it returned.
+    /// The result of its ADD.
     pub result: Option<AddResult>,
 }
 
-/// The file, with the names that libcni uses.
+/// The file, with libcni's keys.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
@@ -63,7 +63,7 @@ struct Wire {
 }
 
 impl ResultCache {
-    /// The cache in a folder, which is made when something is kept.
+    /// The cache in a folder, which [`ResultCache::keep`] creates.
     pub fn new(folder: impl Into<PathBuf>) -> ResultCache {
         ResultCache { folder: folder.into() }
     }
@@ -73,10 +73,10 @@ impl ResultCache {
         &self.folder
     }
 
-    /// Keeps what ADD returned, in the version of the network.
+    /// Keeps the result of ADD, in the version of the network.
     ///
     /// # Errors
-    /// Those of writing the file, which is whole or not there.
+    /// Those of writing the file, which is written atomically.
     pub fn keep(
         &self,
         network: &NetworkName,
@@ -106,8 +106,8 @@ impl ResultCache {
         folder.replace(&file_name(network, attachment), &text, 0o600).map_err(failed)
     }
 
-    /// What is kept of an attachment; `None` when there is nothing, or nothing that can be
-    /// read: DEL must do without it then.
+    /// The cached attachment; `None` when there is no file, or none that can be read: DEL has to go on
+    /// without it.
     pub fn get(&self, network: &NetworkName, attachment: &Attachment) -> Option<Cached> {
         self.read(&file_name(network, attachment))
     }
@@ -115,7 +115,7 @@ impl ResultCache {
     /// Forgets an attachment.
     ///
     /// # Errors
-    /// Those of removing the file; that there is none is no error.
+    /// Those of removing the file; a missing one is no error.
     pub fn forget(&self, network: &NetworkName, attachment: &Attachment) -> Result<()> {
         match std::fs::remove_file(self.folder.join(file_name(network, attachment))) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
@@ -125,10 +125,10 @@ impl ResultCache {
         }
     }
 
-    /// Every attachment that is kept and can be read, sorted by file name.
+    /// Every attachment with a readable file, sorted by file name.
     ///
     /// # Errors
-    /// Those of reading the folder; that there is none is no error.
+    /// Those of reading the folder; a missing one is no error.
     pub fn all(&self) -> Result<Vec<Cached>> {
         let names = self.names()?;
         Ok(names.iter().filter_map(|name| self.read(name)).collect())
@@ -207,7 +207,7 @@ fn parse(text: &[u8], name: &str) -> Option<Cached> {
     })
 }
 
-/// The version of a configuration, for a result that says none itself.
+/// The version of a configuration, for a result without one.
 fn version_of(config: &[u8]) -> Version {
     let members: BTreeMap<String, Value> = serde_json::from_slice(config).unwrap_or_default();
     members.get("cniVersion").and_then(Value::as_str).unwrap_or_default().parse().unwrap_or_default()
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_the_one_that_libcni_writes() {
+    fn the_file_is_that_of_libcni() {
         let folder = tempfile::tempdir().unwrap();
         let cache = ResultCache::new(folder.path().join("results"));
         let result = br#"{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.2/24"}]}"#;
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_has_its_own_and_what_cannot_be_read_is_left_out() {
+    fn a_container_has_its_own_files_and_unreadable_ones_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let cache = ResultCache::new(folder.path());
         let network: NetworkName = "net-c1".parse().unwrap();

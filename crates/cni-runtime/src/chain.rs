@@ -1,64 +1,38 @@
-//! Running all plugins of a network.
+//! Calling all plugins of a network.
 
 use std::path::PathBuf;
 
 use cni_core::delegate;
-use cni_core::netns;
 use cni_core::plugin::Plugin;
 use cni_core::request::{Command, Environment, ExecOptions, Request};
-use cni_core::spec::{AddResult, Attachment, CniArgs, Code, Error, NetConf, Result};
+use cni_core::spec::{AddResult, Attachment, Code, Error, NetConf, Result};
 
 use crate::cache::{Cached, ResultCache};
 use crate::conf::NetworkConf;
-use crate::plugin_conf::{CapabilityArgs, PluginConf};
+use crate::invocation::Invocation;
+use crate::plugin_conf::PluginConf;
 use crate::request::{Purpose, derive};
 
-/// What is the same for all calls of a caller of plugins.
+/// A caller of plugins, with what all its calls have in common.
 #[derive(Clone)]
 pub struct Runtime {
     /// The folders with plugins (`CNI_PATH`).
     pub path: Vec<PathBuf>,
-    /// Where results are kept.
+    /// The cache of results.
     pub cache: ResultCache,
-    /// The plugins that this program holds, called without executing a file.
+    /// The plugins of this program, which are called in process.
     pub plugins: &'static [&'static dyn Plugin],
-    /// How the others are executed.
+    /// How other plugins are executed.
     pub exec: ExecOptions,
-    /// `CNI_NETNS_OVERRIDE`, handed on.
+    /// `CNI_NETNS_OVERRIDE`, passed on.
     pub netns_override: bool,
-}
-
-/// The parameters of one attachment (specification, section 3, "Attachment Parameters").
-#[derive(Clone, PartialEq, Debug)]
-pub struct Invocation {
-    /// The container and its interface.
-    pub attachment: Attachment,
-    /// The path of its network namespace; perhaps `None` for DEL.
-    pub netns: Option<PathBuf>,
-    /// `CNI_ARGS`.
-    pub args: CniArgs,
-    /// Offered to the plugins that declare the capability.
-    pub capability_args: CapabilityArgs,
-}
-
-impl Invocation {
-    /// The same for a container that is gone: where its namespace was, another may be by now.
-    /// The path is kept only where that can't be: a path below `/proc` belongs to whoever has
-    /// the process id now, and nobody's container is the namespace of this thread.
-    #[must_use]
-    pub fn of_gone(mut self) -> Invocation {
-        // What links to a namespace below /proc has no real path: the last link says `net:[..]`.
-        let is_lasting = |path: &PathBuf| !path.starts_with("/proc") && path.canonicalize().is_ok();
-        self.netns = self.netns.filter(|path| is_lasting(path) && netns::refuse_own(path).is_ok());
-        self
-    }
 }
 
 impl Runtime {
     /// Adds an attachment: all plugins in order, each with the result of the one before.
     ///
     /// # Errors
-    /// That of the plugin that failed. By then every plugin was called with DEL.
+    /// That of the plugin that failed, after every plugin was called with DEL.
     pub fn add(&self, network: &NetworkConf, invocation: &Invocation) -> Result<AddResult> {
         let added = self.add_plugins(network, invocation).and_then(|result| {
             self.keep(network, invocation, &result)?;
@@ -66,13 +40,13 @@ impl Runtime {
         });
         added.inspect_err(|_| {
             if let Err(err) = self.undo(network, invocation) {
-                // The first error is the one to report; this one is for whoever looks closer.
+                // The first error is the one to return.
                 eprintln!("undoing the attachment to {} failed: {err}", network.name());
             }
         })
     }
 
-    /// Keeps a result in place of what ADD returned, where the caller changed what is so.
+    /// Replaces the cached result of ADD, where the caller changed the attachment.
     ///
     /// # Errors
     /// Those of writing the cache.
@@ -97,8 +71,8 @@ impl Runtime {
     /// Deletes an attachment: all plugins in reverse order, each with the result of ADD.
     ///
     /// # Errors
-    /// That of the first plugin that failed; those before it in the list were not called
-    /// then, and the result stays in the cache for the next DEL.
+    /// That of the first plugin that failed. The plugins before it in the list are not called then, and
+    /// the result stays in the cache for the next DEL.
     pub fn del(&self, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
         let cached = self.cached_result(network, invocation);
         for plugin in network.plugins().iter().rev() {
@@ -107,11 +81,11 @@ impl Runtime {
         self.cache.forget(network.name(), &invocation.attachment)
     }
 
-    /// Takes an attachment back that is of no use to anybody: as [`Runtime::del`], but a plugin
-    /// that fails (it may not even be installed) keeps no other from being called.
+    /// Undoes an ADD: as [`Runtime::del`], but a plugin that fails (it may not even be installed) does
+    /// not keep the others from being called.
     ///
     /// # Errors
-    /// All that failed, as one; the result stays in the cache then.
+    /// All failures as one; the result stays in the cache then.
     pub fn undo(&self, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
         let cached = self.cached_result(network, invocation);
         let del = |plugin| self.del_plugin(network, plugin, invocation, cached.as_ref()).err();
@@ -128,7 +102,7 @@ impl Runtime {
     ) -> Result<()> {
         let purpose = Purpose::Attachment {
             capability_args: &invocation.capability_args,
-            // DEL knows it since the version that has CHECK.
+            // DEL has it since the version that has CHECK.
             prev_result: cached.filter(|_| network.version().has_check()),
         };
         self.call(Command::Del, network, plugin, &purpose, Some(invocation)).map(|_| ())
@@ -159,10 +133,10 @@ impl Runtime {
         Ok(())
     }
 
-    /// Whether all plugins could serve an ADD. A network of a version without STATUS could.
+    /// Whether all plugins can serve an ADD. Versions without STATUS count as able.
     ///
     /// # Errors
-    /// That of the first plugin that could not, with its code.
+    /// That of the first plugin that can not, with its code.
     pub fn status(&self, network: &NetworkConf) -> Result<()> {
         if !network.version().has_gc() {
             return Ok(());
@@ -173,11 +147,11 @@ impl Runtime {
         Ok(())
     }
 
-    /// Removes what belongs to other attachments than the valid ones: first those that the
-    /// cache knows, by DEL, then whatever the plugins know of, by GC.
+    /// Removes what belongs to other attachments than the valid ones: first those in the cache, by DEL,
+    /// then those that the plugins know, by GC.
     ///
     /// # Errors
-    /// All that failed, as one; nothing is left out for it.
+    /// All failures as one; a failure stops no other step.
     pub fn gc(&self, network: &NetworkConf, valid: &[Attachment]) -> Result<()> {
         if network.disable_gc() {
             return Ok(());

@@ -20,7 +20,7 @@ pub struct NetworkConf {
     plugins: Vec<PluginConf>,
 }
 
-/// What a configuration inside another one takes from it where it says nothing itself.
+/// What a configuration inside another one takes from it where it has no such key.
 #[derive(Clone, Debug, Default)]
 pub struct Inherited {
     /// For `name`.
@@ -33,7 +33,7 @@ impl NetworkConf {
     /// Reads a list, or a single plugin's configuration; `what` names it in errors.
     ///
     /// # Errors
-    /// Not JSON (6), no version that is spoken (1), no plugins, or names that are none (7).
+    /// Not JSON (6), no supported version (1), no plugins, or invalid names (7).
     pub fn parse(text: &[u8], what: &str, inherited: &Inherited) -> Result<NetworkConf> {
         let network = NetworkConf::parse_without_folder(text, what, inherited)?;
         if network.plugins.is_empty() {
@@ -81,8 +81,8 @@ impl NetworkConf {
         &self.name
     }
 
-    /// The version that all plugins are called with: the newest of `cniVersion` and
-    /// `cniVersions` that is spoken here.
+    /// The version that all plugins are called with: the newest of `cniVersion` and `cniVersions` that is
+    /// supported here.
     pub fn version(&self) -> Version {
         self.version
     }
@@ -92,23 +92,23 @@ impl NetworkConf {
         &self.plugins
     }
 
-    /// `disableCheck`: CHECK succeeds without calling anybody.
+    /// `disableCheck`: CHECK succeeds without calling a plugin.
     pub fn disable_check(&self) -> bool {
         self.disable_check
     }
 
-    /// `disableGC`: GC calls nobody and collects nothing.
+    /// `disableGC`: GC calls no plugin and collects nothing.
     pub fn disable_gc(&self) -> bool {
         self.disable_gc
     }
 
-    /// Whether the folder of further plugins beside the file counts (`loadOnlyInlinedPlugins`
-    /// is not set, and this is a list).
+    /// Whether the folder beside the file has further plugins (this is a list without
+    /// `loadOnlyInlinedPlugins`).
     pub fn wants_folder(&self) -> bool {
         self.is_list && !self.only_inlined
     }
 
-    /// Whether this was written as a list, and not as a single plugin.
+    /// Whether this is a list, and not the configuration of a single plugin.
     pub fn is_list(&self) -> bool {
         self.is_list
     }
@@ -126,7 +126,7 @@ impl NetworkConf {
     /// The same with every plugin's members changed by `change`.
     ///
     /// # Errors
-    /// Those of `change`, and a plugin that is none afterwards.
+    /// Those of `change`, and a plugin that is invalid afterwards.
     pub fn map_plugins(&self, change: impl Fn(&mut Members) -> Result<()>) -> Result<NetworkConf> {
         let mut changed = self.clone();
         for plugin in &mut changed.plugins {
@@ -140,11 +140,10 @@ impl NetworkConf {
         Ok(changed)
     }
 
-    /// The whole as text that reads back as this: with name, version, and the plugins that
-    /// came from a folder.
+    /// The text of the whole, with name, version, and the plugins from the folder.
     ///
     /// # Errors
-    /// None that can be met; JSON is written.
+    /// None in practice.
     pub fn to_text(&self) -> Result<Vec<u8>> {
         let mut members = self.members.clone();
         members.insert("name".to_owned(), to_raw(&self.name)?);
@@ -158,7 +157,7 @@ impl NetworkConf {
     }
 }
 
-/// The plugins in the list itself. None at all is left to the folder beside it.
+/// The plugins in the list itself; a list without the key gets those of the folder beside it.
 fn inlined(members: &Members, only_inlined: bool, what: &str) -> Result<Vec<PluginConf>> {
     let Some(listed) = member::<Vec<Members>>(members, "plugins", what)? else {
         if only_inlined {
@@ -177,22 +176,22 @@ fn inlined(members: &Members, only_inlined: bool, what: &str) -> Result<Vec<Plug
         .collect()
 }
 
-/// The newest version that both sides speak.
+/// The newest version that the configuration and this program support.
 fn version(members: &Members, what: &str, inherited: &Inherited) -> Result<Version> {
     let single = member::<String>(members, "cniVersion", what)?.filter(|version| !version.is_empty());
     let several = member::<Vec<String>>(members, "cniVersions", what)?.unwrap_or_default();
-    let spoken = single.iter().chain(&several).filter_map(|version| version.parse::<Version>().ok());
-    if let Some(newest) = spoken.max() {
+    let supported = single.iter().chain(&several).filter_map(|version| version.parse::<Version>().ok());
+    if let Some(newest) = supported.max() {
         return Ok(newest);
     }
     match single.or_else(|| several.into_iter().next()) {
         None => Ok(inherited.version.unwrap_or_default()),
-        // Neither is spoken: the error lists those that are.
+        // None is supported: the error lists those that are.
         Some(version) => version.parse().map_err(|err: Error| err.context(what)),
     }
 }
 
-/// A boolean, which people also write in quotes.
+/// A boolean, which may also be written in quotes.
 fn flag(members: &Members, key: &str, what: &str) -> Result<bool> {
     match member::<Value>(members, key, what)? {
         None => Ok(false),

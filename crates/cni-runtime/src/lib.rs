@@ -1,10 +1,10 @@
-//! What every caller of CNI plugins needs: the part of a container runtime that the
-//! specification calls "execution of network configurations" (section 3).
+//! A library for callers of CNI plugins: the part of a container runtime that the specification calls
+//! "execution of network configurations" (section 3).
 //!
 //! - [`NetworkConf`]: a network's configuration, a list of plugins or a single one, from
 //!   text or from a folder of files ([`load`]);
-//! - [`Runtime`]: runs all plugins of a network for ADD, DEL, CHECK, GC and STATUS;
-//! - [`ResultCache`]: what ADD returned, kept for the calls after it, in libcni's format.
+//! - [`Runtime`]: calls all plugins of a network for ADD, DEL, CHECK, GC and STATUS;
+//! - [`ResultCache`]: the results of ADD, kept in libcni's format.
 //!
 //! ```
 //! use cni_runtime::NetworkConf;
@@ -19,11 +19,13 @@
 mod cache;
 mod chain;
 mod conf;
+mod invocation;
 pub mod load;
 mod plugin_conf;
 mod request;
 
 pub use cache::{Cached, ResultCache};
-pub use chain::{Invocation, Runtime};
+pub use chain::Runtime;
 pub use conf::{Inherited, NetworkConf};
+pub use invocation::Invocation;
 pub use plugin_conf::{CapabilityArgs, Members, PluginConf};

@@ -46,7 +46,7 @@ pub fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> {
 /// Loads a network's configuration with the plugins in the folder beside it.
 ///
 /// # Errors
-/// When the file can't be read, or what is in it is no configuration.
+/// When the file can't be read, or is not a configuration.
 pub fn from_file(path: &Path, inherited: &Inherited) -> Result<NetworkConf> {
     let text = read(path)?;
     let what = path.display().to_string();
@@ -66,8 +66,10 @@ pub fn from_text(text: &[u8], what: &str, folder: &Path, inherited: &Inherited) 
         }
     }
     if network.plugins().is_empty() {
-        return Err(Error::invalid_config(format!("{what} has no plugins"))
-            .details(format!("neither has the folder {}", folder.join(network.name().as_str()).display())));
+        return Err(Error::invalid_config(format!("{what} has no plugins")).details(format!(
+            "the folder {} has none either",
+            folder.join(network.name().as_str()).display()
+        )));
     }
     Ok(network)
 }
@@ -75,18 +77,19 @@ pub fn from_text(text: &[u8], what: &str, folder: &Path, inherited: &Inherited) 
 /// Loads the first configuration of a folder; `None` when it has no file.
 ///
 /// # Errors
-/// When that file is no configuration: to go on with the next would put pods on another
-/// network than the administrator meant.
+/// When that file is not a configuration. The next file is not tried: pods would get another network
+/// than the administrator configured.
 pub fn first(folder: &Path, inherited: &Inherited) -> Result<Option<NetworkConf>> {
     let files = files(folder, &EXTENSIONS)?;
     files.first().map(|file| from_file(file, inherited)).transpose()
 }
 
-/// Loads the first configuration of a folder that has the given `name`. One without a name has
-/// none here: it would have whichever is looked for.
+/// Loads the first configuration of a folder that has the given `name`. One without a name is never
+/// found.
 ///
 /// # Errors
-/// When there is none; it lists the names there are, and the files that can't be read.
+/// When there is no such file; the error lists the names of the others, and the files that can't be
+/// read.
 pub fn by_name(folder: &Path, name: &NetworkName, inherited: &Inherited) -> Result<NetworkConf> {
     let inherited = &Inherited { name: None, version: inherited.version };
     let mut others = Vec::new();
@@ -97,7 +100,7 @@ pub fn by_name(folder: &Path, name: &NetworkName, inherited: &Inherited) -> Resu
             Err(err) => others.push(err.to_string()),
         }
     }
-    let found = if others.is_empty() { "no configuration is there".to_owned() } else { others.join(", ") };
+    let found = if others.is_empty() { "no configuration".to_owned() } else { others.join(", ") };
     Err(Error::invalid_config(format!("no network configuration named {name} in {}", folder.display()))
         .details(format!("found there: {found}")))
 }
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_there_lists_those_that_are() {
+    fn the_error_for_a_missing_name_lists_the_others() {
         let folder = folder(&[("a.conf", r#"{"name":"here","type":"x"}"#), ("b.json", "{")]);
         let error = by_name(folder.path(), &"gone".parse().unwrap(), &Inherited::default()).unwrap_err();
         assert!(error.to_string().contains("here") && error.to_string().contains("b.json"), "{error}");
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_without_a_name_is_found_by_none() {
+    fn a_configuration_without_a_name_is_never_found() {
         let folder =
             folder(&[("a.conf", r#"{"type":"unnamed"}"#), ("b.conf", r#"{"name":"net","type":"named"}"#)]);
         let name: NetworkName = "net".parse().unwrap();

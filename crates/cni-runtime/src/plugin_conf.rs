@@ -1,4 +1,4 @@
-//! The configuration of one plugin, as it stands in a network's configuration.
+//! The configuration of one plugin in a network's configuration.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The members of a JSON object, each as it was written: what nobody here knows reaches the
-/// plugin unchanged.
+/// The members of a JSON object, each as it was written, so that unknown keys reach the plugin
+/// unchanged.
 pub type Members = BTreeMap<String, Box<RawValue>>;
 
-/// What a runtime offers to plugins that declare the capability of that name.
+/// The values that a runtime offers plugins that declare the capability of that name.
 pub type CapabilityArgs = BTreeMap<String, Value>;
 
 /// The configuration of one plugin.

@@ -6,7 +6,7 @@ use cni_core::spec::{AddResult, Attachment, Result};
 use crate::conf::NetworkConf;
 use crate::plugin_conf::{CapabilityArgs, PluginConf, to_raw, to_text};
 
-/// What a request has beside the plugin's configuration.
+/// The keys that a request adds to the plugin's configuration.
 pub(crate) enum Purpose<'a> {
     /// ADD, DEL and CHECK.
     Attachment { capability_args: &'a CapabilityArgs, prev_result: Option<&'a AddResult> },
@@ -18,9 +18,8 @@ pub(crate) enum Purpose<'a> {
 
 /// The text that a plugin reads.
 ///
-/// Reserved keys are the runtime's: what a configuration says under them is left out.
-/// `runtimeConfig` is the exception where nothing takes its place: people write it by hand,
-/// and libcni hands it on.
+/// Reserved keys are the runtime's: they are removed from the configuration. Only `runtimeConfig` stays
+/// where the runtime has no value for it, because libcni passes it on, too.
 pub(crate) fn derive(network: &NetworkConf, plugin: &PluginConf, purpose: &Purpose<'_>) -> Result<Vec<u8>> {
     let mut members = plugin.members().clone();
     members.retain(|key, _| {
@@ -34,7 +33,7 @@ pub(crate) fn derive(network: &NetworkConf, plugin: &PluginConf, purpose: &Purpo
             if !supported.is_empty() {
                 members.insert("runtimeConfig".to_owned(), to_raw(&supported)?);
             }
-            // The oldest versions know no prevResult and can't say every result.
+            // The oldest versions have no prevResult and no form for every result.
             if let Some(text) = prev_result.and_then(|result| result.to_json(network.version()).ok()) {
                 let raw = serde_json::value::RawValue::from_string(text)
                     .map_err(|err| cni_core::spec::Error::invalid_config(format!("prevResult: {err}")))?;
@@ -43,7 +42,7 @@ pub(crate) fn derive(network: &NetworkConf, plugin: &PluginConf, purpose: &Purpo
         }
         Purpose::Gc(valid) => {
             let valid = to_raw(valid)?;
-            // The second is what an earlier libcni sent, and plugins look for.
+            // An earlier libcni used the second key, and plugins read it.
             members.insert("cni.dev/valid-attachments".to_owned(), valid.clone());
             members.insert("cni.dev/attachments".to_owned(), valid);
         }
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn gc_names_what_stays_and_status_nothing() {
+    fn gc_names_the_valid_attachments_and_status_none() {
         let valid = [Attachment { container_id: "c".parse().unwrap(), ifname: "eth0".parse().unwrap() }];
         let conf = derived(&Purpose::Gc(&valid));
         assert_eq!(conf["cni.dev/valid-attachments"], json!([{"containerID":"c","ifname":"eth0"}]));

@@ -10,9 +10,10 @@ use cni_runtime::{Invocation, NetworkConf, Runtime};
 use crate::cache::DelegateCache;
 use crate::cluster::{Cluster, ReadError};
 use crate::config::MultusConf;
-use crate::delegate::{Delegate, device_info_path};
+use crate::delegate::Delegate;
 use crate::device::info;
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::object::Pod;
 use crate::pod_args::PodArgs;
 use crate::status::NetworkStatus;
@@ -35,18 +36,15 @@ fn add_pod(request: &Request, conf: &MultusConf, args: &PodArgs) -> Result<AddRe
     let Some(pod) = pod(&cluster, args)? else {
         return empty_result(request);
     };
-    let attached = attach(request, conf, &cluster, &pod);
-    let Err(err) = &attached else {
-        return attached;
-    };
-    let reason = if err.msg().starts_with("cannot find") { "NoNetworkFound" } else { "FailedAttach" };
-    if let Err(unsaid) = cluster.report(&pod, None, &[Event::failed(reason, err)]) {
-        log::error(unsaid);
-    }
-    attached
+    attach(request, conf, &cluster, &pod).map_err(|failure| {
+        if let Err(err) = cluster.report(&pod, None, &[Event::failed(&failure)]) {
+            log::error(err);
+        }
+        failure.into()
+    })
 }
 
-/// The pod; `None` where it is gone.
+/// The pod; `None` where it no longer exists.
 fn pod(cluster: &Cluster, args: &PodArgs) -> Result<Option<Pod>> {
     if cluster.is_absent() {
         return Ok(Some(Pod::of(args)));
@@ -66,17 +64,17 @@ fn pod(cluster: &Cluster, args: &PodArgs) -> Result<Option<Pod>> {
     if !args.uid.is_empty() && *uid != args.uid {
         let msg = format!("expected pod UID {:?} but got {uid:?} from the API server", args.uid);
         if !pod.is_static() {
-            return Err(Error::new(Code::TRY_AGAIN, msg).details("another pod of that name took its place"));
+            return Err(Error::new(Code::TRY_AGAIN, msg).details("another pod has its name now"));
         }
         log::verbose(format_args!("[{args}]: {msg}: the pod is static, and that is its mirror"));
     }
     Ok(Some(pod))
 }
 
-/// What is returned for a pod that is gone: its sandbox is about to go, too. Runtimes require
-/// an address.
+/// The result for a pod that no longer exists, whose sandbox is about to be deleted, too. Runtimes
+/// require an address.
 fn empty_result(request: &Request) -> Result<AddResult> {
-    let nowhere = std::net::IpAddr::from([0; 4]);
+    let unspecified = std::net::IpAddr::from([0; 4]);
     let interface = Interface {
         name: request.attachment()?.ifname.to_string(),
         sandbox: request.netns()?.display().to_string(),
@@ -84,29 +82,34 @@ fn empty_result(request: &Request) -> Result<AddResult> {
     };
     Ok(AddResult {
         interfaces: vec![interface],
-        ips: vec![IpConfig { interface: None, address: Cidr::default_of(nowhere), gateway: Some(nowhere) }],
+        ips: vec![IpConfig {
+            interface: None,
+            address: Cidr::default_of(unspecified),
+            gateway: Some(unspecified),
+        }],
         ..AddResult::default()
     })
 }
 
-fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) -> Result<AddResult> {
-    let delegates = plan::delegates(conf, cluster, Some(pod))?;
-    plan::check_interface_names(&delegates, request)?;
+fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) -> Result<AddResult, Failure> {
+    let attachment = request.attachment()?;
+    let delegates = plan::delegates(conf, cluster, pod, &attachment.ifname)?;
     let runtime = crate::runtime(conf, request);
     let container = Container::open(request)?;
-    DelegateCache::new(&conf.cni_dir).keep(&request.attachment()?.container_id, &delegates)?;
+    DelegateCache::new(&conf.cni_dir).keep(&attachment.container_id, &delegates)?;
     let undo = Undo::new();
     let mut report = Report::default();
     let mut master = None;
-    for (position, delegate) in delegates.iter().enumerate() {
-        let invocation = delegate.invocation(position, request, &conf.runtime_config)?;
+    for delegate in &delegates {
+        let is_first = master.is_none();
+        let invocation = delegate.invocation(request, &conf.runtime_config)?;
         let result = add_one(&runtime, &container, delegate, &invocation)
-            .map_err(|err| not_added(err, position, delegate))?;
+            .map_err(|err| not_added(err, is_first, delegate))?;
         let (runtime, network) = (&runtime, &delegate.network);
-        report.add(delegate, position == 0, &invocation, &result);
+        report.add(delegate, is_first, &invocation, &result);
         master.get_or_insert(result);
         undo.push(format!("the attachment to {}", delegate.label), move || {
-            take_back(runtime, network, &invocation)
+            undo_one(runtime, network, &invocation)
         });
     }
     cluster.report(pod, Some(&status::to_text(&report.statuses)), &report.events)?;
@@ -114,11 +117,10 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) ->
     Ok(master.unwrap_or_default())
 }
 
-/// Names the network, and keeps a code that says "nothing was made" from being believed
-/// when another network was.
-fn not_added(err: Error, position: usize, delegate: &Delegate) -> Error {
+/// Names the network. The code for "nothing was made, no DEL is needed" is true of the first only.
+fn not_added(err: Error, is_first: bool, delegate: &Delegate) -> Error {
     let code = match err.code() {
-        Code::UNKNOWN_CONTAINER if position > 0 => Code::DELEGATE,
+        Code::UNKNOWN_CONTAINER if !is_first => Code::DELEGATE,
         code => code,
     };
     err.context(format_args!("error adding container to network {:?}", delegate.label)).with_code(code)
@@ -132,27 +134,27 @@ fn add_one(
 ) -> Result<AddResult> {
     let ifname = &invocation.attachment.ifname;
     container.require_free(ifname)?;
-    if let (Some(device), Some(path)) = (&delegate.device, device_info_path(invocation)) {
+    if let (Some(device), Some(path)) = (&delegate.device, info::file_of(invocation)) {
         info::copy(device, &path);
     }
     let mut result = runtime.add(&delegate.network, invocation).inspect_err(|_| info::forget(invocation))?;
     let network = &delegate.network;
     let text = result.to_json(network.version()).unwrap_or_default();
     log::verbose(format_args!("Add: {}({}):{ifname} {text}", delegate.label, network.name()));
-    let moved = default_route::apply(delegate, &container.netns, ifname, &mut result).and_then(|changed| {
-        // CHECK and DEL compare with what is there now.
+    let changed = default_route::apply(delegate, &container.netns, ifname, &mut result).and_then(|changed| {
+        // CHECK and DEL compare with the kernel's state as it is now.
         if changed { runtime.keep(&delegate.network, invocation, &result) } else { Ok(()) }
     });
-    if let Err(err) = moved {
-        if let Err(undoing) = take_back(runtime, &delegate.network, invocation) {
-            log::error(undoing);
+    if let Err(err) = changed {
+        if let Err(undo) = undo_one(runtime, &delegate.network, invocation) {
+            log::error(undo);
         }
         return Err(err);
     }
     Ok(result)
 }
 
-fn take_back(runtime: &Runtime, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
+fn undo_one(runtime: &Runtime, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
     let undone = runtime.undo(network, invocation);
     info::forget(invocation);
     undone
@@ -171,7 +173,7 @@ impl Container {
         Ok(Container { netns, netlink })
     }
 
-    /// A plugin may not notice, and the DEL that follows would delete what is not its own.
+    /// A plugin may not notice a conflict, and its DEL would delete the other interface.
     fn require_free(&self, ifname: &IfName) -> Result<()> {
         if self.netlink.link(ifname)?.is_none() {
             return Ok(());
@@ -181,7 +183,7 @@ impl Container {
     }
 }
 
-/// What the cluster is told.
+/// The report to the cluster.
 #[derive(Default)]
 struct Report {
     statuses: Vec<NetworkStatus>,
@@ -190,7 +192,7 @@ struct Report {
 
 impl Report {
     fn add(&mut self, delegate: &Delegate, is_master: bool, invocation: &Invocation, result: &AddResult) {
-        let info = device_info_path(invocation).and_then(|path| info::read(&path));
+        let info = info::file_of(invocation).and_then(|path| info::read(&path));
         self.statuses.extend(status::entries(result, &delegate.label, is_master, info.as_ref()));
         self.events.extend(Event::added(&invocation.attachment.ifname, &delegate.label, result));
     }

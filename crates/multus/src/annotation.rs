@@ -1,6 +1,6 @@
 //! The pod's annotations that name networks.
 //!
-//! Two forms: `a,namespace/b,c@eth5`, or a JSON array of objects with more to say
+//! Two forms: `a,namespace/b,c@eth5`, or a JSON array of objects with more keys
 //! (Kubernetes Network Custom Resource Definition De-facto Standard, section 4).
 
 use std::net::IpAddr;
@@ -10,79 +10,79 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The networks of a pod.
-pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+pub(crate) const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// The network that takes the place of the default one.
-pub const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
-/// What an earlier program read in place of [`NETWORKS`].
-pub const LEGACY_NETWORKS: &str = "networks";
+pub(crate) const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
+/// The key of an earlier program, read where [`NETWORKS`] is missing.
+pub(crate) const LEGACY_NETWORKS: &str = "networks";
 
-/// The longest annotation that is read, in bytes: as much as Kubernetes takes for all.
+/// The longest annotation that is read, in bytes; Kubernetes has the same limit for all of a pod.
 const MAX_LENGTH: usize = 256 << 10;
 /// The most networks that one pod may name.
 const MAX_NETWORKS: usize = 64;
 
-/// One network that a pod names, with what it asks of it.
+/// One network that a pod names, with its requests.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Selection {
+pub(crate) struct Selection {
     /// The definition.
-    pub name: String,
+    pub(crate) name: String,
     /// Its namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// The name of the interface in the pod.
-    pub interface: Option<IfName>,
+    pub(crate) interface: Option<IfName>,
     /// Addresses, with or without a prefix length.
-    pub ips: Vec<String>,
+    pub(crate) ips: Vec<String>,
     /// The hardware address.
-    pub mac: Option<String>,
+    pub(crate) mac: Option<String>,
     /// The GUID of an InfiniBand interface.
-    pub infiniband_guid: Option<String>,
+    pub(crate) infiniband_guid: Option<String>,
     /// Ports of the host that lead to the pod.
-    pub port_mappings: Vec<PortMapping>,
+    pub(crate) port_mappings: Vec<PortMapping>,
     /// Limits of the traffic.
-    pub bandwidth: Option<Bandwidth>,
+    pub(crate) bandwidth: Option<Bandwidth>,
     /// The device to attach.
-    pub device_id: Option<String>,
+    pub(crate) device_id: Option<String>,
     /// What goes into `args.cni` of the configuration.
-    pub cni_args: Option<Map<String, Value>>,
-    /// Gateways that the pod's default routes go over; `Some` of none keeps those that the
-    /// network itself sets.
-    pub default_route: Option<Vec<IpAddr>>,
+    pub(crate) cni_args: Option<Map<String, Value>>,
+    /// Gateways of the pod's default routes; an empty list keeps the default routes of the network
+    /// itself.
+    pub(crate) default_route: Option<Vec<IpAddr>>,
 }
 
 /// A port of the host that leads to one of the pod.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PortMapping {
+pub(crate) struct PortMapping {
     /// The port on the host.
     #[serde(default)]
-    pub host_port: u16,
+    pub(crate) host_port: u16,
     /// The port in the pod.
     #[serde(default)]
-    pub container_port: u16,
+    pub(crate) container_port: u16,
     /// `tcp`, `udp` or `sctp`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub protocol: String,
+    pub(crate) protocol: String,
     /// The address of the host that is listened on.
     #[serde(default, rename = "hostIP", skip_serializing_if = "String::is_empty")]
-    pub host_ip: String,
+    pub(crate) host_ip: String,
 }
 
 /// Limits of the traffic, rates in bits per second and bursts in bits.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Bandwidth {
+pub(crate) struct Bandwidth {
     /// Rate towards the pod.
     #[serde(default)]
-    pub ingress_rate: u64,
+    pub(crate) ingress_rate: u64,
     /// Burst towards the pod.
     #[serde(default)]
-    pub ingress_burst: u64,
+    pub(crate) ingress_burst: u64,
     /// Rate from the pod.
     #[serde(default)]
-    pub egress_rate: u64,
+    pub(crate) egress_rate: u64,
     /// Burst from the pod.
     #[serde(default)]
-    pub egress_burst: u64,
+    pub(crate) egress_burst: u64,
 }
 
 #[derive(Deserialize)]
@@ -113,11 +113,11 @@ struct Wire {
     default_route: Option<Vec<IpAddr>>,
 }
 
-/// Reads an annotation; `key` names it in errors, `namespace` is that of networks that say none.
+/// Reads an annotation; `key` names it in errors, `namespace` is that of networks without one.
 ///
 /// # Errors
-/// When it is neither form, or a part of it is not what it should be.
-pub fn parse(text: &str, key: &str, namespace: &str) -> Result<Vec<Selection>> {
+/// When it has neither form, or a part of it is invalid.
+pub(crate) fn parse(text: &str, key: &str, namespace: &str) -> Result<Vec<Selection>> {
     if text.len() > MAX_LENGTH {
         return Err(Error::invalid_config(format!(
             "annotation {key} is longer than {} KiB",
@@ -194,8 +194,8 @@ fn from_wire(wire: Wire, namespace: &str) -> Result<Selection> {
     })
 }
 
-/// Names of Kubernetes objects and namespaces, which become part of a request's path
-/// (RFC 1123 labels; dots between them in the name of an object).
+/// Checks names of objects and namespaces, which become part of a request's path (RFC 1123 labels; dots
+/// between them in the name of an object).
 fn check_names(name: &str, namespace: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::invalid_config("a network without a name"));
@@ -207,7 +207,7 @@ fn check_names(name: &str, namespace: &str) -> Result<()> {
 /// Checks the name of an object, which becomes part of a request's path.
 ///
 /// # Errors
-/// When it is none.
+/// When it is not such a name.
 pub(crate) fn check_object_name(name: &str) -> Result<()> {
     let checked = if name.len() > 253 {
         Err("is longer than 253 bytes")
@@ -248,11 +248,11 @@ fn check_hardware_address(text: &str, what: &str, lengths: &[usize]) -> Result<(
         _ => (':', 2),
     };
     let mut groups = 0;
-    let good = text.split(separator).all(|group| {
+    let is_valid = text.split(separator).all(|group| {
         groups += 1;
         group.len() == digits && group.bytes().all(|b| b.is_ascii_hexdigit())
     });
-    if good && lengths.contains(&(groups * digits / 2)) {
+    if is_valid && lengths.contains(&(groups * digits / 2)) {
         return Ok(());
     }
     let bytes: Vec<String> = lengths.iter().map(usize::to_string).collect();
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_cannot_ask_for_more_than_is_sensible() {
+    fn a_tenant_cannot_request_without_bound() {
         assert!(read(&vec!["a"; 64].join(",")).is_ok());
         assert!(read(&vec!["a"; 65].join(",")).unwrap_err().msg().contains("names 65 networks"));
         assert!(read(&"a".repeat(300 << 10)).unwrap_err().msg().contains("longer than 256 KiB"));

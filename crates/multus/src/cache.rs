@@ -9,33 +9,35 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use cni_core::fs::{self, Folder};
-use cni_core::spec::{ContainerId, Error, Result, from_json};
+use cni_core::spec::{Attachment, ContainerId, Error, IfName, Result, from_json};
 use cni_runtime::{Inherited, NetworkConf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::delegate::{Asked, Delegate, Device, Families};
+use crate::annotation::Selection;
+use crate::delegate::{Delegate, Families, Found, in_order};
+use crate::device::Device;
 
 /// The longest file that is read, in bytes.
 const MAX_FILE: usize = 64 << 20;
 
 /// The folder of multus' cache.
-pub struct DelegateCache {
+pub(crate) struct DelegateCache {
     folder: PathBuf,
 }
 
-/// What the cache has of a container.
+/// The content of the cache for a container.
 #[derive(Debug)]
-pub enum CachedDelegates {
-    /// The delegates in the order of ADD.
+pub(crate) enum CachedDelegates {
+    /// Its delegates in the order of ADD.
     Known(Vec<Delegate>),
     /// A file that can't be read.
     Unreadable(Error),
-    /// Nothing.
+    /// No file.
     Absent,
 }
 
-/// One delegate, with the names that the Go program uses.
+/// One delegate, with the keys of the Go program.
 #[derive(Serialize, Deserialize)]
 struct Wire {
     #[serde(rename = "Conf", default)]
@@ -67,16 +69,16 @@ struct Wire {
 }
 
 impl DelegateCache {
-    /// The cache in a folder, which is made when something is kept.
-    pub fn new(folder: &Path) -> DelegateCache {
+    /// The cache in a folder, which [`DelegateCache::keep`] creates.
+    pub(crate) fn new(folder: &Path) -> DelegateCache {
         DelegateCache { folder: folder.to_owned() }
     }
 
     /// Keeps the delegates of a container, before the first is added.
     ///
     /// # Errors
-    /// Those of writing the file, which is whole or not there.
-    pub fn keep(&self, container_id: &ContainerId, delegates: &[Delegate]) -> Result<()> {
+    /// Those of writing the file, which is written atomically.
+    pub(crate) fn keep(&self, container_id: &ContainerId, delegates: &[Delegate]) -> Result<()> {
         let wires: Vec<Wire> = delegates.iter().map(to_wire).collect::<Result<_>>()?;
         let text = serde_json::to_vec(&wires).map_err(|err| Error::invalid_config(err.to_string()))?;
         let failed = |err| fs::failed("writing the delegates to", &self.folder, err);
@@ -84,13 +86,13 @@ impl DelegateCache {
         folder.replace(container_id, &text, 0o600).map_err(failed)
     }
 
-    /// What is known of a container.
-    pub fn get(&self, container_id: &ContainerId, inherited: &Inherited) -> CachedDelegates {
-        let path = self.folder.join(container_id.as_str());
+    /// The delegates of a container; the attachment has the name of its first interface.
+    pub(crate) fn get(&self, attachment: &Attachment, inherited: &Inherited) -> CachedDelegates {
+        let path = self.folder.join(attachment.container_id.as_str());
         match fs::read_bounded(&path, MAX_FILE) {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => CachedDelegates::Absent,
             Err(err) => CachedDelegates::Unreadable(fs::failed("reading", &path, err)),
-            Ok(text) => match parse(&text, inherited) {
+            Ok(text) => match parse(&text, inherited, &attachment.ifname) {
                 Ok(delegates) => CachedDelegates::Known(delegates),
                 Err(err) => CachedDelegates::Unreadable(err.context(path.display())),
             },
@@ -100,8 +102,8 @@ impl DelegateCache {
     /// Forgets a container.
     ///
     /// # Errors
-    /// Those of removing the file; that there is none is no error.
-    pub fn forget(&self, container_id: &ContainerId) -> Result<()> {
+    /// Those of removing the file; a missing one is no error.
+    pub(crate) fn forget(&self, container_id: &ContainerId) -> Result<()> {
         let path = self.folder.join(container_id.as_str());
         match std::fs::remove_file(&path) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(fs::failed("removing", &path, err)),
@@ -109,8 +111,8 @@ impl DelegateCache {
         }
     }
 
-    /// The containers that something is kept of.
-    pub fn containers(&self) -> Vec<ContainerId> {
+    /// The containers in the cache.
+    pub(crate) fn containers(&self) -> Vec<ContainerId> {
         let Ok(entries) = std::fs::read_dir(&self.folder) else { return Vec::new() };
         let files = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
         let mut containers: Vec<ContainerId> =
@@ -132,17 +134,17 @@ fn to_wire(delegate: &Delegate) -> Result<Wire> {
         conf = common();
         conf["type"] = types.map(|kind| kind.to_string()).collect::<String>().into();
     }
-    let asked = delegate.asked.clone();
+    let requested = delegate.requested.clone();
     let device = delegate.device.clone();
     Ok(Wire {
         conf,
         conf_list,
         name: delegate.label.clone(),
-        ifname: asked.ifname.map(String::from).unwrap_or_default(),
-        mac: asked.mac.unwrap_or_default(),
-        infiniband_guid: asked.infiniband_guid.unwrap_or_default(),
-        ips: Some(asked.ips).filter(|ips| !ips.is_empty()),
-        gateways: asked.gateways,
+        ifname: requested.interface.map(String::from).unwrap_or_default(),
+        mac: requested.mac.unwrap_or_default(),
+        infiniband_guid: requested.infiniband_guid.unwrap_or_default(),
+        ips: Some(requested.ips).filter(|ips| !ips.is_empty()),
+        gateways: requested.default_route,
         filters_v4: delegate.filtered.v4,
         filters_v6: delegate.filtered.v6,
         device_id: device.clone().map(|device| device.id).unwrap_or_default(),
@@ -151,26 +153,32 @@ fn to_wire(delegate: &Delegate) -> Result<Wire> {
     })
 }
 
-fn parse(text: &[u8], inherited: &Inherited) -> Result<Vec<Delegate>> {
+fn parse(text: &[u8], inherited: &Inherited, first: &IfName) -> Result<Vec<Delegate>> {
     let wires: Vec<Wire> = from_json(text, "the cached delegates")?;
     if wires.is_empty() {
-        return Err(Error::invalid_config("the cached delegates are none"));
+        return Err(Error::invalid_config("the cache has no delegates"));
     }
-    let mut delegates: Vec<_> =
-        wires.into_iter().map(|wire| from_wire(wire, inherited)).collect::<Result<_>>()?;
-    // It does not say so; but without a default network, the results have what was asked for.
-    delegates[0].is_default = true;
+    let filtered: Vec<Families> =
+        wires.iter().map(|wire| Families { v4: wire.filters_v4, v6: wire.filters_v6 }).collect();
+    let found = wires.into_iter().map(|wire| from_wire(wire, inherited)).collect::<Result<_>>()?;
+    let mut delegates = in_order(found, first)?;
+    for (position, (delegate, filtered)) in delegates.iter_mut().zip(filtered).enumerate() {
+        delegate.filtered = filtered;
+        // Go's file does not contain this. Where the first is not the default network, its capability
+        // arguments are in the cache of results.
+        delegate.is_default = position == 0;
+    }
     Ok(delegates)
 }
 
-fn from_wire(wire: Wire, inherited: &Inherited) -> Result<Delegate> {
+fn from_wire(wire: Wire, inherited: &Inherited) -> Result<Found> {
     let bytes = wire.bytes.filter(|bytes| !bytes.is_empty());
     let text = match bytes.map(|bytes| BASE64.decode(bytes)) {
         Some(Ok(text)) => text,
         Some(Err(err)) => {
             return Err(Error::invalid_config(format!("the cached delegate {}: {err}", wire.name)));
         }
-        // Less than the whole, and enough for most plugins to take down what they made.
+        // The configuration without the plugin's own keys is enough for the DEL of most plugins.
         None if wire.conf_list.get("plugins").is_some_and(Value::is_array) => {
             wire.conf_list.to_string().into_bytes()
         }
@@ -179,21 +187,18 @@ fn from_wire(wire: Wire, inherited: &Inherited) -> Result<Delegate> {
     let what = format!("the cached delegate {}", wire.name);
     let network = NetworkConf::parse(&text, &what, inherited)?;
     let non_empty = |text: String| Some(text).filter(|text| !text.is_empty());
-    Ok(Delegate {
+    Ok(Found {
         network,
         label: wire.name,
-        asked: Asked {
-            ifname: non_empty(wire.ifname).map(|ifname| ifname.parse()).transpose()?,
+        requested: Selection {
+            interface: non_empty(wire.ifname).map(|ifname| ifname.parse()).transpose()?,
             mac: non_empty(wire.mac),
             infiniband_guid: non_empty(wire.infiniband_guid),
             ips: wire.ips.unwrap_or_default(),
-            port_mappings: Vec::new(),
-            bandwidth: None,
-            gateways: wire.gateways,
+            default_route: wire.gateways,
+            ..Selection::default()
         },
-        filtered: Families { v4: wire.filters_v4, v6: wire.filters_v6 },
         device: non_empty(wire.device_id).map(|id| Device { id, resource: wire.resource }),
-        is_default: false,
     })
 }
 
@@ -211,31 +216,36 @@ mod tests {
         "Name":"ns/l","ifnameRequest":"eth5","macRequest":"02:00:00:00:00:01","ipRequest":["10.0.0.1"],
         "default-route":["10.0.0.254"],"IsFilterV4Gateway":false,"IsFilterV6Gateway":true,"deviceID":"d","resourceName":"r","Bytes":null}]"#;
 
+    fn read(text: &[u8]) -> Result<Vec<Delegate>> {
+        parse(text, &Inherited::default(), &"eth0".parse()?)
+    }
+
     #[test]
-    fn what_the_go_program_wrote_is_read() {
-        let delegates = parse(GO.as_bytes(), &Inherited::default()).unwrap();
+    fn a_file_of_the_go_program_is_read() {
+        let delegates = read(GO.as_bytes()).unwrap();
         assert_eq!(delegates[0].network.plugins()[0].plugin_type().as_str(), "bridge");
         assert_eq!(delegates[0].filtered, Families { v4: true, v6: false });
         let second = &delegates[1];
         assert_eq!(second.network.plugins().len(), 2);
-        assert_eq!(second.asked.ifname.as_deref(), Some("eth5"));
-        assert_eq!(second.asked.gateways, Some(vec!["10.0.0.254".parse().unwrap()]));
+        assert_eq!(second.ifname.as_str(), "eth5");
+        assert_eq!(second.requested.default_route, Some(vec!["10.0.0.254".parse().unwrap()]));
         assert_eq!(second.device, Some(Device { id: "d".into(), resource: "r".into() }));
     }
 
     #[test]
-    fn what_the_go_program_wrote_without_bytes_is_read() {
+    fn a_file_of_the_go_program_without_bytes_is_read() {
         let text = r#"[{"Conf":{"cniVersion":"1.0.0","name":"n","type":"bridge"},"ConfList":{"plugins":null},"Name":"n","Bytes":null}]"#;
-        let delegates = parse(text.as_bytes(), &Inherited::default()).unwrap();
+        let delegates = read(text.as_bytes()).unwrap();
         assert_eq!(delegates[0].network.plugins()[0].plugin_type().as_str(), "bridge");
     }
 
     #[test]
-    fn what_is_written_is_read_back_and_has_the_types_that_go_expects() {
+    fn a_written_file_is_read_back_and_has_the_types_that_go_expects() {
         let folder = tempfile::tempdir().unwrap();
         let cache = DelegateCache::new(&folder.path().join("multus"));
-        let container = "c1".parse().unwrap();
-        let delegates = parse(GO.as_bytes(), &Inherited::default()).unwrap();
+        let container: ContainerId = "c1".parse().unwrap();
+        let attachment = Attachment { container_id: container.clone(), ifname: "eth0".parse().unwrap() };
+        let delegates = read(GO.as_bytes()).unwrap();
         cache.keep(&container, &delegates).unwrap();
         let text = std::fs::read(folder.path().join("multus/c1")).unwrap();
         let value: Value = serde_json::from_slice(&text).unwrap();
@@ -243,32 +253,32 @@ mod tests {
         assert_eq!(value[0]["ConfList"], json!({}));
         assert_eq!(value[1]["ConfList"]["plugins"], json!([{"type":"a"},{"type":"b"}]));
         assert_eq!(value[1]["default-route"], json!(["10.0.0.254"]));
-        let CachedDelegates::Known(back) = cache.get(&container, &Inherited::default()) else {
+        let CachedDelegates::Known(back) = cache.get(&attachment, &Inherited::default()) else {
             panic!("unreadable")
         };
-        assert_eq!(back[1].asked, delegates[1].asked);
+        assert_eq!(back[1].requested, delegates[1].requested);
         assert_eq!(cache.containers(), std::slice::from_ref(&container));
         cache.forget(&container).unwrap();
-        assert!(matches!(cache.get(&container, &Inherited::default()), CachedDelegates::Absent));
+        assert!(matches!(cache.get(&attachment, &Inherited::default()), CachedDelegates::Absent));
     }
 
     #[test]
-    fn a_cut_or_empty_file_is_unreadable_and_no_panic() {
+    fn a_truncated_or_empty_file_is_unreadable_without_a_panic() {
         for cut in [0, 1, 50, GO.len() - 1] {
-            assert!(parse(&GO.as_bytes()[..cut], &Inherited::default()).is_err(), "{cut}");
+            assert!(read(&GO.as_bytes()[..cut]).is_err(), "{cut}");
         }
         for bad in ["[]", "{}", "[{}]", r#"[{"Bytes":"!"}]"#, r#"{"version":2}"#] {
-            assert!(parse(bad.as_bytes(), &Inherited::default()).is_err(), "{bad}");
+            assert!(read(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..700, byte in any::<u8>()) {
-            let _ = parse(&bytes, &Inherited::default());
-            let mut twisted = GO.as_bytes().to_vec();
-            twisted[at] = byte;
-            let _ = parse(&twisted, &Inherited::default());
+            let _ = read(&bytes);
+            let mut altered = GO.as_bytes().to_vec();
+            altered[at] = byte;
+            let _ = read(&altered);
         }
     }
 }

@@ -1,23 +1,25 @@
 //! Multus' own configuration.
 
-use std::collections::BTreeMap;
+mod file;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use cni_core::request::Request;
 use cni_core::spec::{Error, NetworkName, Result, Version, from_json};
 use cni_runtime::{CapabilityArgs, Inherited, Members, NetworkConf};
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::log::{LogConf, LogLevel, LogOptions};
+use crate::log::{LogConf, LogLevel};
 
-/// How long one delegate may take, unless the configuration says otherwise: less than the
-/// two minutes after which a kubelet gives up, so that the error still reaches somebody.
+pub(crate) use file::ConfFile;
+
+/// How long one delegate may take by default: less than the two minutes after which a kubelet gives
+/// up, so that the kubelet still receives the error.
 const DELEGATE_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// The keys without which DEL would look for the cache or the plugins in the wrong place, or
-/// keep its words from whoever is to read them.
+/// The keys without which DEL would look for the cache or the plugins in the wrong place, or log to
+/// the wrong file.
 const KEYS_OF_DEL: [&str; 9] = [
     "cniDir",
     "binDir",
@@ -30,119 +32,53 @@ const KEYS_OF_DEL: [&str; 9] = [
     "logOptions",
 ];
 
-/// What an administrator configured.
+/// A valid configuration.
 #[derive(Debug)]
-pub struct MultusConf {
+pub(crate) struct MultusConf {
     /// Name and version of the configuration itself, for delegates that have none.
-    pub inherited: Inherited,
-    /// `delegates`; not looked at where there is a `clusterNetwork`.
-    pub delegates: Vec<NetworkConf>,
-    /// Which of them has `masterplugin`, of an earlier program: its result is returned.
-    pub master: usize,
+    pub(crate) inherited: Inherited,
+    /// `delegates`; ignored where there is a `clusterNetwork`.
+    pub(crate) delegates: Vec<NetworkConf>,
+    /// The index of the one with `masterplugin`, a key of an earlier program: its result is returned.
+    pub(crate) master: usize,
     /// `clusterNetwork`: the default network, by the name of a definition or of a
     /// configuration in `confDir`, or by the path of a file or folder.
-    pub cluster_network: Option<String>,
-    /// `defaultNetworks`: what every pod outside the system namespaces gets beside it.
-    pub default_networks: Vec<String>,
+    pub(crate) cluster_network: Option<String>,
+    /// `defaultNetworks`: further networks of every pod outside the system namespaces.
+    pub(crate) default_networks: Vec<String>,
     /// `always_use_default`, of an earlier program: `Some(false)` gives a pod that names
     /// networks only those.
-    pub always_use_default: Option<bool>,
+    pub(crate) always_use_default: Option<bool>,
     /// `confDir`: configurations of definitions that have none themselves.
-    pub conf_dir: PathBuf,
+    pub(crate) conf_dir: PathBuf,
     /// `cniDir`: the cache.
-    pub cni_dir: PathBuf,
+    pub(crate) cni_dir: PathBuf,
     /// `binDir`: searched for plugins before `CNI_PATH`.
-    pub bin_dir: PathBuf,
+    pub(crate) bin_dir: PathBuf,
     /// `kubeconfig`.
-    pub kubeconfig: Option<PathBuf>,
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// `manifestDir`: YAML files read in place of an API server.
-    pub manifest_dir: Option<PathBuf>,
+    pub(crate) manifest_dir: Option<PathBuf>,
     /// `namespaceIsolation`: a pod may name definitions of its own namespace only.
-    pub namespace_isolation: bool,
-    /// `globalNamespaces`: those that are open to all all the same.
-    pub global_namespaces: Vec<String>,
+    pub(crate) namespace_isolation: bool,
+    /// `globalNamespaces`: with isolation, those whose definitions all pods may name.
+    pub(crate) global_namespaces: Vec<String>,
     /// `systemNamespaces`: their pods get no `defaultNetworks`.
-    pub system_namespaces: Vec<String>,
+    pub(crate) system_namespaces: Vec<String>,
     /// `multusNamespace`: of the definitions for `clusterNetwork` and `defaultNetworks`.
-    pub multus_namespace: String,
+    pub(crate) multus_namespace: String,
     /// `readinessindicatorfile`: ADD waits until it exists.
-    pub readiness_file: Option<PathBuf>,
+    pub(crate) readiness_file: Option<PathBuf>,
     /// `retryDeleteOnError`: the cache stays when a DEL failed.
-    pub retry_delete_on_error: bool,
+    pub(crate) retry_delete_on_error: bool,
     /// `auxiliaryCNIChainName`: a chain from the folder of that name beside `clusterNetwork`.
-    pub auxiliary_chain: Option<NetworkName>,
-    /// `runtimeConfig`: what the runtime offers to plugins with the capability.
-    pub runtime_config: CapabilityArgs,
+    pub(crate) auxiliary_chain: Option<NetworkName>,
+    /// `runtimeConfig`: what the runtime gives plugins with the capability.
+    pub(crate) runtime_config: CapabilityArgs,
     /// `delegateTimeout`, in seconds: how long one delegate may take.
-    pub delegate_timeout: Duration,
-    /// Where log lines go.
-    pub log: LogConf,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Wire {
-    #[serde(default)]
-    delegates: Vec<Box<RawValue>>,
-    #[serde(default)]
-    cluster_network: String,
-    #[serde(default)]
-    default_networks: Vec<String>,
-    #[serde(default, rename = "always_use_default")]
-    always_use_default: Option<bool>,
-    #[serde(default)]
-    conf_dir: PathBuf,
-    #[serde(default)]
-    cni_dir: PathBuf,
-    #[serde(default)]
-    bin_dir: PathBuf,
-    #[serde(default)]
-    kubeconfig: PathBuf,
-    #[serde(default)]
-    manifest_dir: PathBuf,
-    #[serde(default)]
-    namespace_isolation: bool,
-    #[serde(default)]
-    global_namespaces: String,
-    #[serde(default)]
-    system_namespaces: Option<Vec<String>>,
-    #[serde(default)]
-    multus_namespace: String,
-    #[serde(default, rename = "readinessindicatorfile")]
-    readiness_indicator_file: PathBuf,
-    #[serde(default)]
-    retry_delete_on_error: bool,
-    #[serde(default, rename = "auxiliaryCNIChainName")]
-    auxiliary_cni_chain_name: String,
-    /// What the runtime looks at to fill `runtimeConfig`.
-    #[serde(default, rename = "capabilities")]
-    _capabilities: Option<BTreeMap<String, bool>>,
-    #[serde(default)]
-    runtime_config: CapabilityArgs,
-    #[serde(default)]
-    delegate_timeout: Option<u32>,
-    #[serde(default)]
-    log_file: PathBuf,
-    #[serde(default, deserialize_with = "log_level")]
-    log_level: Option<LogLevel>,
-    #[serde(default)]
-    log_to_stderr: Option<bool>,
-    #[serde(default)]
-    log_options: LogOptions,
-}
-
-/// The level by name, in any case; the empty name is none.
-fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LogLevel>, D::Error> {
-    let name = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
-    if name.is_empty() {
-        return Ok(None);
-    }
-    LogLevel::parse(&name).map(Some).ok_or_else(|| {
-        serde::de::Error::custom(format!(
-            "logLevel {name:?} is none of {}",
-            LogLevel::ALL.map(LogLevel::name).join(", ")
-        ))
-    })
+    pub(crate) delegate_timeout: Duration,
+    /// The keys of logging.
+    pub(crate) log: LogConf,
 }
 
 impl MultusConf {
@@ -150,27 +86,27 @@ impl MultusConf {
     ///
     /// # Errors
     /// Not valid, or without any network to attach to.
-    pub fn parse(request: &Request) -> Result<MultusConf> {
+    pub(crate) fn parse(request: &Request) -> Result<MultusConf> {
         MultusConf::from_text(&request.text, inherited(request))
     }
 
-    /// What of an invalid configuration DEL can go by: where the cache and the plugins are, and
-    /// where log lines go, as far as each of these is valid by itself.
+    /// The part of an invalid configuration that DEL needs: the places of the cache, the plugins and
+    /// the log, each as far as it is valid by itself.
     ///
     /// # Errors
-    /// None that can be met.
-    pub fn valid_part(request: &Request) -> Result<MultusConf> {
+    /// None in practice.
+    pub(crate) fn valid_part(request: &Request) -> Result<MultusConf> {
         MultusConf::valid_part_of(&request.text, inherited(request))
     }
 
     fn valid_part_of(text: &[u8], inherited: Inherited) -> Result<MultusConf> {
         let members: Members = from_json(text, "network configuration").unwrap_or_default();
         let mut kept = Members::new();
-        let mut conf = MultusConf::from_wire(read(&kept)?, inherited.clone())?;
+        let mut conf = MultusConf::from_file(read(&kept)?, inherited.clone())?;
         for key in KEYS_OF_DEL {
             let Some(value) = members.get(key) else { continue };
             kept.insert(key.to_owned(), value.clone());
-            match read(&kept).and_then(|wire| MultusConf::from_wire(wire, inherited.clone())) {
+            match read(&kept).and_then(|file| MultusConf::from_file(file, inherited.clone())) {
                 Ok(with_it) => conf = with_it,
                 Err(_) => drop(kept.remove(key)),
             }
@@ -179,7 +115,7 @@ impl MultusConf {
     }
 
     fn from_text(text: &[u8], inherited: Inherited) -> Result<MultusConf> {
-        let conf = MultusConf::from_wire(from_json(text, "network configuration")?, inherited)?;
+        let conf = MultusConf::from_file(from_json(text, "network configuration")?, inherited)?;
         let is_alone = conf.kubeconfig.is_none() && conf.manifest_dir.is_none();
         if conf.delegates.is_empty() && conf.cluster_network.is_none() && is_alone {
             return Err(Error::invalid_config("at least one delegate or a clusterNetwork must be specified")
@@ -188,13 +124,13 @@ impl MultusConf {
         Ok(conf)
     }
 
-    fn from_wire(wire: Wire, inherited: Inherited) -> Result<MultusConf> {
-        let cluster_network = non_empty(wire.cluster_network);
+    fn from_file(file: ConfFile, inherited: Inherited) -> Result<MultusConf> {
+        let cluster_network = non_empty(file.cluster_network);
         let (delegates, master) = match cluster_network {
             Some(_) => (Vec::new(), 0),
-            None => delegates(&wire.delegates, &inherited)?,
+            None => delegates(&file.delegates.unwrap_or_default(), &inherited)?,
         };
-        let auxiliary_chain = non_empty(wire.auxiliary_cni_chain_name)
+        let auxiliary_chain = non_empty(file.auxiliary_cni_chain_name)
             .map(|name| name.parse().map_err(|err: Error| err.context("auxiliaryCNIChainName")))
             .transpose()?;
         Ok(MultusConf {
@@ -202,38 +138,38 @@ impl MultusConf {
             delegates,
             master,
             cluster_network,
-            default_networks: wire.default_networks,
-            always_use_default: wire.always_use_default,
-            conf_dir: or_default(wire.conf_dir, "/etc/cni/multus/net.d"),
-            cni_dir: or_default(wire.cni_dir, "/var/lib/cni/multus"),
-            bin_dir: or_default(wire.bin_dir, "/opt/cni/bin"),
-            kubeconfig: non_empty_path(wire.kubeconfig),
-            manifest_dir: non_empty_path(wire.manifest_dir),
-            namespace_isolation: wire.namespace_isolation,
-            global_namespaces: names(&wire.global_namespaces),
-            system_namespaces: wire.system_namespaces.unwrap_or_else(|| vec!["kube-system".to_owned()]),
-            multus_namespace: non_empty(wire.multus_namespace).unwrap_or_else(|| "kube-system".to_owned()),
-            readiness_file: non_empty_path(wire.readiness_indicator_file),
-            retry_delete_on_error: wire.retry_delete_on_error,
+            default_networks: file.default_networks.unwrap_or_default(),
+            always_use_default: file.always_use_default,
+            conf_dir: or_default(file.conf_dir, "/etc/cni/multus/net.d"),
+            cni_dir: or_default(file.cni_dir, "/var/lib/cni/multus"),
+            bin_dir: or_default(file.bin_dir, "/opt/cni/bin"),
+            kubeconfig: non_empty_path(file.kubeconfig),
+            manifest_dir: non_empty_path(file.manifest_dir),
+            namespace_isolation: file.namespace_isolation.unwrap_or_default(),
+            global_namespaces: names(&file.global_namespaces.unwrap_or_default()),
+            system_namespaces: file.system_namespaces.unwrap_or_else(|| vec!["kube-system".to_owned()]),
+            multus_namespace: non_empty(file.multus_namespace).unwrap_or_else(|| "kube-system".to_owned()),
+            readiness_file: non_empty_path(file.readiness_indicator_file),
+            retry_delete_on_error: file.retry_delete_on_error.unwrap_or_default(),
             auxiliary_chain,
-            runtime_config: wire.runtime_config,
-            delegate_timeout: timeout(wire.delegate_timeout)?,
+            runtime_config: file.runtime_config.unwrap_or_default(),
+            delegate_timeout: timeout(file.delegate_timeout)?,
             log: LogConf {
-                file: non_empty_path(wire.log_file),
-                level: wire.log_level.unwrap_or(LogLevel::Panic),
-                to_stderr: wire.log_to_stderr.unwrap_or(true),
-                options: wire.log_options,
+                file: non_empty_path(file.log_file),
+                level: file.log_level.unwrap_or(LogLevel::Panic),
+                to_stderr: file.log_to_stderr.unwrap_or(true),
+                options: file.log_options.unwrap_or_default(),
             },
         })
     }
 
     /// The version of the configuration.
-    pub fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> Version {
         self.inherited.version.unwrap_or_default()
     }
 
     /// Where the delegates' results are kept.
-    pub fn results_dir(&self) -> PathBuf {
+    pub(crate) fn results_dir(&self) -> PathBuf {
         self.cni_dir.join("results")
     }
 }
@@ -242,12 +178,12 @@ fn inherited(request: &Request) -> Inherited {
     Inherited { name: Some(request.conf.name.clone()), version: Some(request.conf.cni_version) }
 }
 
-fn read(members: &Members) -> Result<Wire> {
+fn read(members: &Members) -> Result<ConfFile> {
     let text = serde_json::to_vec(members).map_err(|err| Error::invalid_config(err.to_string()))?;
     from_json(&text, "network configuration")
 }
 
-/// The delegates, and which of them is the master: the first, unless one says so.
+/// The delegates, and the index of the master: the first, or the one with `masterplugin`.
 fn delegates(raw: &[Box<RawValue>], inherited: &Inherited) -> Result<(Vec<NetworkConf>, usize)> {
     let mut delegates = Vec::new();
     let mut master = None;
@@ -271,7 +207,7 @@ fn delegates(raw: &[Box<RawValue>], inherited: &Inherited) -> Result<(Vec<Networ
     Ok((delegates, master.unwrap_or(0)))
 }
 
-/// Names separated by commas; without any, the namespace that everybody may use.
+/// Names separated by commas; by default the namespace whose definitions all pods may name.
 fn names(text: &str) -> Vec<String> {
     let names: Vec<String> =
         text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
@@ -286,15 +222,15 @@ fn timeout(seconds: Option<u32>) -> Result<Duration> {
     }
 }
 
-fn non_empty(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
+fn non_empty(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
-fn non_empty_path(path: PathBuf) -> Option<PathBuf> {
-    Some(path).filter(|path| !path.as_os_str().is_empty())
+fn non_empty_path(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
 }
 
-fn or_default(path: PathBuf, default: &str) -> PathBuf {
+fn or_default(path: Option<PathBuf>, default: &str) -> PathBuf {
     non_empty_path(path).unwrap_or_else(|| default.into())
 }
 
@@ -325,7 +261,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_wrong_value_is_refused_with_its_text() {
+    fn every_wrong_value_is_refused() {
         for (field, value) in [
             ("delegates", "{}"),
             ("delegates", r#"["x"]"#),
@@ -366,7 +302,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn of_an_invalid_configuration_del_goes_by_what_is_valid() {
+    fn del_uses_the_valid_part_of_an_invalid_configuration() {
         let text = br#"{"delegates":[{}],"cniDir":"/c","binDir":7,"logLevel":"loud","logFile":"/l",
             "delegateTimeout":0,"retryDeleteOnError":true}"#;
         let conf = MultusConf::valid_part_of(text, Inherited::default()).unwrap();

@@ -8,24 +8,24 @@ use cni_core::spec::{AddResult, Cidr, Error, IfName, Result, Route};
 
 use crate::delegate::{Delegate, Families};
 
-/// What happens to the default routes of one network's interface.
+/// The change of the default routes of one network's interface.
 struct Change<'a> {
     removed: Families,
     gateways: &'a [IpAddr],
 }
 
-/// Takes the default routes of a network away, or gives it those that the pod asked for, in
-/// the container and in the result; gives whether anything was to be done.
+/// Removes the default routes of a network, or adds those that the pod requests, in the container and
+/// in the result. Returns whether there was anything to change.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn apply(
+pub(crate) fn apply(
     delegate: &Delegate,
     container: &Netns,
     ifname: &IfName,
     result: &mut AddResult,
 ) -> Result<bool> {
-    let gateways = delegate.asked.gateways.as_deref().unwrap_or_default();
+    let gateways = delegate.requested.default_route.as_deref().unwrap_or_default();
     let own = |v4: bool| gateways.iter().any(|gateway| gateway.is_ipv4() == v4);
     let removed = Families { v4: delegate.filtered.v4 || own(true), v6: delegate.filtered.v6 || own(false) };
     if !removed.any() {
@@ -35,13 +35,13 @@ pub fn apply(
     let netlink = Netlink::open_in(container)?;
     match netlink.link(ifname)? {
         Some(link) => change.in_container(&netlink, &link)?,
-        // A device that is no link of the kernel (one that user space drives) has no routes.
+        // A device that user space drives is not a link of the kernel and has no routes.
         None if gateways.is_empty() => {}
         None => {
             return Err(Error::invalid_config(format!(
-                "default-route: {ifname} is no link of the container"
+                "default-route: {ifname} is not a link of the container"
             ))
-            .details("its network made none by that name, and without there can be no route"));
+            .details("its network made no link of that name, and a route needs one"));
         }
     }
     change.in_result(result);

@@ -1,6 +1,6 @@
-//! Devices that a kubelet's device plugins gave to a pod.
+//! Devices that the kubelet's device plugins allocated to a pod.
 
-pub mod info;
+pub(crate) mod info;
 mod pod_resources;
 
 use std::collections::BTreeMap;
@@ -10,36 +10,44 @@ use cni_core::fs;
 use cni_core::spec::{Error, Result, from_json};
 use serde::Deserialize;
 
-use crate::delegate::Device;
 use crate::object::Pod;
 
-/// Where the kubelet tells which devices it gave to which pod.
+/// The socket on which the kubelet reports which pod has which devices.
 const SOCKET: &str = "/var/lib/kubelet/pod-resources/kubelet.sock";
 
-/// Where it keeps the same for itself.
+/// The file in which the kubelet keeps the same.
 const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
+
+/// A device of the node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Device {
+    /// Its id, for instance the address on the PCI bus.
+    pub(crate) id: String,
+    /// The resource that a device plugin offers it as; empty where the annotation has the id.
+    pub(crate) resource: String,
+}
 
 /// The longest file that is read, in bytes.
 const MAX_FILE: usize = 16 << 20;
 
-/// The devices of a pod by resource, each given away once. Looked up when the first is asked
-/// for: most pods have none.
-pub struct Devices {
+/// The devices of a pod by resource; each is attached once. They are looked up with the first
+/// request: most pods have no device.
+pub(crate) struct Devices {
     pod: Pod,
     by_resource: Option<BTreeMap<String, Vec<String>>>,
 }
 
 impl Devices {
-    /// Those of a pod.
-    pub fn of(pod: &Pod) -> Devices {
+    /// The devices of a pod.
+    pub(crate) fn of(pod: &Pod) -> Devices {
         Devices { pod: pod.clone(), by_resource: None }
     }
 
-    /// The next device of a resource; `None` when the pod has no (more) such device.
+    /// The next device of a resource; `None` when the pod has no other such device.
     ///
     /// # Errors
-    /// When nothing on this node knows about devices.
-    pub fn take(&mut self, resource: &str) -> Result<Option<Device>> {
+    /// When there is no kubelet on this node, or it does not answer.
+    pub(crate) fn take(&mut self, resource: &str) -> Result<Option<Device>> {
         let by_resource = match self.by_resource.take() {
             Some(by_resource) => by_resource,
             None => look_up(&self.pod, Path::new(SOCKET), Path::new(CHECKPOINT))
@@ -51,7 +59,7 @@ impl Devices {
     }
 }
 
-/// The kubelet's checkpoint, with the names that it uses.
+/// The kubelet's checkpoint, with its own key names.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Checkpoint {
@@ -76,7 +84,7 @@ struct PodDevices {
     device_ids: BTreeMap<String, Vec<String>>,
 }
 
-/// The devices of a pod by resource, from the kubelet where it answers, or from its file.
+/// The devices of a pod by resource, from the kubelet's socket where it exists, else from its file.
 fn look_up(pod: &Pod, socket: &Path, checkpoint: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     if socket.exists() {
         return pod_resources::look_up(pod, socket);
@@ -85,7 +93,7 @@ fn look_up(pod: &Pod, socket: &Path, checkpoint: &Path) -> Result<BTreeMap<Strin
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::invalid_config("no device manager of a kubelet is on this node").details(
                 format!(
-                    "{} is not there; a definition with the annotation {} needs it",
+                    "{} does not exist; a definition with the annotation {} needs it",
                     checkpoint.display(),
                     crate::nad::RESOURCE_NAME
                 ),
@@ -110,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_device_of_a_pod_is_given_away_once() {
+    fn each_device_of_a_pod_is_attached_once() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = folder.path().join("checkpoint");
         let text = r#"{"Data":{"PodDeviceEntries":[

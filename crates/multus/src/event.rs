@@ -1,26 +1,28 @@
-//! Events: what `kubectl describe pod` shows a person.
+//! Events, which `kubectl describe pod` shows.
 
 use std::fmt::Write;
 
 use cni_core::spec::AddResult;
 
+use crate::failure::Failure;
+
 /// Something that happened to a pod.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Event {
+pub(crate) struct Event {
     /// Whether it is a warning.
-    pub warning: bool,
-    /// A word for it.
-    pub reason: &'static str,
-    /// A sentence for it.
-    pub message: String,
+    pub(crate) warning: bool,
+    /// Its reason, one word in CamelCase.
+    pub(crate) reason: &'static str,
+    /// Its message.
+    pub(crate) message: String,
 }
 
-/// The longest message that is posted, in bytes: the API server takes 1024.
+/// The longest message that is posted, in bytes: the API server accepts 1024.
 const MAX_MESSAGE: usize = 1000;
 
 impl Event {
-    /// An interface was added; `None` where the plugin says of no interface.
-    pub fn added(ifname: &str, network: &str, result: &AddResult) -> Option<Event> {
+    /// An interface was added; `None` for a result without interfaces and addresses.
+    pub(crate) fn added(ifname: &str, network: &str, result: &AddResult) -> Option<Event> {
         if result.interfaces.is_empty() && result.ips.is_empty() {
             return None;
         }
@@ -33,8 +35,8 @@ impl Event {
     }
 
     /// The pod could not be attached.
-    pub fn failed(reason: &'static str, err: &cni_core::spec::Error) -> Event {
-        Event { warning: true, reason, message: shortened(err.to_string()) }
+    pub(crate) fn failed(failure: &Failure) -> Event {
+        Event { warning: true, reason: failure.reason(), message: shortened(failure.error().to_string()) }
     }
 }
 
@@ -53,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_added_interface_tells_its_addresses() {
+    fn the_event_of_an_interface_has_its_addresses() {
         let text = br#"{"ips":[{"address":"10.0.0.1/24"},{"address":"fd00::1/64"}]}"#;
         let result = AddResult::from_json(text, Version::V1_0_0).unwrap();
         let event = Event::added("net1", "ns/a", &result).unwrap();

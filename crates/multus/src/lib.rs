@@ -1,38 +1,46 @@
 //! Multus: attaches a pod to the networks that its annotations name.
 //!
-//! It is a plugin that calls plugins. For one ADD it reads the pod and the definitions of its
-//! networks from the API server, runs each network's plugins in order, and writes what the
-//! pod got into the pod's status. DEL needs no API server: what ADD did is in a cache.
+//! It is a plugin that calls plugins. For one ADD it reads the pod and the definitions of its networks
+//! from the API server, runs each network's plugins in order, and writes the result into the pod's
+//! status. DEL needs no API server: ADD leaves what it did in a cache.
 //!
-//! - [`config`]: what the administrator says; [`annotation`]: what the pod says;
-//!   [`nad`]: what a definition says;
-//! - [`cluster`]: where pods and definitions come from;
-//! - [`plan`]: which networks that makes, as [`delegate`]s;
-//! - [`cache`]: what DEL, CHECK and GC know of them;
-//! - [`status`] and [`event`]: what the cluster is told.
+//! - [`config`] is what the administrator configures, [`annotation`] what the pod requests, and [`nad`]
+//!   what a definition contains;
+//! - [`cluster`] is the source of pods and definitions;
+//! - [`plan`] makes [`delegate`]s of all that, in the order of ADD;
+//! - [`cache`] keeps them for DEL, CHECK and GC, which work on [`detachment`]s;
+//! - [`status`] and [`event`] are what the cluster gets back.
+//!
+//! The program thin_entrypoint, which writes multus' configuration, is in [`entrypoint`].
 #![deny(missing_docs)]
 
-pub mod annotation;
-pub mod cache;
-pub mod cluster;
-pub mod config;
-pub mod default_route;
-pub mod delegate;
-pub mod device;
-pub mod event;
-pub mod log;
-pub mod nad;
-pub mod object;
-pub mod plan;
-pub mod pod_args;
-pub mod readiness;
-pub mod status;
-pub mod time;
-
 mod add;
+mod annotation;
+mod cache;
+mod check;
+mod cluster;
+mod config;
+mod default_route;
 mod del;
-mod group;
-mod upkeep;
+mod delegate;
+mod detachment;
+mod device;
+mod entrypoint;
+mod event;
+mod failure;
+mod gc;
+mod link_group;
+mod log;
+mod nad;
+mod object;
+mod plan;
+mod pod_args;
+mod readiness;
+mod status;
+mod time;
+mod watch;
+
+use std::process::ExitCode;
 
 use cni_core::plugin::{About, Plugin};
 use cni_core::request::{ExecOptions, Request};
@@ -58,19 +66,24 @@ impl Plugin for Multus {
     }
 
     fn check(&self, request: &Request) -> Result<()> {
-        upkeep::check(request)
+        check::check(request)
     }
 
     fn status(&self, request: &Request) -> Result<()> {
-        upkeep::status(request)
+        check::status(request)
     }
 
     fn gc(&self, request: &Request) -> Result<()> {
-        upkeep::gc(request)
+        gc::gc(request)
     }
 }
 
-/// How delegates are called.
+/// The whole program `thin_entrypoint`, which installs and configures multus on a node.
+pub fn thin_entrypoint() -> ExitCode {
+    entrypoint::main()
+}
+
+/// The caller of the delegates' plugins.
 fn runtime(conf: &MultusConf, request: &Request) -> Runtime {
     let mut path = vec![conf.bin_dir.clone()];
     path.extend(request.env.path.iter().filter(|folder| **folder != conf.bin_dir).cloned());

@@ -1,4 +1,4 @@
-//! Log lines, to standard error and to a file that is renamed away when it grows.
+//! Log lines, to standard error and to a file that is rotated when it grows.
 //!
 //! There is one log in a process, because a process serves one call.
 
@@ -10,20 +10,21 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-/// How much is said; each level includes those before it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum LogLevel {
-    /// Only defects of this program: nothing, in effect.
+/// How much is logged; each level includes those before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    /// Defects of this program: no line of today's code has this level.
     Panic,
-    /// What failed.
+    /// Failures.
     Error,
-    /// What was done.
+    /// Steps.
     Verbose,
-    /// How.
+    /// Details.
     Debug,
 }
 
@@ -47,29 +48,29 @@ impl LogLevel {
 
 /// Where log lines go.
 #[derive(Debug)]
-pub struct LogConf {
+pub(crate) struct LogConf {
     /// `logFile`.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// `logLevel`.
-    pub level: LogLevel,
+    pub(crate) level: LogLevel,
     /// `logToStderr`.
-    pub to_stderr: bool,
+    pub(crate) to_stderr: bool,
     /// `logOptions`.
-    pub options: LogOptions,
+    pub(crate) options: LogOptions,
 }
 
-/// When the file is renamed away, and which of those are kept.
-#[derive(Clone, Debug, Deserialize)]
+/// When the file is rotated, and which rotated files are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct LogOptions {
+pub(crate) struct LogOptions {
     /// Days after which an old file is removed; 0 for never.
-    pub max_age: u32,
+    pub(crate) max_age: u32,
     /// The size in megabytes at which the file is renamed; 0 for the default.
-    pub max_size: u32,
+    pub(crate) max_size: u32,
     /// How many old files are kept; 0 for all.
-    pub max_backups: u32,
+    pub(crate) max_backups: u32,
     /// Whether renamed files are kept as gzip.
-    pub compress: bool,
+    pub(crate) compress: bool,
 }
 
 impl Default for LogOptions {
@@ -86,8 +87,9 @@ struct Log {
 
 static LOG: Mutex<Option<Log>> = Mutex::new(None);
 
-/// Begins to log as configured. A file that can't be written is said so, and done without.
-pub fn start(conf: &LogConf) {
+/// Starts logging as configured. A file that can't be opened is reported on standard error, and
+/// logging goes on without it.
+pub(crate) fn start(conf: &LogConf) {
     let file = conf.file.as_deref().and_then(|path| {
         rotate::open(path, &conf.options)
             .inspect_err(|err| eprintln!("multus: cannot write logFile {}: {err}", path.display()))
@@ -98,18 +100,18 @@ pub fn start(conf: &LogConf) {
     }
 }
 
-/// Says what failed.
-pub fn error(what: impl fmt::Display) {
+/// Logs a failure.
+pub(crate) fn error(what: impl fmt::Display) {
     write(LogLevel::Error, &what);
 }
 
-/// Says what was done.
-pub fn verbose(what: impl fmt::Display) {
+/// Logs a step.
+pub(crate) fn verbose(what: impl fmt::Display) {
     write(LogLevel::Verbose, &what);
 }
 
-/// Says how it was done.
-pub fn debug(what: impl fmt::Display) {
+/// Logs a detail.
+pub(crate) fn debug(what: impl fmt::Display) {
     write(LogLevel::Debug, &what);
 }
 

@@ -1,4 +1,4 @@
-//! From a definition to the configuration of a network.
+//! The network configuration of a NetworkAttachmentDefinition.
 
 use std::path::Path;
 
@@ -10,17 +10,16 @@ use serde_json::value::RawValue;
 use crate::object::{Definition, Kind};
 
 /// The key of the annotation that names the resource of a device plugin.
-pub const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
+pub(crate) const RESOURCE_NAME: &str = "k8s.v1.cni.cncf.io/resourceName";
 
-/// The longest configuration in a definition, in bytes: what etcd takes for an object.
+/// The longest configuration in a definition, in bytes; etcd has the same limit for an object.
 const MAX_CONFIG: usize = 1536 << 10;
 
-/// The configuration that a definition stands for: its own, or where it has none, that of
-/// the same name in `conf_dir`.
+/// The configuration of a definition, or where it has none, the one of the same name in `conf_dir`.
 ///
 /// # Errors
-/// When it is none; the definition is named, and the place of the mistake in it.
-pub fn network(
+/// When it is invalid, with the definition's name and the place of the mistake.
+pub(crate) fn network(
     definition: &Definition,
     kind: Kind,
     conf_dir: &Path,
@@ -28,7 +27,7 @@ pub fn network(
 ) -> Result<NetworkConf> {
     let name = &definition.metadata.name;
     let what = format!("{} {}/{name}", kind.name(), definition.metadata.namespace);
-    // A configuration without a name has that of its definition.
+    // A configuration without a name gets that of its definition.
     let named: NetworkName = name.parse()?;
     let inherited = Inherited { name: Some(named.clone()), version: inherited.version };
     if kind == Kind::LegacyNetwork {
@@ -73,11 +72,11 @@ fn legacy(definition: &Definition, what: &str, inherited: &Inherited) -> Result<
     NetworkConf::parse(&text.map_err(|err| Error::invalid_config(format!("{what}: {err}")))?, what, inherited)
 }
 
-/// The network with the arguments that the pod gives it, in `args.cni` of each plugin.
+/// The network with the pod's arguments in `args.cni` of each plugin.
 ///
 /// # Errors
-/// When `args` of the configuration is no object.
-pub fn with_cni_args(
+/// When `args` of the configuration is not an object.
+pub(crate) fn with_cni_args(
     network: &NetworkConf,
     cni_args: &serde_json::Map<String, serde_json::Value>,
 ) -> Result<NetworkConf> {
@@ -93,11 +92,11 @@ pub fn with_cni_args(
     })
 }
 
-/// The network with the device that each plugin is to attach.
+/// The network with the device to attach in each plugin's configuration.
 ///
 /// # Errors
-/// None that can be met.
-pub fn with_device(network: &NetworkConf, device_id: &str) -> Result<NetworkConf> {
+/// None in practice.
+pub(crate) fn with_device(network: &NetworkConf, device_id: &str) -> Result<NetworkConf> {
     network.map_plugins(|members| {
         for key in ["deviceID", "pciBusID"] {
             members.insert(key.to_owned(), raw(&device_id)?);
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_names_the_definition_and_the_place() {
+    fn an_error_has_the_definition_and_the_place() {
         let error = read("{\n  \"type\": \"x\"\n  \"a\": 1\n}").unwrap_err();
         assert_eq!(error.code(), Code::UNDECODABLE);
         assert!(error.msg().contains("ns/net-a") && error.msg().contains("line 3, column"), "{error}");
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_earlier_networks_have_plugin_and_args() {
+    fn networks_of_the_earlier_kind_have_plugin_and_args() {
         let read = |plugin: &str, args: &str| {
             let legacy =
                 Definition { plugin: plugin.into(), args: args.into(), spec: None, ..definition("") };

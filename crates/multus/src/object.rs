@@ -1,4 +1,4 @@
-//! The objects of Kubernetes that are read, as far as they are looked at.
+//! The objects of Kubernetes, with the keys that are read.
 
 use std::collections::BTreeMap;
 
@@ -6,43 +6,43 @@ use serde::Deserialize;
 
 use crate::pod_args::PodArgs;
 
-/// What every object has.
+/// The metadata of every object.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its namespace.
-    pub namespace: String,
-    /// What tells it from another that had the same name before.
-    pub uid: String,
+    pub(crate) namespace: String,
+    /// Its UID, which no other object of the same name has.
+    pub(crate) uid: String,
     /// Its annotations.
-    pub annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Pod {
+pub(crate) struct Pod {
     /// Name, namespace and annotations.
-    pub metadata: Metadata,
+    pub(crate) metadata: Metadata,
 }
 
 impl Pod {
-    /// A pod of which nothing is known but what the runtime says.
-    pub fn of(args: &PodArgs) -> Pod {
+    /// A pod of which only the runtime's arguments are known.
+    pub(crate) fn of(args: &PodArgs) -> Pod {
         let PodArgs { namespace, name, uid } = args.clone();
         Pod { metadata: Metadata { namespace, name, uid, ..Metadata::default() } }
     }
 
     /// An annotation.
-    pub fn annotation(&self, key: &str) -> Option<&str> {
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
         self.metadata.annotations.get(key).map(String::as_str)
     }
 
-    /// Whether a kubelet made it from a file: what the API server has is a mirror of it then,
-    /// with a UID of its own.
-    pub fn is_static(&self) -> bool {
+    /// Whether a kubelet made it from a file: the API server has a mirror of it then, with a UID of
+    /// its own.
+    pub(crate) fn is_static(&self) -> bool {
         self.annotation("kubernetes.io/config.source").is_some_and(|source| source != "api")
     }
 }
@@ -50,28 +50,28 @@ impl Pod {
 /// A NetworkAttachmentDefinition, or the `Network` of an earlier program.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Definition {
+pub(crate) struct Definition {
     /// Name, namespace and annotations.
-    pub metadata: Metadata,
-    /// What it defines; absent, a file in `confDir` does.
-    pub spec: Option<DefinitionSpec>,
+    pub(crate) metadata: Metadata,
+    /// The network; without it, a file in `confDir` defines the network.
+    pub(crate) spec: Option<DefinitionSpec>,
     /// The type of the plugin, of the earlier `Network`.
-    pub plugin: String,
+    pub(crate) plugin: String,
     /// A JSON array of the plugin's configuration, of the earlier `Network`.
-    pub args: String,
+    pub(crate) args: String,
 }
 
 /// The specification of a NetworkAttachmentDefinition.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct DefinitionSpec {
+pub(crate) struct DefinitionSpec {
     /// A configuration or a list of them, as JSON.
-    pub config: String,
+    pub(crate) config: String,
 }
 
 /// The two kinds of definitions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `NetworkAttachmentDefinition` of the group k8s.cni.cncf.io.
     Definition,
     /// `Network` of the group kubernetes-network.cni.cncf.io.
@@ -79,8 +79,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As an error names it.
-    pub fn name(self) -> &'static str {
+    /// Its name in errors.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Definition => "network-attachment-definition",
             Kind::LegacyNetwork => "network of the group kubernetes-network.cni.cncf.io",
@@ -88,13 +88,13 @@ impl Kind {
     }
 }
 
-/// The name of a definition that is to be read.
+/// The name of a definition to read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Reference {
-    /// Of which kind.
-    pub kind: Kind,
-    /// In which namespace.
-    pub namespace: String,
-    /// Under which name.
-    pub name: String,
+pub(crate) struct Reference {
+    /// Its kind.
+    pub(crate) kind: Kind,
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
 }

@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use cni_core::request::Request;
-use cni_core::spec::{Error, Result};
+use cni_core::spec::{Error, IfName, Result};
 use cni_runtime::{NetworkConf, load};
 
 use crate::annotation::{self, Selection};
 use crate::cluster::{Cluster, ReadError};
 use crate::config::MultusConf;
-use crate::delegate::{Delegate, Families};
+use crate::delegate::{Delegate, Families, Found, in_order};
 use crate::device::Devices;
+use crate::failure::Failure;
 use crate::object::{Definition, Kind, Pod, Reference};
 use crate::{log, nad};
 
-/// A network that is wanted, before it is known what it is.
+/// A network that a pod gets, before its configuration is read.
 enum Want<'a> {
     /// One of the configuration's own delegates.
     Given(&'a NetworkConf),
@@ -25,54 +25,65 @@ enum Want<'a> {
     Selected(Box<Selection>, Kind),
 }
 
-/// The networks that are wanted, in order.
+/// The networks that a pod gets, in order.
 struct Wants<'a> {
     networks: Vec<Want<'a>>,
-    /// Whether the first is the default network, and not only the first that the pod names.
+    /// Whether the first is the default network. Else it is the first that the pod names.
     has_default: bool,
 }
 
-/// The delegates of a pod, the master first; without a `pod`, those of one that says nothing.
+/// The delegates of a pod, the master first; `first` is the name of the master's interface.
 ///
 /// # Errors
-/// When an annotation, a definition or a file is not what it should be, or is not there.
-pub fn delegates(conf: &MultusConf, cluster: &Cluster, pod: Option<&Pod>) -> Result<Vec<Delegate>> {
+/// When an annotation, a definition or a file is invalid or missing, or two interfaces have one name.
+pub(crate) fn delegates(
+    conf: &MultusConf,
+    cluster: &Cluster,
+    pod: &Pod,
+    first: &IfName,
+) -> Result<Vec<Delegate>, Failure> {
     let Wants { networks: wants, has_default } = wants(conf, pod)?;
     let references: Vec<Option<Reference>> = wants.iter().map(|want| reference(conf, want)).collect();
     let known: Vec<Reference> = references.iter().flatten().cloned().collect();
     let mut answers = cluster.definitions(&known).into_iter();
-    let mut devices = pod.map(Devices::of);
-    let mut delegates = Vec::new();
+    let mut devices = Devices::of(pod);
+    let mut found = Vec::new();
     for (want, reference) in wants.iter().zip(references) {
         let answer = reference.and_then(|reference| answers.next().map(|answer| (reference, answer)));
-        delegates.push(resolve(conf, cluster, want, answer, devices.as_mut())?);
+        found.push(resolve(conf, cluster, want, answer, &mut devices)?);
     }
-    delegates.extend(auxiliary_chain(conf)?);
-    if delegates.is_empty() {
+    found.extend(auxiliary_chain(conf)?.map(Found::configured));
+    for network in &found {
+        refuse_self(&network.network)?;
+    }
+    let mut delegates = in_order(found, first)?;
+    let Some(master) = delegates.first_mut() else {
         return Err(Error::invalid_config("no network to attach to")
-            .details("the configuration has no delegates, and the pod names no network"));
-    }
-    delegates[0].is_default = has_default;
-    for delegate in &delegates {
-        refuse_self(&delegate.network)?;
-    }
+            .details("the configuration has no delegates, and the pod names no network")
+            .into());
+    };
+    master.is_default = has_default;
+    require_different_names(&delegates)?;
     filter_default_routes(&mut delegates)?;
     Ok(delegates)
 }
 
-/// The networks that the configuration itself has for every pod and that need no cluster:
-/// what DEL and GC can know of without an API server.
-pub fn configured(conf: &MultusConf) -> Vec<Delegate> {
-    let mut delegates: Vec<Delegate> = given(conf).into_iter().cloned().map(Delegate::configured).collect();
-    let named = conf.cluster_network.iter().chain(&conf.default_networks);
-    for name in named {
+/// The networks that every pod gets and that are on disk: those that STATUS, DEL and GC know without
+/// an API server. One that can't be read is an error in its place; a name that is not on disk and
+/// may be that of a definition is left out.
+pub(crate) fn configured(conf: &MultusConf) -> Vec<Result<NetworkConf>> {
+    let mut networks: Vec<Result<NetworkConf>> = given(conf).into_iter().cloned().map(Ok).collect();
+    let has_cluster = conf.kubeconfig.is_some() || conf.manifest_dir.is_some();
+    for name in conf.cluster_network.iter().chain(&conf.default_networks) {
         match from_disk(conf, name) {
-            Ok(network) => delegates.push(Delegate::configured(network)),
-            Err(err) => log::debug(format_args!("{name} is not on disk: {err}")),
+            Err(err) if has_cluster && !name.contains('/') => {
+                log::debug(format_args!("{name} is not on disk: {err}"));
+            }
+            read => networks.push(read),
         }
     }
-    delegates.extend(auxiliary_chain(conf).unwrap_or_default());
-    delegates
+    networks.extend(auxiliary_chain(conf).transpose());
+    networks
 }
 
 /// The configuration's delegates, the master first.
@@ -85,16 +96,13 @@ fn given(conf: &MultusConf) -> Vec<&NetworkConf> {
     given
 }
 
-fn wants<'a>(conf: &'a MultusConf, pod: Option<&Pod>) -> Result<Wants<'a>> {
+fn wants<'a>(conf: &'a MultusConf, pod: &Pod) -> Result<Wants<'a>> {
     let mut networks: Vec<Want<'a>> = given(conf).into_iter().map(Want::Given).collect();
     networks.extend(conf.cluster_network.as_deref().map(Want::Configured));
-    let is_system = |pod: &Pod| conf.system_namespaces.contains(&pod.metadata.namespace);
-    if conf.cluster_network.is_some() && !pod.is_some_and(is_system) {
+    let is_system = conf.system_namespaces.contains(&pod.metadata.namespace);
+    if conf.cluster_network.is_some() && !is_system {
         networks.extend(conf.default_networks.iter().map(|name| Want::Configured(name)));
     }
-    let Some(pod) = pod else {
-        return Ok(Wants { networks, has_default: true });
-    };
     if let Some(default) = default_network(conf, pod)? {
         networks.splice(..networks.len().min(1), [Want::Selected(Box::new(default), Kind::Definition)]);
     }
@@ -107,7 +115,7 @@ fn wants<'a>(conf: &'a MultusConf, pod: Option<&Pod>) -> Result<Wants<'a>> {
     Ok(Wants { networks, has_default })
 }
 
-/// The network that a pod has in place of the default one.
+/// The network that the pod names in place of the default one.
 fn default_network(conf: &MultusConf, pod: &Pod) -> Result<Option<Selection>> {
     let key = annotation::DEFAULT_NETWORK;
     let Some(text) = pod.annotation(key) else {
@@ -116,7 +124,7 @@ fn default_network(conf: &MultusConf, pod: &Pod) -> Result<Option<Selection>> {
     let mut selections = annotation::parse(text, key, &conf.multus_namespace)?;
     let (Some(selection), true) = (selections.pop(), selections.is_empty()) else {
         return Err(Error::invalid_config(format!(
-            "annotation {key} names more than one network, or none: {text:?}"
+            "annotation {key} does not name exactly one network: {text:?}"
         )));
     };
     if selection.namespace != conf.multus_namespace {
@@ -125,7 +133,7 @@ fn default_network(conf: &MultusConf, pod: &Pod) -> Result<Option<Selection>> {
     Ok(Some(selection))
 }
 
-/// The networks that a pod names beside the default one.
+/// The further networks that the pod names.
 fn selected<'a>(conf: &MultusConf, pod: &Pod) -> Result<Vec<Want<'a>>> {
     let keys = [(annotation::NETWORKS, Kind::Definition), (annotation::LEGACY_NETWORKS, Kind::LegacyNetwork)];
     let found = keys.into_iter().find_map(|(key, kind)| {
@@ -156,7 +164,7 @@ fn check_isolation(conf: &MultusConf, pod: &Pod, selection: &Selection) -> Resul
 fn reference(conf: &MultusConf, want: &Want<'_>) -> Option<Reference> {
     let (kind, namespace, name) = match want {
         Want::Selected(selection, kind) => (*kind, &selection.namespace, selection.name.as_str()),
-        // A name that no definition can have may still be that of a configuration.
+        // A name that no definition can have may be that of a configuration.
         Want::Configured(name) if annotation::check_object_name(name).is_ok() => {
             (Kind::Definition, &conf.multus_namespace, *name)
         }
@@ -170,44 +178,45 @@ fn resolve(
     cluster: &Cluster,
     want: &Want<'_>,
     answer: Option<(Reference, Result<Definition, ReadError>)>,
-    devices: Option<&mut Devices>,
-) -> Result<Delegate> {
+    devices: &mut Devices,
+) -> Result<Found, Failure> {
     match (want, answer) {
-        (Want::Given(network), _) => Ok(Delegate::configured((*network).clone())),
+        (Want::Given(network), _) => Ok(Found::configured((*network).clone())),
         (Want::Configured(_), Some((reference, Ok(definition)))) => {
-            let selection = Selection {
-                name: reference.name.clone(),
-                namespace: reference.namespace.clone(),
-                ..Selection::default()
-            };
-            defined(conf, &definition, reference.kind, &selection, devices)
+            let Reference { kind, namespace, name } = reference;
+            let selection = Selection { name, namespace, ..Selection::default() };
+            Ok(defined(conf, &definition, kind, &selection, devices)?)
         }
         (Want::Configured(name), Some((reference, Err(err)))) => {
-            let network = from_disk(conf, name)
-                .map_err(|on_disk| cluster.not_read(&reference, err).details(on_disk.to_string()))?;
-            Ok(Delegate::configured(network))
+            let network = from_disk(conf, name).map_err(|on_disk| {
+                Failure::NoNetworkFound(cluster.not_read(&reference, err).details(on_disk.to_string()))
+            })?;
+            Ok(Found::configured(network))
         }
-        (Want::Configured(name), None) => Ok(Delegate::configured(from_disk(conf, name)?)),
+        (Want::Configured(name), None) => Ok(Found::configured(from_disk(conf, name)?)),
         (Want::Selected(selection, kind), Some((_, Ok(definition)))) => {
-            defined(conf, &definition, *kind, selection, devices)
+            Ok(defined(conf, &definition, *kind, selection, devices)?)
         }
-        // The earlier annotation may name newer definitions. The role of a cluster that never had
-        // the earlier ones does not name them.
+        // The earlier annotation may name newer definitions. The role in a cluster that never had the
+        // earlier ones does not allow to read them.
         (
             Want::Selected(selection, Kind::LegacyNetwork),
             Some((reference, Err(ReadError::NotFound | ReadError::Forbidden(_)))),
         ) => {
             let newer = Reference { kind: Kind::Definition, ..reference };
             match cluster.definitions(std::slice::from_ref(&newer)).pop() {
-                Some(Ok(definition)) => defined(conf, &definition, Kind::Definition, selection, devices),
+                Some(Ok(definition)) => Ok(defined(conf, &definition, Kind::Definition, selection, devices)?),
                 read => {
-                    Err(cluster.not_read(&newer, read.and_then(Result::err).unwrap_or(ReadError::NotFound)))
+                    let err = read.and_then(Result::err).unwrap_or(ReadError::NotFound);
+                    Err(Failure::NoNetworkFound(cluster.not_read(&newer, err)))
                 }
             }
         }
-        (Want::Selected(_, _), Some((reference, Err(err)))) => Err(cluster.not_read(&reference, err)),
+        (Want::Selected(_, _), Some((reference, Err(err)))) => {
+            Err(Failure::NoNetworkFound(cluster.not_read(&reference, err)))
+        }
         (Want::Selected(selection, _), None) => {
-            Err(Error::invalid_config(format!("network {} was not read", selection.name)))
+            Err(Error::invalid_config(format!("network {} was not read", selection.name)).into())
         }
     }
 }
@@ -217,14 +226,13 @@ fn defined(
     definition: &Definition,
     kind: Kind,
     selection: &Selection,
-    devices: Option<&mut Devices>,
-) -> Result<Delegate> {
+    devices: &mut Devices,
+) -> Result<Found> {
     let mut network = nad::network(definition, kind, &conf.conf_dir, &conf.inherited)?;
-    let resource = definition.metadata.annotations.get(nad::RESOURCE_NAME);
-    let device = match resource.zip(devices) {
+    let device = match definition.metadata.annotations.get(nad::RESOURCE_NAME) {
         None => None,
-        Some((resource, devices)) => match devices.take(resource) {
-            // Where files take the place of a cluster there is no kubelet either.
+        Some(resource) => match devices.take(resource) {
+            // Where files take the place of a cluster there is no kubelet.
             Err(err) if conf.manifest_dir.is_some() => {
                 log::verbose(format_args!("attaching without a device: {err}"));
                 None
@@ -238,10 +246,10 @@ fn defined(
     if let Some(cni_args) = &selection.cni_args {
         network = nad::with_cni_args(&network, cni_args)?;
     }
-    let mut delegate = Delegate::selected(network, selection);
-    // What the device plugin gave counts before what the pod asked for.
-    delegate.device = device.or(delegate.device);
-    Ok(delegate)
+    let mut found = Found::selected(network, selection.clone());
+    // The device plugin's device takes precedence over the pod's request.
+    found.device = device.or(found.device);
+    Ok(found)
 }
 
 /// A network by path (file or folder), or by name in `confDir`.
@@ -260,7 +268,7 @@ fn from_disk(conf: &MultusConf, name: &str) -> Result<NetworkConf> {
 
 /// The chain of plugins in the folder of its name beside `clusterNetwork`. Its first plugin
 /// does nothing; without others there is no chain.
-fn auxiliary_chain(conf: &MultusConf) -> Result<Option<Delegate>> {
+fn auxiliary_chain(conf: &MultusConf) -> Result<Option<NetworkConf>> {
     let Some(name) = &conf.auxiliary_chain else {
         return Ok(None);
     };
@@ -280,10 +288,10 @@ fn auxiliary_chain(conf: &MultusConf) -> Result<Option<Delegate>> {
     });
     let chain =
         load::from_text(text.to_string().as_bytes(), "auxiliaryCNIChainName", folder, &conf.inherited)?;
-    Ok(Some(Delegate::configured(chain)).filter(|delegate| delegate.network.plugins().len() > 1))
+    Ok(Some(chain).filter(|chain| chain.plugins().len() > 1))
 }
 
-/// A definition that names multus itself would call it without end.
+/// Refuses a network that calls multus itself, which would never end.
 fn refuse_self(network: &NetworkConf) -> Result<()> {
     if network.plugins().iter().any(|plugin| plugin.plugin_type().as_str() == "multus") {
         return Err(Error::invalid_config(format!("network {} is of type multus", network.name()))
@@ -293,31 +301,26 @@ fn refuse_self(network: &NetworkConf) -> Result<()> {
 }
 
 /// Requires that no two interfaces have one name.
-///
-/// # Errors
-/// [`cni_core::spec::Code::INVALID_CONFIG`], naming both networks.
-pub fn check_interface_names(delegates: &[Delegate], request: &Request) -> Result<()> {
-    let mut names: Vec<cni_core::spec::IfName> = Vec::new();
+fn require_different_names(delegates: &[Delegate]) -> Result<()> {
     for (position, delegate) in delegates.iter().enumerate() {
-        let ifname = delegate.ifname(position, request)?;
-        if let Some(other) = names.iter().position(|name| *name == ifname) {
-            return Err(Error::invalid_config(format!("interface name {ifname} is used twice")).details(
-                format!("by network {} and by network {}", delegates[other].label, delegate.label),
-            ));
+        let ifname = &delegate.ifname;
+        if let Some(other) = delegates[..position].iter().find(|other| other.ifname == *ifname) {
+            return Err(Error::invalid_config(format!("interface name {ifname} is used twice"))
+                .details(format!("by network {} and by network {}", other.label, delegate.label)));
         }
-        names.push(ifname);
     }
     Ok(())
 }
 
-/// Finds out whose default routes go, once a pod asks for its default route on one network.
+/// Marks the networks whose default routes are removed, where a pod requests its default route on one
+/// network.
 ///
-/// A gateway takes the default routes of its family away from all other networks; a request
-/// without gateways takes both away, and leaves that network the routes that it sets itself.
+/// A gateway removes the default routes of its family from all other networks. A request without
+/// gateways removes those of both families, and leaves that network its own.
 fn filter_default_routes(delegates: &mut [Delegate]) -> Result<()> {
     let mut moved = Families::default();
     let mut keepers = 0;
-    for gateways in delegates.iter().filter_map(|delegate| delegate.asked.gateways.as_ref()) {
+    for gateways in delegates.iter().filter_map(|delegate| delegate.requested.default_route.as_ref()) {
         keepers += usize::from(gateways.is_empty());
         for gateway in gateways {
             let family = if gateway.is_ipv4() { &mut moved.v4 } else { &mut moved.v6 };
@@ -328,7 +331,7 @@ fn filter_default_routes(delegates: &mut [Delegate]) -> Result<()> {
         }
     }
     if keepers > 1 || (keepers > 0 && moved.any()) {
-        return Err(Error::invalid_config("default-route is asked of several networks")
+        return Err(Error::invalid_config("default-route is requested of several networks")
             .details("a pod has one default route of each family"));
     }
     if keepers > 0 {
@@ -336,7 +339,7 @@ fn filter_default_routes(delegates: &mut [Delegate]) -> Result<()> {
     }
     for delegate in delegates {
         let keeps = |v4: bool| {
-            let gateways = delegate.asked.gateways.as_ref();
+            let gateways = delegate.requested.default_route.as_ref();
             gateways.is_some_and(|list| list.is_empty() || list.iter().any(|gateway| gateway.is_ipv4() == v4))
         };
         delegate.filtered = Families { v4: moved.v4 && !keeps(true), v6: moved.v6 && !keeps(false) };

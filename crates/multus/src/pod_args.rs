@@ -1,26 +1,26 @@
-//! What the runtime says of the pod in `CNI_ARGS`.
+//! The pod's names in `CNI_ARGS`.
 
 use cni_core::spec::{CniArgs, Code, Error, Result};
 
 use crate::annotation::check_object_name;
 
-/// The pod that a call is for, as far as the runtime says so.
+/// The pod of a call, as far as the runtime names it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct PodArgs {
+pub(crate) struct PodArgs {
     /// `K8S_POD_NAMESPACE`.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// `K8S_POD_NAME`.
-    pub name: String,
+    pub(crate) name: String,
     /// `K8S_POD_UID`.
-    pub uid: String,
+    pub(crate) uid: String,
 }
 
 impl PodArgs {
     /// Reads the arguments. They may be missing: a runtime without Kubernetes has no pods.
     ///
     /// # Errors
-    /// An unknown key without `IgnoreUnknown`; a name that could not be one of a pod.
-    pub fn parse(args: &CniArgs) -> Result<PodArgs> {
+    /// An unknown key without `IgnoreUnknown`; a name that no pod can have.
+    pub(crate) fn parse(args: &CniArgs) -> Result<PodArgs> {
         let known = [
             "K8S_POD_NAMESPACE",
             "K8S_POD_NAME",
@@ -51,7 +51,7 @@ impl PodArgs {
     ///
     /// # Errors
     /// [`Code::INVALID_ENVIRONMENT`], naming what is missing.
-    pub fn require(&self) -> Result<()> {
+    pub(crate) fn require(&self) -> Result<()> {
         let missing: Vec<&str> = [("K8S_POD_NAMESPACE", &self.namespace), ("K8S_POD_NAME", &self.name)]
             .into_iter()
             .filter(|(_, value)| value.is_empty())
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_leave_its_place_in_a_path() {
+    fn a_name_cannot_change_a_path() {
         for bad in ["K8S_POD_NAME=../x", "K8S_POD_NAMESPACE=a/b", "K8S_POD_NAME=a?b", "OTHER=1"] {
             assert_eq!(parse(bad).unwrap_err().code(), Code::INVALID_ENVIRONMENT, "{bad}");
         }

@@ -6,11 +6,11 @@ use serde::Serialize;
 use crate::device::info::DeviceInfo;
 
 /// The key of the annotation that holds it.
-pub const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
+pub(crate) const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
-/// What a pod got of one network on one interface.
+/// One interface of a pod on one network.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct NetworkStatus {
+pub(crate) struct NetworkStatus {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     interface: String,
@@ -31,13 +31,12 @@ pub struct NetworkStatus {
 
 /// The entries of one network: one for each interface in the pod.
 ///
-/// A result of one interface, or none, gives one entry that has all addresses, whether they
-/// are said to belong to that interface or not: older plugins don't say. Of several
-/// interfaces, the last has the addresses that are said to belong to none.
+/// A result with one interface or none gives one entry with all addresses, because older plugins don't
+/// report the interface of an address. Of several interfaces, the last gets the addresses without one.
 ///
-/// Where the network is the default, so is the interface of the first address with a gateway,
-/// or without one the first interface.
-pub fn entries(
+/// The default network's default interface is that of the first address with a gateway, or without a
+/// gateway the first interface.
+pub(crate) fn entries(
     result: &AddResult,
     label: &str,
     is_default: bool,
@@ -54,15 +53,15 @@ pub fn entries(
         device_info: device_info.cloned(),
         gateway: gateways(result),
     };
-    let in_pod = |interface: &&Interface| !interface.sandbox.is_empty();
+    let is_in_pod = |interface: &&Interface| !interface.sandbox.is_empty();
     if result.interfaces.len() <= 1 {
         let ips = result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
-        return vec![entry(result.interfaces.iter().find(in_pod), is_default, ips)];
+        return vec![entry(result.interfaces.iter().find(is_in_pod), is_default, ips)];
     }
-    let there: Vec<_> =
-        result.interfaces.iter().enumerate().filter(|(_, interface)| in_pod(interface)).collect();
-    let first = there.first().map(|(i, _)| *i);
-    let last = there.last().map(|(i, _)| *i);
+    let in_pod: Vec<_> =
+        result.interfaces.iter().enumerate().filter(|(_, interface)| is_in_pod(interface)).collect();
+    let first = in_pod.first().map(|(i, _)| *i);
+    let last = in_pod.last().map(|(i, _)| *i);
     let with_gateway = result.ips.iter().filter(|ip| ip.gateway.is_some()).find_map(|ip| ip.interface);
     let default = with_gateway.or(first).filter(|_| is_default);
     let of = |(i, interface): (usize, &Interface)| {
@@ -70,7 +69,7 @@ pub fn entries(
         let ips = here.map(|ip| ip.address.ip().to_string()).collect();
         entry(Some(interface), default == Some(i), ips)
     };
-    there.into_iter().map(of).collect()
+    in_pod.into_iter().map(of).collect()
 }
 
 /// The gateways of the default routes. The Go program writes `<nil>` for a route without one.
@@ -85,7 +84,7 @@ fn gateways(result: &AddResult) -> Vec<String> {
 }
 
 /// The annotation's value: each entry indented by four spaces.
-pub fn to_text(entries: &[NetworkStatus]) -> String {
+pub(crate) fn to_text(entries: &[NetworkStatus]) -> String {
     let entries: Vec<String> = entries.iter().map(indented).collect();
     format!("[{}]", entries.join(","))
 }
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_no_interface_are_the_last_ones() {
+    fn addresses_without_an_interface_belong_to_the_last() {
         let result = result(
             r#"{"interfaces":[{"name":"a","sandbox":"/n"},{"name":"b","sandbox":"/n"},{"name":"host"}],
             "ips":[{"address":"10.0.0.1/24"},{"interface":0,"address":"10.0.0.2/24"},{"interface":1,"address":"10.0.0.3/24"}]}"#,

@@ -3,27 +3,27 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A second in UTC, written `2026-01-31T12:00:00Z` (RFC 3339).
+/// A time in UTC, written `2026-01-31T12:00:00Z` (RFC 3339).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timestamp {
+pub(crate) struct Timestamp {
     seconds: u64,
     nanoseconds: u32,
 }
 
 impl Timestamp {
-    /// This second.
-    pub fn now() -> Timestamp {
+    /// The current time.
+    pub(crate) fn now() -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp { seconds: since.as_secs(), nanoseconds: since.subsec_nanos() }
     }
 
     /// Nanoseconds since 1970, for names that must differ.
-    pub fn nanoseconds(self) -> u128 {
+    pub(crate) fn nanoseconds(self) -> u128 {
         u128::from(self.seconds) * 1_000_000_000 + u128::from(self.nanoseconds)
     }
 
-    /// The part of the second that has passed.
-    pub fn milliseconds(self) -> u32 {
+    /// The milliseconds of the second.
+    pub(crate) fn milliseconds(self) -> u32 {
         self.nanoseconds / 1_000_000
     }
 }

@@ -20,18 +20,18 @@ use crate::pod_args::PodArgs;
 use crate::status::NETWORK_STATUS;
 use crate::time::Timestamp;
 
-/// How long all tries of posting an event may take: nobody waits for it but the pod.
+/// How long all tries of posting an event may take.
 const EVENT_LIMIT: Duration = Duration::from_secs(2);
 /// How many names an error lists.
 const MAX_NAMES: usize = 50;
 
-/// An API server, connected to with the first request.
-pub struct Api {
+/// An API server; the first request connects to it.
+pub(crate) struct Api {
     kubeconfig: PathBuf,
     open: OnceCell<Open>,
 }
 
-/// The runtime drives the connection while a request is under way, and at no other time.
+/// The tokio runtime drives the connection only while a request is running.
 struct Open {
     runtime: Runtime,
     connection: Connection,
@@ -68,14 +68,14 @@ impl Api {
         })?;
         let mut read: Pod = from_json(&answer, "the pod from the API server")?;
         if read.metadata.name != pod.name {
-            let msg = format!("the API server's answer is no pod {}", pod.name);
+            let msg = format!("the API server's answer is not the pod {}", pod.name);
             return Err(ReadError::Failed(Error::invalid_config(msg)));
         }
         read.metadata.namespace.clone_from(&pod.namespace);
         Ok(read)
     }
 
-    /// Reads all at the same time, each only once.
+    /// Reads all definitions at the same time, each once.
     pub(super) fn definitions(&self, references: &[Reference]) -> Vec<Result<Definition, ReadError>> {
         if references.is_empty() {
             return Vec::new();
@@ -101,7 +101,7 @@ impl Api {
         references.iter().map(of).collect()
     }
 
-    /// The names beside a definition; `None` when they may not be listed.
+    /// The names of all definitions of a namespace; `None` when the role does not allow to list them.
     pub(super) fn names(&self, reference: &Reference) -> Option<Vec<String>> {
         #[derive(Deserialize)]
         struct List {
@@ -118,8 +118,8 @@ impl Api {
         Some(list.items.into_iter().map(|item| item.metadata.name).collect())
     }
 
-    /// Writes the status and posts events at the same time. Events that are to be posted again
-    /// wait until the status is written: what befalls them does not befall it each time, too.
+    /// Writes the status and posts events at the same time. An event is posted again only once the
+    /// status is written, so that its retries don't delay the status.
     pub(super) fn report(&self, pod: &Pod, status: Option<&str>, events: &[Event]) -> Result<()> {
         let Open { runtime, connection } = self.open()?;
         runtime.block_on(async {
@@ -142,7 +142,7 @@ impl Api {
     }
 }
 
-/// Posts an event that was refused once, where that may help; nobody fails for it.
+/// Posts an event that was refused once, where another try may help. A failure is only logged.
 async fn post_again(connection: &Connection, call: &Call, refusal: Refusal, mut patience: Patience) {
     let posted = match patience.wait(refusal).await {
         Ok(()) => connection.call_with(call, patience).await,
@@ -207,7 +207,7 @@ fn clone(read: &Result<Definition, ReadError>) -> Result<Definition, ReadError> 
     }
 }
 
-/// Names are checked where they come in: none has a character that means something in a path.
+/// The annotation's parser has checked the names: none has a character that is special in a path.
 fn collection_path(reference: &Reference) -> String {
     let (group, plural) = match reference.kind {
         Kind::Definition => ("k8s.cni.cncf.io", "network-attachment-definitions"),
@@ -220,11 +220,11 @@ fn object_path(reference: &Reference) -> String {
     format!("{}/{}", collection_path(reference), reference.name)
 }
 
-/// One PATCH, or where the role allows only to update, reading and writing the whole.
+/// Writes the status by one PATCH, or where the role allows only updates, by reading and writing the pod.
 async fn write_status(connection: &Connection, pod: &Pod, status: &str) -> Result<()> {
     let Metadata { name, namespace, uid, .. } = &pod.metadata;
     let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
-    // The UID makes sure that another pod of that name is left alone.
+    // The UID makes sure that another pod of that name is not changed.
     let patch = json!({"metadata": {"uid": uid, "annotations": {NETWORK_STATUS: status}}});
     let call = Call {
         method: Method::PATCH,
@@ -253,8 +253,8 @@ async fn write_status(connection: &Connection, pod: &Pod, status: &str) -> Resul
     }
 }
 
-/// Reads the pod and writes it back, both again where that may help: a conflict means that what
-/// was read is old.
+/// Reads the pod and writes it back; both again where that may help: after a conflict the pod that was
+/// read is outdated.
 async fn update_status(connection: &Connection, pod: &Pod, path: &str, status: &str) -> Result<(), Refusal> {
     let mut patience = Patience::new(CALL_LIMIT);
     loop {
@@ -274,10 +274,10 @@ async fn update_once(
 ) -> Result<(), Refusal> {
     let read = Call::get(path.trim_end_matches("/status").to_owned());
     let answer = connection.try_once(&read, patience).await?;
-    // What is written back is what was read, with everything that nobody here knows.
+    // Written back with all keys that were read, known or not.
     let mut object: Value = serde_json::from_slice(&answer).unwrap_or_default();
     if object["metadata"]["uid"] != pod.metadata.uid.as_str() {
-        log::verbose("the network status is not written: another pod took the place of this one");
+        log::verbose("the network status is not written: another pod has this one's name now");
         return Ok(());
     }
     if !object["metadata"]["annotations"].is_object() {

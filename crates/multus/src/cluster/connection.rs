@@ -23,46 +23,46 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const TRY_LIMIT: Duration = Duration::from_secs(10);
 /// How long all tries of a request may take: a kubelet waits two minutes for the whole ADD.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(30);
-/// How often a request is tried at most.
+/// How many times a request is tried at most.
 const TRIES: u32 = 5;
-/// The pause after the first try; it doubles after each.
+/// The pause after the first try; it doubles after each try.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause, also where the server asks for a longer one.
+/// The longest pause, also where the server demands a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes: etcd takes 1.5 MiB for an object.
 const MAX_ANSWER: usize = 4 << 20;
-/// The longest part of the server's own words in an error, in bytes.
-const MAX_WORDS: usize = 500;
+/// The longest part of the server's message in an error, in bytes.
+const MAX_MESSAGE: usize = 500;
 
 /// A connection to an API server. Requests at the same time share it where the server
 /// speaks HTTP/2.
 #[derive(Clone)]
 pub(super) struct Connection {
     client: kube::Client,
-    /// The address of the server, for a person.
+    /// The address of the server, for messages.
     server: String,
 }
 
-/// What is asked of the server.
+/// A request.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) method: Method,
     /// Path and query.
     pub(super) path: String,
-    /// The type and text of what is sent with it.
+    /// The content type and text of the body.
     pub(super) body: Option<(&'static str, Vec<u8>)>,
 }
 
-/// Why there is no good answer.
+/// Why a call has no successful answer.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// The status of the answer; `None` when none came.
+    /// The status of the answer; `None` without an answer.
     pub(super) status: Option<StatusCode>,
-    /// The reason as Kubernetes calls it; empty when the answer is not from an API server.
+    /// The `reason` of the API server's Status object; empty when the answer is not one.
     pub(super) reason: String,
-    /// For a person.
+    /// The error to report.
     error: Error,
-    /// How long to wait before another try, where the server says so.
+    /// The server's Retry-After.
     retry_after: Option<Duration>,
 }
 
@@ -72,7 +72,7 @@ impl From<Refusal> for Error {
     }
 }
 
-/// The object that an API server answers a failed request with.
+/// The object with which an API server answers a failed request.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Status {
@@ -102,7 +102,7 @@ impl Call {
     }
 }
 
-/// How often and for how long something is tried that may pass.
+/// How many times and for how long a request is tried again.
 #[derive(Clone, Copy)]
 pub(super) struct Patience {
     deadline: Instant,
@@ -111,22 +111,22 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// For all tries together, the pauses between them included.
+    /// A limit for all tries together, including the pauses.
     pub(super) fn new(limit: Duration) -> Patience {
         Patience { deadline: Instant::now() + limit, pause: FIRST_PAUSE, tries: 1 }
     }
 
-    fn left(&self) -> Duration {
+    fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Pauses before another try, as long as the server says or twice as long as the last time.
+    /// Pauses before another try, as long as the server demands or twice as long as the last time.
     ///
     /// # Errors
-    /// The refusal, where another try would not help or come too late, or was the last.
+    /// The refusal, where another try would not help or be too late, or this was the last.
     pub(super) async fn wait(&mut self, refusal: Refusal) -> Result<(), Refusal> {
         let wait = refusal.retry_after.unwrap_or(self.pause).min(LONGEST_PAUSE);
-        if self.tries >= TRIES || wait >= self.left() || !refusal.may_pass() {
+        if self.tries >= TRIES || wait >= self.remaining() || !refusal.is_transient() {
             return Err(refusal.after(self.tries));
         }
         crate::log::debug(format_args!("try {}: {}", self.tries, refusal.error));
@@ -138,8 +138,7 @@ impl Patience {
 }
 
 impl Connection {
-    /// Prepares a connection; it is made with the first request. Must be called inside the
-    /// tokio runtime.
+    /// Prepares a connection, which the first request opens. Must be called inside the tokio runtime.
     pub(super) async fn open(kubeconfig: &Path) -> Result<Connection> {
         let wrong =
             |why: String| Error::invalid_config(format!("kubeconfig {}: {why}", kubeconfig.display()));
@@ -149,17 +148,17 @@ impl Connection {
         let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
             .await
             .map_err(|err| wrong(without_secrets(&err)))?;
-        // What is wrong with credentials is not repeated: it may quote them.
+        // The causes of these errors are left out: they may quote credentials.
         let tls = config
             .rustls_client_config()
             .map_err(|_| wrong("certificates or keys are not valid".to_owned()))?;
         let auth = config.auth_layer().map_err(|_| wrong("credentials are not valid".to_owned()))?;
         let on_behalf = config
             .extra_headers_layer()
-            .map_err(|_| wrong("\"as\" and what goes with it are not valid".to_owned()))?;
+            .map_err(|_| wrong("\"as\" or a key that belongs to it is not valid".to_owned()))?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        // Requests are small and wait for each other: Nagle's algorithm delays each by 40 ms.
+        // Requests are small and follow each other: Nagle's algorithm would delay each by 40 ms.
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
         let mut https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
@@ -169,7 +168,7 @@ impl Connection {
         }
         let https = https.enable_all_versions().wrap_connector(tcp);
         let http = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(https);
-        // The layer with the credentials wants the errors of all layers to be of one type.
+        // The layer with the credentials requires one type of error.
         let http = MapErr::new(http, BoxError::from);
         let namespace = config.default_namespace.clone();
         let client = ClientBuilder::new(http, namespace).with_layer(&on_behalf);
@@ -177,7 +176,7 @@ impl Connection {
             Some(auth) => client.with_layer(&auth).with_layer(&config.base_uri_layer()).build(),
             None => client.with_layer(&config.base_uri_layer()).build(),
         };
-        // Whatever stands before an @ there is a credential.
+        // The part before an @ is a credential.
         let authority = config.cluster_url.authority().map_or("", |authority| authority.as_str());
         let server = authority.rsplit('@').next().unwrap_or_default().to_owned();
         Ok(Connection { client, server })
@@ -188,7 +187,7 @@ impl Connection {
         self.call_with(call, Patience::new(CALL_LIMIT)).await
     }
 
-    /// As [`Connection::call`], with what is left of somebody's patience.
+    /// As [`Connection::call`], within the given limit.
     pub(super) async fn call_with(&self, call: &Call, mut patience: Patience) -> Result<Vec<u8>, Refusal> {
         loop {
             match self.try_once(call, &patience).await {
@@ -200,7 +199,7 @@ impl Connection {
 
     /// Makes a call once.
     pub(super) async fn try_once(&self, call: &Call, patience: &Patience) -> Result<Vec<u8>, Refusal> {
-        let limit = TRY_LIMIT.min(patience.left());
+        let limit = TRY_LIMIT.min(patience.remaining());
         match timeout(limit, self.exchange(call)).await {
             Ok(answered) => answered,
             Err(_) => Err(self.unanswered(call, &format!("no answer within {:.1} s", limit.as_secs_f32()))),
@@ -215,9 +214,9 @@ impl Connection {
             retry_after: None,
         })?;
         let response = self.client.send(request).await.map_err(|err| {
-            // An authentication helper's words may hold what it should have kept to itself.
+            // The message of an authentication helper may contain a secret.
             let is_auth = matches!(err, kube::Error::Auth(_));
-            let why = if is_auth { "the credentials could not be had".to_owned() } else { causes(&err) };
+            let why = if is_auth { "the credentials could not be obtained".to_owned() } else { causes(&err) };
             self.unanswered(call, &why)
         })?;
         let status = response.status();
@@ -243,34 +242,37 @@ impl Connection {
 }
 
 impl Refusal {
-    fn without_answer(doing: &str, why: &str) -> Refusal {
+    fn without_answer(operation: &str, why: &str) -> Refusal {
         Refusal {
             status: None,
             reason: String::new(),
-            error: Error::new(Code::TRY_AGAIN, format!("{doing}: {why}")),
+            error: Error::new(Code::TRY_AGAIN, format!("{operation}: {why}")),
             retry_after: None,
         }
     }
 
-    fn answered(doing: &str, status: StatusCode, answer: &[u8], retry_after: Option<Duration>) -> Refusal {
-        let said: Status = serde_json::from_slice(answer).unwrap_or_default();
-        let mut words = said.message;
-        words.truncate(words.floor_char_boundary(MAX_WORDS));
+    fn answered(
+        operation: &str,
+        status: StatusCode,
+        answer: &[u8],
+        retry_after: Option<Duration>,
+    ) -> Refusal {
+        let Status { mut message, reason } = serde_json::from_slice(answer).unwrap_or_default();
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         let what = status.canonical_reason().unwrap_or_default();
-        let msg = format!("{doing}: {} {what}", status.as_u16());
+        let msg = format!("{operation}: {} {what}", status.as_u16());
         let hint = match status {
             StatusCode::UNAUTHORIZED => "it does not accept the credentials of the kubeconfig",
             StatusCode::FORBIDDEN => "the role of the kubeconfig's user does not allow this",
             _ => "",
         };
-        let passes = is_transient(status);
-        let code = if passes { Code::TRY_AGAIN } else { Code::IO };
-        let error = Error::new(code, msg).details(words).details(hint);
-        Refusal { status: Some(status), reason: said.reason, error, retry_after }
+        let code = if is_transient(status) { Code::TRY_AGAIN } else { Code::IO };
+        let error = Error::new(code, msg).details(message).details(hint);
+        Refusal { status: Some(status), reason, error, retry_after }
     }
 
-    /// Whether another try may have another outcome.
-    fn may_pass(&self) -> bool {
+    /// Whether another try may succeed.
+    fn is_transient(&self) -> bool {
         match self.status {
             Some(status) => is_transient(status),
             None => self.error.code() == Code::TRY_AGAIN,
@@ -285,8 +287,7 @@ impl Refusal {
     }
 }
 
-/// Refuses a server that is reached by a proxy: to go past it would be against its
-/// administrator's will, if it works at all.
+/// Refuses a server behind a proxy, which a direct connection would bypass.
 fn refuse_proxy(kubeconfig: &Kubeconfig) -> Result<(), String> {
     let current = kubeconfig.current_context.as_deref().unwrap_or_default();
     let context = kubeconfig.contexts.iter().find(|named| named.name == current);
@@ -299,8 +300,8 @@ fn refuse_proxy(kubeconfig: &Kubeconfig) -> Result<(), String> {
     Ok(())
 }
 
-/// Puts tokens in place of the files that hold them, without the line's end that files have:
-/// it would be no part of a header. One call is too short for a token to be replaced.
+/// Replaces `tokenFile` by the token in it, without the newline at its end, which no header may have.
+/// One call is too short for a token to expire.
 fn read_token_files(kubeconfig: &mut Kubeconfig) -> Result<()> {
     let infos = kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut());
     for info in infos.filter(|info| info.token.is_none()) {
@@ -312,7 +313,7 @@ fn read_token_files(kubeconfig: &mut Kubeconfig) -> Result<()> {
     Ok(())
 }
 
-/// Busy, failing for a moment, or somebody else changed the same object just now.
+/// Whether the server is busy, fails for a moment, or another client changed the same object.
 fn is_transient(status: StatusCode) -> bool {
     matches!(
         status,
@@ -325,7 +326,7 @@ fn is_transient(status: StatusCode) -> bool {
     )
 }
 
-/// The whole chain of an error: the last one says what happened.
+/// The whole chain of an error: its last part is the cause.
 fn causes(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
     let mut source = err.source();
@@ -339,8 +340,7 @@ fn causes(err: &dyn std::error::Error) -> String {
     text
 }
 
-/// What is wrong with a kubeconfig, without a word of what is in it: an excerpt of it in a
-/// YAML error may well be a token.
+/// The error of a kubeconfig without any of its content: an excerpt in a YAML error may be a token.
 fn without_secrets(err: &KubeconfigError) -> String {
     match err {
         KubeconfigError::Parse(err) => {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_kubeconfig_keeps_its_secrets() {
+    fn the_error_of_a_broken_kubeconfig_has_no_secrets() {
         for broken in [
             "users:\n- name: u\n  user:\n    token: s3cret\n   bad: indentation",
             "token: s3cret\n\"unclosed",
@@ -380,16 +380,16 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_pass_is_tried_again() {
+    fn only_transient_failures_are_tried_again() {
         let refusal = |status: u16| {
             Refusal::answered("asking", StatusCode::from_u16(status).unwrap(), b"garbage", None)
         };
         for status in [409, 429, 500, 503] {
-            assert!(refusal(status).may_pass(), "{status}");
+            assert!(refusal(status).is_transient(), "{status}");
         }
         for status in [400, 401, 403, 404, 422] {
-            assert!(!refusal(status).may_pass(), "{status}");
+            assert!(!refusal(status).is_transient(), "{status}");
         }
-        assert!(Refusal::without_answer("asking", "gone").may_pass());
+        assert!(Refusal::without_answer("asking", "gone").is_transient());
     }
 }

@@ -16,11 +16,11 @@ use crate::pod_args::PodArgs;
 /// The longest file that is read, in bytes.
 const MAX_FILE: usize = 1 << 20;
 
-/// The folder below `cniDir` with the status of each pod, which the API server would hold.
+/// The folder in `cniDir` with the status of each pod, in place of the API server.
 const STATUS_DIR: &str = "network-status";
 
 /// Objects from a folder of YAML files, each with one or several documents.
-pub struct Manifests {
+pub(crate) struct Manifests {
     folder: PathBuf,
     status_dir: PathBuf,
 }
@@ -34,7 +34,7 @@ impl Manifests {
         let found: Option<Pod> =
             self.find("v1", "Pod", &pod.namespace, &pod.name, |pod: &Pod| &pod.metadata)?;
         let mut found = found.ok_or(ReadError::NotFound)?;
-        // A file says no UID; the runtime's is the one of this pod.
+        // A file rarely has a UID; the runtime has it.
         if found.metadata.uid.is_empty() {
             found.metadata.uid.clone_from(&pod.uid);
         }
@@ -113,7 +113,7 @@ pub(super) fn forget_status(cni_dir: &Path, pod: &PodArgs) {
     let _ = std::fs::remove_file(cni_dir.join(STATUS_DIR).join(file_name(&pod.namespace, &pod.name)));
 }
 
-/// Neither part has a `_`, so that no two pods share a file.
+/// Neither name has a `_`, so no two pods share a file.
 fn file_name(namespace: &str, name: &str) -> String {
     format!("{namespace}_{name}.json")
 }
@@ -125,7 +125,7 @@ fn group(kind: Kind) -> (&'static str, &'static str) {
     }
 }
 
-/// A manifest without a namespace goes where it would by default.
+/// The namespace of an object, `default` where it has none.
 fn namespace(metadata: &Metadata) -> &str {
     if metadata.namespace.is_empty() { "default" } else { &metadata.namespace }
 }

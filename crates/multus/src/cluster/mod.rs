@@ -1,4 +1,4 @@
-//! Where pods and definitions come from, and where the status goes.
+//! The source of pods and definitions, which also takes the status.
 
 mod api;
 mod connection;
@@ -15,8 +15,8 @@ use api::Api;
 use manifests::Manifests;
 
 /// A source of pods and definitions.
-pub enum Cluster {
-    /// None: the configuration's own delegates are all there is.
+pub(crate) enum Cluster {
+    /// No source: a pod gets the configuration's own delegates.
     Absent,
     /// A folder of YAML files.
     Manifests(Manifests),
@@ -26,12 +26,12 @@ pub enum Cluster {
 
 /// Why an object could not be read.
 #[derive(Debug)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// It does not exist.
     NotFound,
-    /// The role does not allow to look: where it allows nothing, nothing may be there.
+    /// The role does not allow to read it, and it may not exist.
     Forbidden(Error),
-    /// Anything else.
+    /// Any other failure.
     Failed(Error),
 }
 
@@ -42,8 +42,8 @@ impl From<Error> for ReadError {
 }
 
 impl Cluster {
-    /// The source that the configuration names. Nothing is connected to yet.
-    pub fn of(conf: &MultusConf) -> Cluster {
+    /// The source of the configuration. The first request connects to it.
+    pub(crate) fn of(conf: &MultusConf) -> Cluster {
         match (&conf.manifest_dir, &conf.kubeconfig) {
             (Some(folder), _) => Cluster::Manifests(Manifests::new(folder, &conf.cni_dir)),
             (None, Some(kubeconfig)) => Cluster::Api(Box::new(Api::new(kubeconfig))),
@@ -51,8 +51,8 @@ impl Cluster {
         }
     }
 
-    /// Whether there is none.
-    pub fn is_absent(&self) -> bool {
+    /// Whether there is no source.
+    pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Cluster::Absent)
     }
 
@@ -60,7 +60,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it does not exist or can't be read.
-    pub fn pod(&self, pod: &PodArgs) -> Result<Pod, ReadError> {
+    pub(crate) fn pod(&self, pod: &PodArgs) -> Result<Pod, ReadError> {
         match self {
             Cluster::Absent => Err(ReadError::NotFound),
             Cluster::Manifests(manifests) => manifests.pod(pod),
@@ -69,7 +69,7 @@ impl Cluster {
     }
 
     /// Reads definitions, all at the same time; the answers are in the order of `references`.
-    pub fn definitions(&self, references: &[Reference]) -> Vec<Result<Definition, ReadError>> {
+    pub(crate) fn definitions(&self, references: &[Reference]) -> Vec<Result<Definition, ReadError>> {
         match self {
             Cluster::Absent => references.iter().map(|_| Err(ReadError::NotFound)).collect(),
             Cluster::Manifests(manifests) => {
@@ -79,8 +79,9 @@ impl Cluster {
         }
     }
 
-    /// The error for a definition that can't be read, as people look for it.
-    pub fn not_read(&self, reference: &Reference, err: ReadError) -> Error {
+    /// The error for a definition that can't be read. It has the text of the Go program, which people
+    /// search for.
+    pub(crate) fn not_read(&self, reference: &Reference, err: ReadError) -> Error {
         let (kind, name, namespace) = (reference.kind.name(), &reference.name, &reference.namespace);
         let msg = format!("cannot find a {kind} ({name}) in namespace ({namespace})");
         match err {
@@ -88,8 +89,8 @@ impl Cluster {
                 let error = Error::invalid_config(msg);
                 match self.names(reference).as_deref() {
                     None => error,
-                    Some([]) => error.details("there is none in that namespace"),
-                    Some(names) => error.details(format!("there are: {}", names.join(", "))),
+                    Some([]) => error.details("that namespace has no definition"),
+                    Some(names) => error.details(format!("that namespace has: {}", names.join(", "))),
                 }
             }
             ReadError::Forbidden(err) | ReadError::Failed(err) => {
@@ -99,7 +100,7 @@ impl Cluster {
         }
     }
 
-    /// The names of the definitions beside the one that was not found, where they may be listed.
+    /// The names of the other definitions of a namespace, where the role allows to list them.
     fn names(&self, reference: &Reference) -> Option<Vec<String>> {
         match self {
             Cluster::Absent => None,
@@ -108,11 +109,11 @@ impl Cluster {
         }
     }
 
-    /// Writes the status of a pod's networks, and posts events, which may fail unseen.
+    /// Writes the status of a pod's networks, and posts events; a failure to post is only logged.
     ///
     /// # Errors
-    /// When the status can't be written; a pod that is gone is no error.
-    pub fn report(&self, pod: &Pod, status: Option<&str>, events: &[Event]) -> Result<()> {
+    /// When the status can't be written; a missing pod is no error.
+    pub(crate) fn report(&self, pod: &Pod, status: Option<&str>, events: &[Event]) -> Result<()> {
         match (self, status) {
             (Cluster::Api(api), status) => api.report(pod, status, events),
             (Cluster::Absent, _) | (_, None) => Ok(()),
@@ -120,8 +121,8 @@ impl Cluster {
         }
     }
 
-    /// Removes what [`Cluster::report`] left outside of the API server.
-    pub fn forget(conf: &MultusConf, pod: &PodArgs) {
+    /// Removes the status that [`Cluster::report`] wrote into a file.
+    pub(crate) fn forget(conf: &MultusConf, pod: &PodArgs) {
         if conf.manifest_dir.is_some() {
             manifests::forget_status(&conf.cni_dir, pod);
         }

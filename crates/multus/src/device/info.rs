@@ -1,5 +1,5 @@
-//! What a device plugin and a CNI plugin tell each other, and the pod's status tells, of a
-//! device (Device Information Specification of the Network Plumbing Working Group).
+//! Device information, which device plugins, CNI plugins and the pod's status exchange (Device
+//! Information Specification of the Network Plumbing Working Group).
 
 use std::path::{Path, PathBuf};
 
@@ -9,18 +9,21 @@ use cni_runtime::Invocation;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::delegate::{Device, device_info_path};
+use super::Device;
 
-/// Where they leave it for each other.
+/// The folder in which plugins exchange it.
 const INFO_DIR: &str = "/var/run/k8s.cni.cncf.io/devinfo";
+
+/// The capability argument with the path of the file that a CNI plugin writes.
+pub(crate) const CAPABILITY: &str = "CNIDeviceInfoFile";
 
 /// The longest file that is read, in bytes.
 const MAX_FILE: usize = 1 << 20;
 
-/// What is known of a device. The status has these keys in this order, and no others.
+/// The information about a device. The status has these keys in this order, and no others.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct DeviceInfo {
+pub(crate) struct DeviceInfo {
     #[serde(skip_serializing_if = "String::is_empty")]
     r#type: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -35,7 +38,7 @@ pub struct DeviceInfo {
     memif: Option<Memif>,
 }
 
-/// Declares the structs of texts of which each may be missing.
+/// Declares structs of strings that are left out where they are empty.
 macro_rules! texts {
     ($($name:ident { $($field:ident),* })*) => {$(
         #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -53,15 +56,20 @@ texts! {
     Memif { role, path, mode }
 }
 
-/// Where a CNI plugin leaves what it knows of a device that it attached.
-pub fn path(label: &str, container_id: &ContainerId, ifname: &IfName) -> PathBuf {
+/// The file in which a CNI plugin leaves the information about a device that it attached.
+pub(crate) fn path(label: &str, container_id: &ContainerId, ifname: &IfName) -> PathBuf {
     let name = format!("{label}-{container_id}_{ifname}").replace('/', "-");
     Path::new(INFO_DIR).join("cni").join(name)
 }
 
-/// Gives the CNI plugin what the device plugin left about the device. That there is nothing
-/// is common, and nobody fails for it.
-pub fn copy(device: &Device, to: &Path) {
+/// The file of an attachment; `None` where its network has no device.
+pub(crate) fn file_of(invocation: &Invocation) -> Option<PathBuf> {
+    invocation.capability_args.get(CAPABILITY).and_then(Value::as_str).map(PathBuf::from)
+}
+
+/// Copies the device plugin's information to the CNI plugin's file. It is often missing, and its
+/// absence is no error.
+pub(crate) fn copy(device: &Device, to: &Path) {
     let name = format!("{}-{}-device.json", device.resource, device.id).replace('/', "-");
     let Ok(text) = fs::read_bounded(&Path::new(INFO_DIR).join("dp").join(name), MAX_FILE) else { return };
     if let Some(folder) = to.parent() {
@@ -72,16 +80,16 @@ pub fn copy(device: &Device, to: &Path) {
     }
 }
 
-/// What a plugin left about a device; `None` when it left nothing that can be read.
-pub fn read(path: &Path) -> Option<DeviceInfo> {
+/// The information that a plugin left; `None` when there is none that can be read.
+pub(crate) fn read(path: &Path) -> Option<DeviceInfo> {
     let members: Map<String, Value> = serde_json::from_slice(&fs::read_bounded(path, MAX_FILE).ok()?).ok()?;
     serde_json::from_value(members.into()).ok()
 }
 
-/// Removes what was left about the device of an attachment that is no more.
-pub fn forget(invocation: &Invocation) {
-    if let Some(path) = device_info_path(invocation) {
-        // It may be missing, and nobody fails for one that stays.
+/// Removes the information about the device of an attachment that is deleted.
+pub(crate) fn forget(invocation: &Invocation) {
+    if let Some(path) = file_of(invocation) {
+        // Best effort: the file may be missing, and does no harm where it stays.
         let _ = std::fs::remove_file(path);
     }
 }
@@ -106,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_device_information_is_none() {
+    fn other_text_is_not_device_information() {
         let folder = tempfile::tempdir().unwrap();
         for text in ["", "[]", r#"{"pci":"0000:01"}"#] {
             std::fs::write(folder.path().join("x"), text).unwrap();

@@ -1,7 +1,8 @@
-//! The kubelet's own account of devices: the service `v1.PodResourcesLister` on a socket
+//! The kubelet's report of devices: the service `v1.PodResourcesLister` on a socket
 //! (gRPC, k8s.io/kubelet/pkg/apis/podresources/v1).
 //!
-//! One call without arguments, and three levels of messages: less than a library for it.
+//! It takes one call without arguments, and its answer has three levels of messages: a gRPC library
+//! would be larger than this.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::object::Pod;
 
 /// How long the kubelet may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The longest answer that is read, in bytes: as much as kubelet's own clients take.
+/// The longest answer that is read, in bytes; kubelet's own clients have the same limit.
 const MAX_ANSWER: usize = 16 << 20;
 /// A message in gRPC: not compressed (one byte), and its length (four).
 const PREFIX: usize = 5;
@@ -28,7 +29,7 @@ const PREFIX: usize = 5;
 /// The devices of a pod by resource.
 ///
 /// # Errors
-/// When the kubelet does not answer as it should.
+/// When the kubelet does not answer, or not with this message.
 pub(super) fn look_up(pod: &Pod, socket: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     let wrong = |why: String| {
         Error::new(Code::TRY_AGAIN, format!("the kubelet's socket {}: {why}", socket.display()))
@@ -41,10 +42,10 @@ pub(super) fn look_up(pod: &Pod, socket: &Path) -> Result<BTreeMap<String, Vec<S
     let answer = runtime.block_on(async { timeout(LIMIT, list(socket.to_owned())).await });
     let answer =
         answer.map_err(|_| wrong(format!("no answer within {} s", LIMIT.as_secs())))?.map_err(wrong)?;
-    parse(&answer, pod).ok_or_else(|| wrong("its answer is not what it should be".to_owned()))
+    parse(&answer, pod).ok_or_else(|| wrong("its answer is not a ListPodResourcesResponse".to_owned()))
 }
 
-/// Makes the call `List`, and gives the message that comes back.
+/// Makes the call `List` and returns its answer.
 async fn list(socket: PathBuf) -> Result<Vec<u8>, String> {
     let connector = tower::service_fn(move |_: http::Uri| {
         let socket = socket.clone();
@@ -93,7 +94,7 @@ fn parse(message: &[u8], pod: &Pod) -> Option<BTreeMap<String, Vec<String>>> {
 }
 
 /// The fields of a message that have a length, by number (Protocol Buffers, "Encoding");
-/// those of the other kinds are passed over. `None` when it is no message.
+/// fields of other kinds are skipped. `None` when the bytes are not a message.
 fn fields(mut message: &[u8]) -> Option<BTreeMap<u64, Vec<Vec<u8>>>> {
     let mut fields: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
     while !message.is_empty() {
@@ -117,7 +118,7 @@ fn fields(mut message: &[u8]) -> Option<BTreeMap<u64, Vec<Vec<u8>>>> {
     Some(fields)
 }
 
-/// Seven bits a byte, the lowest first; the eighth says that more follow.
+/// Seven bits of a number in each byte, the lowest first; the eighth bit is set in all but the last.
 fn varint(message: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
@@ -145,7 +146,7 @@ mod tests {
     fn answer() -> Vec<u8> {
         let devices = |resource: &str, ids: &[&str]| {
             let ids = ids.iter().flat_map(|id| field(2, id.as_bytes()));
-            // A NUMA topology is passed over, and a number too.
+            // A NUMA topology and a number, which are skipped.
             let rest = [field(3, &[]), vec![0x48, 0x96, 0x01]].concat();
             [field(1, resource.as_bytes()), ids.collect(), rest].concat()
         };
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kubelet_is_asked_over_its_socket() {
+    fn the_kubelet_is_asked_over_its_socket() {
         for (status, found) in [("0", true), ("12", false)] {
             let folder = tempfile::tempdir().unwrap();
             let socket = folder.path().join("kubelet.sock");
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_nobody_serves_is_an_error() {
+    fn a_socket_without_a_server_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("kubelet.sock");
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());

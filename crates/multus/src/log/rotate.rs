@@ -1,7 +1,7 @@
-//! Renaming a log file away when it grows, and what becomes of those that were.
+//! Rotating a log file when it grows, and compressing and removing rotated files.
 //!
 //! Names and order are those of the Go program's: `multus-2026-01-31T12-00-00.000.log`, in UTC,
-//! and `.gz` behind it once it is compressed.
+//! with `.gz` appended once it is compressed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,10 +15,10 @@ use flate2::write::GzEncoder;
 use super::LogOptions;
 use crate::time::Timestamp;
 
-/// The shape of a time in a name: each 0 is any digit.
+/// The format of the time in a name; each 0 is any digit.
 const SHAPE: &str = "0000-00-00T00-00-00.000";
 
-/// Opens the file to append, after it was renamed away where it is too big.
+/// Opens the file for appending, and rotates it first where it is too big.
 pub(super) fn open(path: &Path, options: &LogOptions) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -29,8 +29,8 @@ pub(super) fn open(path: &Path, options: &LogOptions) -> io::Result<File> {
     if file.metadata()?.len() < limit {
         return Ok(file);
     }
-    // Of many calls at once that find it too big, one renames: the lock belongs to the file,
-    // and whoever gets it next sees that the file has moved.
+    // One of many calls at once renames the file: the lock belongs to the file, and the next owner of
+    // the lock sees that the path leads to another file.
     file.lock()?;
     if !is_same_file(&file, path) {
         return append();
@@ -39,7 +39,7 @@ pub(super) fn open(path: &Path, options: &LogOptions) -> io::Result<File> {
     file.unlock()?;
     let backups = Backups::new(path);
     if options.compress {
-        // What can't be compressed is kept as it is, and tried again with the next.
+        // A file that can't be compressed stays, and the next rotation tries again.
         let _ = backups.compress();
     }
     backups.remove_old(options, SystemTime::now());
@@ -51,12 +51,12 @@ fn is_same_file(file: &File, path: &Path) -> bool {
     file.metadata().map(id).ok() == fs::metadata(path).map(id).ok()
 }
 
-/// The files that a log was renamed to.
+/// The rotated files of a log.
 struct Backups {
     folder: PathBuf,
-    /// What their names begin with, before the time.
+    /// The part of their names before the time.
     start: String,
-    /// What their names end with, perhaps before `.gz`.
+    /// The part after the time, before `.gz`.
     end: String,
 }
 
@@ -71,7 +71,7 @@ impl Backups {
         }
     }
 
-    /// The name for one more.
+    /// The name of a new one.
     fn next(&self) -> PathBuf {
         let now = Timestamp::now();
         let second = now.to_string().replace(':', "-");
@@ -93,17 +93,17 @@ impl Backups {
         names
     }
 
-    /// Compresses those that are not: the last one, and what an earlier call did not come to.
+    /// Compresses those that are not yet compressed.
     fn compress(&self) -> io::Result<()> {
         for name in self.names().into_iter().filter(|name| !name.ends_with(".gz")) {
             let path = self.folder.join(&name);
             let mut file = File::open(&path)?;
-            // Another call may be at it, or may have done it.
+            // Another call may be compressing it, or may have done so.
             if file.try_lock().is_err() || !is_same_file(&file, &path) {
                 continue;
             }
-            // It appears whole or not at all. What a killed call left under the first name is
-            // written over: only one has the lock.
+            // A killed call may have left an unfinished file, which is overwritten: only one call has
+            // the lock.
             let unfinished = self.folder.join(format!(".{name}.gz"));
             let mode = file.metadata()?.permissions().mode();
             let to =
@@ -149,7 +149,7 @@ mod tests {
         names
     }
 
-    /// A log of a megabyte, and what it was renamed to before.
+    /// A log of a megabyte, and rotated files.
     fn full(backups: &[&str]) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("multus.log");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_big_file_is_renamed_and_few_are_kept() {
+    fn a_big_file_is_rotated_and_few_are_kept() {
         let years = [2001, 2002, 2003, 2004].map(|year| format!("multus-{year}-01-01T00-00-00.000.log"));
         let gz = "multus-2005-01-01T00-00-00.000.log.gz";
         let (folder, path) = full(&[&years[0], &years[1], &years[2], &years[3], gz, "multus-other.log"]);
@@ -175,9 +175,9 @@ mod tests {
     }
 
     #[test]
-    fn renamed_files_are_compressed_whole() {
+    fn rotated_files_are_compressed_completely() {
         let left = "multus-2001-01-01T00-00-00.000.log";
-        // A call that was killed left the first part of it.
+        // The unfinished file of a killed call.
         let (folder, path) = full(&[left, &format!(".{left}.gz")]);
         let options = LogOptions { max_size: 1, max_backups: 0, max_age: 0, compress: true };
         open(&path, &options).unwrap();

@@ -23,7 +23,7 @@ metadata: {name: self, namespace: pods}
 spec: {config: '{"plugins":[{"type":"x"},{"type":"multus"}]}'}
 "#;
 
-/// The labels of the delegates of a pod with one annotation, under a configuration with
+/// The labels of the delegates of a pod with one annotation, for a configuration with
 /// further keys.
 fn labels(keys: &str, annotation: (&str, &str)) -> Result<Vec<String>> {
     Ok(planned(keys, annotation)?.into_iter().map(|delegate| delegate.label).collect())
@@ -41,13 +41,13 @@ fn planned(keys: &str, (key, value): (&str, &str)) -> Result<Vec<Delegate>> {
     let mut pod = Pod::default();
     pod.metadata.namespace = "pods".into();
     pod.metadata.annotations.insert(key.to_owned(), value.to_owned());
-    delegates(&conf, &Cluster::of(&conf), Some(&pod))
+    Ok(delegates(&conf, &Cluster::of(&conf), &pod, &"eth0".parse()?)?)
 }
 
 const GIVEN: &str = r#""delegates":[{"name":"first","type":"x"},{"name":"second","type":"x"}]"#;
 
 #[test]
-fn delegates_come_first_and_what_the_pod_names_after_them() {
+fn delegates_come_first_and_the_networks_of_the_pod_after_them() {
     let named = labels(GIVEN, (annotation::NETWORKS, "a,other/a@eth5,a")).unwrap();
     assert_eq!(named, ["first", "second", "pods/a", "other/a", "pods/a"]);
     let master = GIVEN.replace(r#""name":"second""#, r#""name":"second","masterplugin":true"#);
@@ -81,7 +81,7 @@ fn the_default_network_is_found_by_name_file_and_folder() {
 fn a_pod_may_have_another_default_network() {
     let key = annotation::DEFAULT_NETWORK;
     assert_eq!(labels(GIVEN, (key, "cluster")).unwrap(), ["kube-system/cluster", "second"]);
-    assert!(labels(GIVEN, (key, "cluster,cluster")).unwrap_err().msg().contains("more than one"));
+    assert!(labels(GIVEN, (key, "cluster,cluster")).unwrap_err().msg().contains("exactly one"));
     let isolated = format!(r#""namespaceIsolation":true,{GIVEN}"#);
     assert!(labels(&isolated, (key, "other/a")).is_err());
     assert!(labels(&isolated, (key, "cluster")).is_ok());

@@ -1,69 +1,72 @@
-//! The configuration that makes a runtime call multus, made from the default network's.
+//! Multus' configuration, made from the default network's.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cni_core::spec::Version;
 use serde_json::{Map, Value};
 
-use crate::options::Options;
-use crate::{Context as _, Error, Result, file};
+use super::options::Options;
+use super::{Context as _, Error, Result, files};
+use crate::config::ConfFile;
 
 /// Up to 0.4.0 the configuration is that of one plugin, from 1.0.0 a list.
 const NAMES: [&str; 2] = ["00-multus.conf", "00-multus.conflist"];
 
-/// The name of the network where the default network's is not taken.
+/// The name of the network without `--override-network-name`.
 const NETWORK_NAME: &str = "multus-cni-network";
 
 /// A configuration that calls multus.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Generated {
-    /// Its file's name: a runtime tells a list from a single plugin by the ending.
-    pub file_name: &'static str,
-    /// Its text, laid out as the Go program does.
-    pub text: String,
+pub(crate) struct Generated {
+    /// The name of its file: a runtime tells a list from a single plugin by the ending.
+    pub(crate) file_name: &'static str,
+    /// Its text, laid out as by the Go program.
+    pub(crate) text: String,
 }
 
 /// Wraps the default network's configuration, found in the file `master`, into one for multus.
 ///
 /// # Errors
-/// `bytes` is not a network configuration, has no `cniVersion` or one that can't be spoken or
-/// was not asked for, or has no `name` where that is to be taken.
-pub fn generate(options: &Options, master: &Path, bytes: &[u8]) -> Result<Generated> {
+/// `bytes` is not a network configuration, its `cniVersion` is missing, unknown or not the required
+/// one, or its `name` is missing where multus' network takes it.
+pub(crate) fn generate(options: &Options, master: &Path, bytes: &[u8]) -> Result<Generated> {
     let mut delegate: Map<String, Value> = serde_json::from_slice(bytes)
-        .context(|| format!("{} is no network configuration", master.display()))?;
-    let version = version(options, &mut delegate).context(|| master.display().to_string())?;
-    let name = network_name(options, &delegate).context(|| master.display().to_string())?;
-    let capabilities = capabilities(&delegate).context(|| master.display().to_string())?;
-    let is_list = version >= Version::V1_0_0;
-    let fields = fields(options, capabilities);
-    let text = if is_list {
-        list(version, &name, &fields, &Value::Object(delegate))
-    } else {
-        single(version, &name, &fields, &Value::Object(delegate))
-    };
-    Ok(Generated { file_name: NAMES[usize::from(is_list)], text })
+        .context(|| format!("{} is not a network configuration", master.display()))?;
+    wrap(options, &mut delegate).context(|| master.display().to_string())
 }
 
-/// Puts a generated configuration in its place, whole, and takes away one of the other form that
-/// an earlier `cniVersion` had left.
+fn wrap(options: &Options, delegate: &mut Map<String, Value>) -> Result<Generated> {
+    let version = version(options, delegate)?;
+    let name = Value::from(network_name(options, delegate)?);
+    let conf = conf_file(options, delegate)?;
+    if version >= Version::V1_0_0 {
+        Ok(Generated { file_name: NAMES[1], text: list(version, &name, &conf)? })
+    } else {
+        Ok(Generated { file_name: NAMES[0], text: single(version, &name, &conf)? })
+    }
+}
+
+/// Writes a generated configuration, and removes one of the other form, left by an earlier
+/// `cniVersion`.
 ///
 /// # Errors
 /// The folder can't be written.
-pub fn write(options: &Options, generated: &Generated) -> Result<PathBuf> {
+pub(crate) fn write(options: &Options, generated: &Generated) -> Result<PathBuf> {
     let path = options.cni_conf_dir.join(generated.file_name);
-    file::write(&path, generated.text.as_bytes(), 0o600)?;
+    files::write(&path, generated.text.as_bytes(), 0o600)?;
     for other in NAMES.into_iter().filter(|name| *name != generated.file_name) {
-        file::remove(&options.cni_conf_dir.join(other))?;
+        files::remove(&options.cni_conf_dir.join(other))?;
     }
     Ok(path)
 }
 
-/// Removes what [`write()`] made.
+/// Removes the files of [`write()`], both forms.
 ///
 /// # Errors
-/// What keeps a file from being removed; the other one is tried nevertheless.
-pub fn remove(options: &Options) -> Result<()> {
-    let removed = NAMES.map(|name| file::remove(&options.cni_conf_dir.join(name)));
+/// Those of removing a file; the other one is tried nevertheless.
+pub(crate) fn remove(options: &Options) -> Result<()> {
+    let removed = NAMES.map(|name| files::remove(&options.cni_conf_dir.join(name)));
     removed.into_iter().collect()
 }
 
@@ -74,7 +77,7 @@ fn version(options: &Options, delegate: &mut Map<String, Value>) -> Result<Versi
         delegate.insert("cniVersion".to_owned(), forced.as_str().into());
         return Ok(forced);
     }
-    let found = found.as_str().ok_or_else(|| Error::new(format!("cniVersion {found} is no text")))?;
+    let found = found.as_str().ok_or_else(|| Error::new(format!("cniVersion {found} is not a string")))?;
     let version: Version = found.parse().context(|| "the default network".to_owned())?;
     match options.cni_version {
         Some(wanted) if wanted != version => Err(Error::new(format!(
@@ -90,92 +93,96 @@ fn network_name(options: &Options, delegate: &Map<String, Value>) -> Result<Stri
     }
     match delegate.get("name") {
         Some(Value::String(name)) if !name.is_empty() => Ok(name.clone()),
-        _ => Err(Error::new("the configuration has no name, and --override-network-name asks for it")),
+        _ => Err(Error::new("the configuration has no name, which --override-network-name needs")),
     }
 }
 
 /// All capabilities that the plugins of the default network declare: the runtime gives multus only
-/// what multus declares, and multus passes it on.
-fn capabilities(delegate: &Map<String, Value>) -> Result<Map<String, Value>> {
+/// those that multus declares, and multus passes them on.
+fn capabilities(delegate: &Map<String, Value>) -> Result<BTreeMap<String, bool>> {
     let plugins: Vec<&Value> = match delegate.get("plugins") {
         None => delegate.get("capabilities").into_iter().collect(),
         Some(Value::Array(plugins)) => {
             plugins.iter().filter_map(|plugin| plugin.get("capabilities")).collect()
         }
-        Some(other) => return Err(Error::new(format!("plugins is no list: {other}"))),
+        Some(other) => return Err(Error::new(format!("plugins is not a list: {other}"))),
     };
-    let mut all = Map::new();
+    let mut all = BTreeMap::new();
     for declared in plugins {
         let Value::Object(declared) = declared else {
-            return Err(Error::new(format!("capabilities is no object: {declared}")));
+            return Err(Error::new(format!("capabilities is not an object: {declared}")));
         };
-        for (capability, wanted) in declared {
-            if !wanted.is_boolean() {
+        for (capability, value) in declared {
+            let Value::Bool(value) = value else {
                 return Err(Error::new(format!(
-                    "the capability {capability} is neither true nor false: {wanted}"
+                    "the capability {capability} is neither true nor false: {value}"
                 )));
-            }
-            all.insert(capability.clone(), wanted.clone());
+            };
+            all.insert(capability.clone(), *value);
         }
     }
     Ok(all)
 }
 
-/// Multus' own fields, in the Go program's order; what is not set is left out.
-fn fields(options: &Options, capabilities: Map<String, Value>) -> Vec<(&'static str, Value)> {
-    let text = |value: &str| (!value.is_empty()).then(|| Value::from(value));
-    let fields = [
-        ("capabilities", (!capabilities.is_empty()).then_some(Value::Object(capabilities))),
-        ("namespaceIsolation", options.namespace_isolation.then_some(Value::Bool(true))),
-        ("globalNamespaces", text(&options.global_namespaces)),
-        ("logToStderr", (!options.multus_log_to_stderr).then_some(Value::Bool(false))),
-        ("logLevel", options.multus_log_level.map(|level| Value::from(level.as_str()))),
-        ("logFile", text(&options.multus_log_file)),
-        ("binDir", text(&options.additional_bin_dir)),
-        // The Go program writes it under this name; multus itself reads `confDir`.
-        ("cniConf", text(&options.multus_cni_conf_dir)),
-        ("readinessindicatorfile", text(&options.readiness_indicator_file)),
-        ("kubeconfig", Some(Value::from(options.multus_kubeconfig_file_host.as_str()))),
-    ];
-    fields.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+/// Multus' own keys; those without a value are left out.
+fn conf_file(options: &Options, delegate: &Map<String, Value>) -> Result<ConfFile> {
+    let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+    let path = |value: &str| (!value.is_empty()).then(|| value.into());
+    let raw = serde_json::value::to_raw_value(delegate).context(|| "delegates".to_owned())?;
+    Ok(ConfFile {
+        capabilities: Some(capabilities(delegate)?).filter(|all| !all.is_empty()),
+        namespace_isolation: options.namespace_isolation.then_some(true),
+        global_namespaces: text(&options.global_namespaces),
+        log_to_stderr: (!options.multus_log_to_stderr).then_some(false),
+        log_level: options.multus_log_level,
+        log_file: path(&options.multus_log_file),
+        bin_dir: path(&options.additional_bin_dir),
+        cni_conf: path(&options.multus_cni_conf_dir),
+        readiness_indicator_file: path(&options.readiness_indicator_file),
+        kubeconfig: Some(options.multus_kubeconfig_file_host.as_str().into()),
+        delegates: Some(vec![raw]),
+        ..ConfFile::default()
+    })
 }
 
-fn lines(fields: &[(&'static str, Value)]) -> String {
-    fields.iter().map(|(key, value)| format!("        \"{key}\": {value},\n")).collect()
+/// The lines of all keys, each with a depth of `depth` spaces; delegates one to a line.
+fn lines(conf: &ConfFile, depth: usize, deeper: usize) -> Result<String> {
+    let mut text = String::new();
+    for (key, value) in conf.members().context(|| "writing the configuration".to_owned())? {
+        if key != "delegates" {
+            text.push_str(&format!("{:depth$}\"{key}\": {value},\n", ""));
+        }
+    }
+    let delegates: Vec<String> =
+        conf.delegates.iter().flatten().map(|delegate| format!("{:deeper$}{delegate}\n", "")).collect();
+    text.push_str(&format!("{:depth$}\"delegates\": [\n{}{:depth$}]\n", "", delegates.join(","), ""));
+    Ok(text)
 }
 
-fn single(version: Version, name: &str, fields: &[(&'static str, Value)], delegate: &Value) -> String {
-    format!(
+fn single(version: Version, name: &Value, conf: &ConfFile) -> Result<String> {
+    let lines = lines(conf, 8, 16)?;
+    Ok(format!(
         r#"{{
         "cniVersion": "{version}",
-        "name": {},
+        "name": {name},
         "type": "multus",
-{}        "delegates": [
-                {delegate}
-        ]
-}}
-"#,
-        Value::from(name),
-        lines(fields)
-    )
+{lines}}}
+"#
+    ))
 }
 
-fn list(version: Version, name: &str, fields: &[(&'static str, Value)], delegate: &Value) -> String {
-    format!(
+fn list(version: Version, name: &Value, conf: &ConfFile) -> Result<String> {
+    let lines = lines(conf, 8, 12)?;
+    Ok(format!(
         r#"{{
     "cniVersion": "{version}",
-    "name": {},
+    "name": {name},
     "plugins": [ {{
         "type": "multus",
-{}        "delegates": [
-            {delegate}
-        ]
-    }}]
+{lines}    }}]
 }}
-"#,
-        Value::from(name),
-        lines(fields)
-    )
+"#
+    ))
 }
 
 #[cfg(test)]
@@ -183,7 +190,7 @@ mod tests {
     use super::*;
 
     fn generated(arguments: &[&str], master: &str) -> Result<Generated> {
-        let options = Options::parse(arguments).unwrap();
+        let options = super::super::command_line::parse(arguments).unwrap();
         generate(&options, Path::new("/net.d/10-a.conf"), master.as_bytes())
     }
 
@@ -192,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_plugin_is_wrapped_byte_for_byte_as_the_go_program_does() {
+    fn a_single_plugin_is_wrapped_byte_for_byte_as_by_the_go_program() {
         let made = generated(
             &["--multus-log-to-stderr=false", "--multus-cni-conf-dir=", "--multus-kubeconfig-file-host=/k"],
             r#"{ "name": "a", "type": "bridge", "cniVersion": "0.3.1", "capabilities": {"ips": true} }"#,
@@ -245,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn each_flag_becomes_its_field() {
+    fn each_flag_becomes_its_key() {
         let made = config(
             &[
                 "--namespace-isolation",
@@ -289,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_may_be_demanded_or_forced() {
+    fn the_version_may_be_required_or_forced() {
         let master = r#"{"cniVersion":"0.3.1","name":"a","type":"bridge"}"#;
         assert!(generated(&["--cni-version=0.3.1"], master).is_ok());
         let err = generated(&["--cni-version=1.0.0"], master).unwrap_err().to_string();
@@ -304,10 +311,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_default_network_is_said_with_its_file() {
-        for (master, said) in [
+    fn errors_of_the_default_network_name_its_file() {
+        for (master, expected) in [
             ("{\n  nonsense\n}", "line 2"),
-            ("[]", "no network configuration"),
+            ("[]", "not a network configuration"),
             (r#"{"name":"a"}"#, "no cniVersion"),
             (r#"{"cniVersion":4}"#, "cniVersion 4"),
             (r#"{"cniVersion":"9.9.9"}"#, "1.1.0"),
@@ -316,7 +323,7 @@ mod tests {
             (r#"{"cniVersion":"0.4.0","capabilities":{"ips":"yes"}}"#, "ips"),
         ] {
             let err = generated(&[], master).unwrap_err().to_string();
-            assert!(err.contains(said) && err.contains("/net.d/10-a.conf"), "{err}");
+            assert!(err.contains(expected) && err.contains("/net.d/10-a.conf"), "{err}");
         }
         let err = generated(&["--override-network-name"], r#"{"cniVersion":"0.4.0"}"#).unwrap_err();
         assert!(err.to_string().contains("--override-network-name"), "{err}");

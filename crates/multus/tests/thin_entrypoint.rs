@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// What does not come within this time does not come.
+/// A line that does not come within this time counts as missing.
 const HANGING: Duration = Duration::from_secs(30);
 
 const MASTER: &str = r#"{"cniVersion":"0.4.0","name":"pods","type":"bridge"}"#;
@@ -95,7 +95,7 @@ impl Node {
         Running::of(self.command(flags).spawn().unwrap())
     }
 
-    /// A run that must end by itself, with its exit code and what it said.
+    /// The exit code and standard error of a run that must fail.
     fn fails(&self, flags: &[&str]) -> (Option<i32>, String) {
         let output = self.command(flags).output().unwrap();
         assert!(!output.status.success());
@@ -111,14 +111,14 @@ struct Running {
 
 impl Running {
     fn of(mut child: Child) -> Self {
-        let (said, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::channel();
         let outputs: [Box<dyn std::io::Read + Send>; 2] =
             [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
         for output in outputs {
-            let said = said.clone();
+            let sender = sender.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    if said.send(line).is_err() {
+                    if sender.send(line).is_err() {
                         break;
                     }
                 }
@@ -128,12 +128,12 @@ impl Running {
     }
 
     /// Waits for a line that contains `text`.
-    fn says(&self, text: &str) -> &Self {
+    fn prints(&self, text: &str) -> &Self {
         loop {
             match self.lines.recv_timeout(HANGING) {
                 Ok(line) if line.contains(text) => return self,
                 Ok(_) => {}
-                Err(err) => panic!("never says {text:?}: {err}"),
+                Err(err) => panic!("never prints {text:?}: {err}"),
             }
         }
     }
@@ -149,7 +149,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Where a test failed it still runs.
+        // It still runs where a test failed.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -159,7 +159,7 @@ impl Drop for Running {
 fn multus_its_kubeconfig_and_its_configuration_are_put_on_the_node() {
     let node = Node::new();
     let running = node.start(&[]);
-    running.says("00-multus.conf");
+    running.prints("00-multus.conf");
     assert_eq!(node.read("bin/multus"), "the multus binary");
     assert_eq!(fs::metadata(node.path("bin/multus")).unwrap().mode() & 0o7777, 0o755);
     let kubeconfig = node.read("net.d/multus.d/multus.kubeconfig");
@@ -173,15 +173,15 @@ fn multus_its_kubeconfig_and_its_configuration_are_put_on_the_node() {
     assert!(node.path("multus.net.d").is_dir());
     assert_eq!(node.config("net.d/00-multus.conf")["delegates"][0]["name"], "pods");
     assert!(running.stop(Signal::SIGTERM).success());
-    assert!(node.path("net.d/00-multus.conf").exists(), "it stays where no clean-up was asked for");
+    assert!(node.path("net.d/00-multus.conf").exists(), "it stays without --cleanup-config-on-exit");
 }
 
 #[test]
-fn the_configuration_is_removed_on_exit_when_asked() {
+fn the_configuration_is_removed_on_exit_with_the_flag() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let node = Node::new();
         let running = node.start(&["--cleanup-config-on-exit"]);
-        running.says("following");
+        running.prints("following");
         assert!(running.stop(signal).success());
         assert!(!node.path("net.d/00-multus.conf").exists());
         assert!(node.path("net.d/10-pods.conf").exists());
@@ -193,10 +193,10 @@ fn the_configuration_is_removed_on_exit_when_asked() {
 fn a_new_token_gives_a_new_kubeconfig() {
     let node = Node::new();
     let running = node.start(&["--cleanup-config-on-exit"]);
-    running.says("following");
+    running.prints("following");
     for token in ["second", "third"] {
         node.new_token(token);
-        running.says("multus.kubeconfig");
+        running.prints("multus.kubeconfig");
         assert!(node.read("net.d/multus.d/multus.kubeconfig").contains(token));
     }
 }
@@ -205,64 +205,64 @@ fn a_new_token_gives_a_new_kubeconfig() {
 fn a_changed_default_network_gives_a_new_configuration_of_its_version() {
     let node = Node::new();
     let running = node.start(&["--cleanup-config-on-exit"]);
-    running.says("following");
+    running.prints("following");
     node.replace("net.d/10-pods.conf", &MASTER.replace("0.4.0", "1.0.0"));
-    running.says("00-multus.conflist");
+    running.prints("00-multus.conflist");
     assert_eq!(node.config("net.d/00-multus.conflist")["plugins"][0]["delegates"][0]["cniVersion"], "1.0.0");
-    // One more round, so that the first is over.
+    // A second round, so that the first is complete.
     node.new_token("second");
-    running.says("multus.kubeconfig");
-    assert!(!node.path("net.d/00-multus.conf").exists(), "the older form would win by its name");
+    running.prints("multus.kubeconfig");
+    assert!(!node.path("net.d/00-multus.conf").exists(), "the older form would be first by its name");
 }
 
 #[test]
 fn a_broken_default_network_leaves_the_last_configuration() {
     let node = Node::new();
     let running = node.start(&["--cleanup-config-on-exit"]);
-    running.says("following");
+    running.prints("following");
     let before = node.read("net.d/00-multus.conf");
     node.replace("net.d/10-pods.conf", r#"{"cniVersion":"#);
-    running.says("what was made before stays");
+    running.prints("the file made before stays");
     assert_eq!(node.read("net.d/00-multus.conf"), before);
     node.replace("net.d/10-pods.conf", &MASTER.replace("pods", "mended"));
-    running.says("wrote");
+    running.prints("wrote");
     assert_eq!(node.config("net.d/00-multus.conf")["delegates"][0]["name"], "mended");
 }
 
 #[test]
-fn a_default_network_that_goes_away_is_waited_for() {
+fn a_default_network_that_is_gone_is_waited_for() {
     let node = Node::new();
     fs::write(node.path("net.d/20-other.conf"), MASTER.replace("pods", "other")).unwrap();
     let running = node.start(&["--cleanup-config-on-exit"]);
-    running.says("following");
+    running.prints("following");
     fs::remove_file(node.path("net.d/10-pods.conf")).unwrap();
-    running.says("is gone");
+    running.prints("is gone");
     assert_eq!(node.config("net.d/00-multus.conf")["delegates"][0]["name"], "pods");
     node.replace("net.d/10-pods.conf", &MASTER.replace("pods", "again"));
-    running.says("is back").says("wrote");
+    running.prints("is back").prints("wrote");
     assert_eq!(node.config("net.d/00-multus.conf")["delegates"][0]["name"], "again");
 }
 
 #[test]
-fn a_file_that_comes_to_be_the_first_is_the_default_network() {
+fn a_file_that_becomes_the_first_is_the_default_network() {
     let node = Node::new();
     let running = node.start(&["--cleanup-config-on-exit"]);
-    running.says("following");
+    running.prints("following");
     node.replace("net.d/05-first.conf", &MASTER.replace("pods", "first"));
-    running.says("05-first.conf");
+    running.prints("05-first.conf");
     assert_eq!(node.config("net.d/00-multus.conf")["delegates"][0]["name"], "first");
 }
 
 #[test]
-fn a_linked_default_network_is_followed_to_where_it_points() {
+fn a_linked_default_network_is_followed_to_its_target() {
     let node = Node::new();
     fs::create_dir(node.path("provider")).unwrap();
     fs::rename(node.path("net.d/10-pods.conf"), node.path("provider/pods")).unwrap();
     symlink(node.path("provider/pods"), node.path("net.d/10-pods.conf")).unwrap();
     let running = node.start(&["--cleanup-config-on-exit"]);
-    running.says("following");
+    running.prints("following");
     node.replace("provider/pods", &MASTER.replace("pods", "changed"));
-    running.says("wrote");
+    running.prints("wrote");
     assert_eq!(node.config("net.d/00-multus.conf")["delegates"][0]["name"], "changed");
 }
 
@@ -270,33 +270,33 @@ fn a_linked_default_network_is_followed_to_where_it_points() {
 fn a_configuration_deleted_from_outside_is_not_made_again() {
     let node = Node::new();
     let running = node.start(&["--cleanup-config-on-exit"]);
-    running.says("following");
+    running.prints("following");
     fs::remove_file(node.path("net.d/00-multus.conf")).unwrap();
     // The second round starts after the first, which saw the deletion, has ended.
     for token in ["second", "third"] {
         node.new_token(token);
-        running.says("multus.kubeconfig");
+        running.prints("multus.kubeconfig");
     }
     assert!(!node.path("net.d/00-multus.conf").exists());
     assert!(running.stop(Signal::SIGTERM).success());
 }
 
 #[test]
-fn changes_are_not_followed_where_that_is_switched_off() {
+fn changes_are_not_followed_with_skip_config_watch() {
     let node = Node::new();
     let running = node.start(&["--cleanup-config-on-exit", "--skip-config-watch"]);
-    running.says("00-multus.conf");
+    running.prints("00-multus.conf");
     node.replace("net.d/10-pods.conf", &MASTER.replace("pods", "changed"));
     assert!(running.stop(Signal::SIGTERM).success());
     assert!(!node.path("net.d/00-multus.conf").exists());
 }
 
 #[test]
-fn the_default_network_is_renamed_when_asked_and_a_restart_finds_it() {
+fn the_default_network_is_renamed_with_the_flag_and_a_restart_finds_it() {
     let node = Node::new();
     for _ in 0..2 {
         let running = node.start(&["--rename-conf-file"]);
-        running.says("00-multus.conf");
+        running.prints("00-multus.conf");
         assert!(running.stop(Signal::SIGTERM).success());
         assert!(!node.path("net.d/10-pods.conf").exists());
         assert_eq!(node.read("net.d/10-pods.conf.old"), MASTER);
@@ -308,9 +308,9 @@ fn the_default_network_is_renamed_when_asked_and_a_restart_finds_it() {
 fn a_renamed_default_network_that_comes_back_is_renamed_again() {
     let node = Node::new();
     let running = node.start(&["--rename-conf-file", "--cleanup-config-on-exit"]);
-    running.says("renamed").says("following");
+    running.prints("renamed").prints("following");
     node.replace("net.d/10-pods.conf", &MASTER.replace("pods", "newer"));
-    running.says("renamed");
+    running.prints("renamed");
     assert!(node.read("net.d/10-pods.conf.old").contains("newer"));
     assert_eq!(node.config("net.d/00-multus.conf")["delegates"][0]["name"], "newer");
 }
@@ -321,7 +321,7 @@ fn a_given_configuration_is_copied_and_removed_on_exit() {
     fs::write(node.path("image/70-multus.conf"), "as it is").unwrap();
     let given = format!("--multus-conf-file={}", node.path("image/70-multus.conf").display());
     let running = node.start(&[&given, "--cleanup-config-on-exit"]);
-    running.says("copied");
+    running.prints("copied");
     assert_eq!(node.read("net.d/70-multus.conf"), "as it is");
     assert!(node.path("net.d/multus.d/multus.kubeconfig").exists());
     assert!(!node.path("net.d/00-multus.conf").exists());
@@ -330,44 +330,44 @@ fn a_given_configuration_is_copied_and_removed_on_exit() {
 }
 
 #[test]
-fn the_binary_is_left_alone_when_asked() {
+fn the_binary_is_not_copied_with_the_flag() {
     let node = Node::new();
     let running = node.start(&["--skip-multus-binary-copy", "--multus-bin-file=/missing"]);
-    running.says("00-multus.conf");
+    running.prints("00-multus.conf");
     assert!(!node.path("bin/multus").exists());
 }
 
 #[test]
-fn what_is_missing_is_named_and_nothing_is_made() {
+fn the_error_names_what_is_missing_and_no_file_is_made() {
     let node = Node::new();
     for missing in ["cni-conf-dir", "cni-bin-dir", "multus-bin-file", "multus-conf-file"] {
-        let (code, said) = node.fails(&[&format!("--{missing}=/missing")]);
+        let (code, stderr) = node.fails(&[&format!("--{missing}=/missing")]);
         assert_eq!(code, Some(1));
-        assert!(said.contains(missing) && said.contains("/missing"), "{said}");
+        assert!(stderr.contains(missing) && stderr.contains("/missing"), "{stderr}");
         assert!(!node.path("bin/multus").exists());
     }
-    let (_, said) = node.fails(&["--multus-master-cni-file-name=missing.conf"]);
-    assert!(said.contains("missing.conf"), "{said}");
-    let (_, said) = node.fails(&["--service-account-dir=/missing"]);
-    assert!(said.contains("/missing/token"), "{said}");
+    let (_, stderr) = node.fails(&["--multus-master-cni-file-name=missing.conf"]);
+    assert!(stderr.contains("missing.conf"), "{stderr}");
+    let (_, stderr) = node.fails(&["--service-account-dir=/missing"]);
+    assert!(stderr.contains("/missing/token"), "{stderr}");
     assert!(!node.path("net.d/00-multus.conf").exists());
 }
 
 #[test]
-fn a_container_without_the_api_servers_address_says_which_variables_are_missing() {
+fn the_error_without_an_api_server_names_the_variables() {
     let node = Node::new();
     let output = node.command(&[]).env_clear().output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("KUBERNETES_SERVICE_HOST"), "{said}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("KUBERNETES_SERVICE_HOST"), "{stderr}");
 }
 
 #[test]
 fn a_wrong_command_line_ends_with_2_and_the_help_with_0() {
     let node = Node::new();
-    let (code, said) = node.fails(&["--nonsense"]);
+    let (code, stderr) = node.fails(&["--nonsense"]);
     assert_eq!(code, Some(2));
-    assert!(said.contains("--nonsense") && said.contains("--cni-bin-dir"), "{said}");
+    assert!(stderr.contains("--nonsense") && stderr.contains("--cni-bin-dir"), "{stderr}");
     let mut child = node.command(&["--help"]).spawn().unwrap();
     let mut page = String::new();
     child.stdout.take().unwrap().read_to_string(&mut page).unwrap();
@@ -376,19 +376,19 @@ fn a_wrong_command_line_ends_with_2_and_the_help_with_0() {
 }
 
 #[test]
-fn the_token_is_never_said() {
+fn the_token_is_never_printed() {
     let node = Node::new();
     let output = {
         let mut child = node.command(&["--cleanup-config-on-exit"]).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut said: Vec<String> = Vec::new();
-        while !said.last().is_some_and(|line| line.contains("following")) {
-            said.push(lines.next().unwrap().unwrap());
+        let mut stderr: Vec<String> = Vec::new();
+        while !stderr.last().is_some_and(|line| line.contains("following")) {
+            stderr.push(lines.next().unwrap().unwrap());
         }
         kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-        said.extend(lines.map_while(Result::ok));
-        said.push(String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap());
-        said.join("\n")
+        stderr.extend(lines.map_while(Result::ok));
+        stderr.push(String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap());
+        stderr.join("\n")
     };
     assert!(!output.contains("first"), "{output}");
 }

@@ -1,54 +1,52 @@
-//! What the program does, from the first look at the node to the signal that ends it.
+//! The steps of the program, up to the signal that ends it.
 
 use std::path::{Path, PathBuf};
 
-use crate::events::{Event, Events};
-use crate::kubeconfig::{self, ServiceAccount};
-use crate::master::{self, Master};
-use crate::options::{Options, Source};
-use crate::{Context as _, Error, Result, config, file};
+use super::events::{Event, Events};
+use super::kubeconfig::{self, ServiceAccount};
+use super::master::{self, Master};
+use super::options::{Options, Source};
+use super::{Context as _, Error, Result, files, generate};
 
-/// Puts multus on the node and stays until SIGTERM or SIGINT.
+/// Installs multus on the node and runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// A file that must be there is not, or something can't be written. Once everything was written,
-/// a source that can't be read is said on standard error and waited for, and what was made of
-/// it before stays.
-pub fn run(options: &Options) -> Result<()> {
-    // First, so that a signal that comes early is not lost, nor leaves half of the work.
-    let events = Events::new()?;
-    look_at_folders(options)?;
+/// A required file is missing, or a file can't be written. After the first time, a source that can't
+/// be read is reported on standard error, and the file made from it before stays.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    // First, so that an early signal is not lost and leaves no step half done.
+    let mut events = Events::new()?;
+    require_paths(options)?;
     if !options.skip_multus_binary_copy {
-        file::copy(&options.multus_bin_file, &options.cni_bin_dir.join("multus"))?;
+        files::copy(&options.multus_bin_file, &options.cni_bin_dir.join("multus"))?;
     }
     let mut node = Node::new(options)?;
     node.update_kubeconfig()?;
     match &options.multus_conf {
         Source::Auto => node.update_config()?,
         Source::File(from) => {
-            file::copy(from, &copied_config(options, from)?)?;
+            files::copy(from, &copied_config(options, from)?)?;
             println!("copied {}", from.display());
         }
     }
     let followed =
-        if options.follows_changes() { follow(&mut node, &events) } else { wait_for_stop(&events) };
+        if options.follows_changes() { follow(&mut node, &mut events) } else { wait_for_stop(&events) };
     if options.cleanup_config_on_exit { clean_up(options).and(followed) } else { followed }
 }
 
-/// All that the program is told to use, looked at before anything is made.
-fn look_at_folders(options: &Options) -> Result<()> {
-    let is_there = |flag: &str, path: &Path| {
+/// Requires the configured files and folders before anything is written.
+fn require_paths(options: &Options) -> Result<()> {
+    let require = |flag: &str, path: &Path| {
         path.metadata().map(drop).context(|| format!("--{flag}={}", path.display()))
     };
-    is_there("cni-conf-dir", &options.cni_conf_dir)?;
-    is_there("cni-bin-dir", &options.cni_bin_dir)?;
-    // The Go program looks for it even where it is not to be copied, which nobody can rely on.
+    require("cni-conf-dir", &options.cni_conf_dir)?;
+    require("cni-bin-dir", &options.cni_bin_dir)?;
     if !options.skip_multus_binary_copy {
-        is_there("multus-bin-file", &options.multus_bin_file)?;
+        require("multus-bin-file", &options.multus_bin_file)?;
     }
     match &options.multus_conf {
         Source::Auto => Ok(()),
-        Source::File(path) => is_there("multus-conf-file", path),
+        Source::File(path) => require("multus-conf-file", path),
     }
 }
 
@@ -61,8 +59,8 @@ fn copied_config(options: &Options, from: &Path) -> Result<PathBuf> {
 
 fn clean_up(options: &Options) -> Result<()> {
     match &options.multus_conf {
-        Source::Auto => config::remove(options),
-        Source::File(from) => file::remove(&copied_config(options, from)?),
+        Source::Auto => generate::remove(options),
+        Source::File(from) => files::remove(&copied_config(options, from)?),
     }
 }
 
@@ -71,21 +69,24 @@ fn wait_for_stop(events: &Events) -> Result<()> {
     Ok(())
 }
 
-/// Looks again whenever something changed. A look writes only where a source has other content
-/// than before: a configuration of ours that someone else deletes stays deleted.
-fn follow(node: &mut Node<'_>, events: &Events) -> Result<()> {
-    let mut said = false;
+/// Reads the sources again at each change. A file is written only when its source has other content
+/// than before: a configuration of ours that another process deletes stays deleted.
+fn follow(node: &mut Node<'_>, events: &mut Events) -> Result<()> {
+    let mut is_first = true;
+    let mut reported = [None, None];
     loop {
-        // Waiting starts before the look, so that nothing falls between them.
+        // The watch comes first, so that no change is lost between the two.
         for source in node.sources() {
-            events.follow(&source)?;
+            events.follow(&source);
         }
-        for updated in [node.update_kubeconfig(), node.follow_master()] {
-            if let Err(err) = updated {
-                eprintln!("{err}; what was made before stays");
+        for (reported, updated) in reported.iter_mut().zip([node.update_kubeconfig(), node.follow_master()]) {
+            let failed = updated.err();
+            if let Some(err) = failed.as_ref().filter(|err| reported.as_ref() != Some(*err)) {
+                eprintln!("{err}; the file made before stays");
             }
+            *reported = failed;
         }
-        if !std::mem::replace(&mut said, true) {
+        if std::mem::take(&mut is_first) {
             println!("following {} and the service account", node.master_path().display());
         }
         if events.wait()? == Event::Stop {
@@ -94,7 +95,7 @@ fn follow(node: &mut Node<'_>, events: &Events) -> Result<()> {
     }
 }
 
-/// The files on the node, and what they were made from.
+/// The files on the node and their sources.
 struct Node<'o> {
     options: &'o Options,
     server: String,
@@ -113,17 +114,17 @@ impl<'o> Node<'o> {
         self.master.as_ref().map_or(&self.options.multus_autoconfig_dir, |master| &master.path)
     }
 
-    /// The files whose changes matter.
+    /// The files that are followed.
     fn sources(&self) -> Vec<PathBuf> {
         let account = &self.options.service_account_dir;
         let mut sources = vec![account.join("token"), account.join("ca.crt")];
-        // Some name in the folder: another file may come to be the first there.
+        // Any name in the folder: another file may become the first there.
         sources.push(self.options.multus_autoconfig_dir.join("any"));
         sources.extend(self.master.as_ref().map(|master| master.path.clone()));
         sources
     }
 
-    /// Writes the kubeconfig where the service account is another than before.
+    /// Writes the kubeconfig where the service account has changed.
     fn update_kubeconfig(&mut self) -> Result<()> {
         let account = ServiceAccount::read(self.options)?;
         if self.account.as_ref() == Some(&account) {
@@ -135,9 +136,9 @@ impl<'o> Node<'o> {
         Ok(())
     }
 
-    /// As [`Self::update_config`], but while the file that is followed is gone, its return is
-    /// waited for: its provider is being replaced. A file that sorts behind it is no substitute,
-    /// one that sorts before it is the first from now on.
+    /// As [`Self::update_config`], but waits while the followed file is gone, because its provider is
+    /// being replaced. A file that sorts after it is no substitute; one that sorts before it is the
+    /// first from now on.
     fn follow_master(&mut self) -> Result<()> {
         let followed = self.master_path().to_owned();
         match master::read(self.options) {
@@ -158,7 +159,7 @@ impl<'o> Node<'o> {
         }
     }
 
-    /// Writes multus' configuration where the default network's is another than before.
+    /// Writes multus' configuration where the default network's has changed.
     fn update_config(&mut self) -> Result<()> {
         self.make_config(master::read(self.options)?)
     }
@@ -166,8 +167,8 @@ impl<'o> Node<'o> {
     fn make_config(&mut self, master: Master) -> Result<()> {
         let is_new = self.master.as_ref().is_none_or(|before| before.bytes != master.bytes);
         if is_new {
-            let generated = config::generate(self.options, &master.path, &master.bytes)?;
-            let written = config::write(self.options, &generated)?;
+            let generated = generate::generate(self.options, &master.path, &master.bytes)?;
+            let written = generate::write(self.options, &generated)?;
             println!("wrote {} from {}", written.display(), master.path.display());
         }
         if self.options.rename_conf_file && !master.renamed {

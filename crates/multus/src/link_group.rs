@@ -1,7 +1,7 @@
 //! Deleting all interfaces of a pod with one message.
 //!
-//! To delete a link the kernel waits until nobody can see it any more, which takes some 15 ms
-//! and is most of a DEL. For the links of a group it waits once.
+//! To delete a link the kernel waits for RCU, which takes some 15 ms and is most of a DEL. For the
+//! links of a group it waits once.
 
 use cni_core::delegate;
 use cni_core::netlink::{Link, Netlink};
@@ -10,30 +10,28 @@ use cni_core::plugin::{LinkAtDel, Plugin};
 use cni_core::spec::{NetConf, PluginType, Result};
 use cni_runtime::Runtime;
 
-use crate::del::{Detachment, Source};
+use crate::detachment::{Detachment, Source};
 use crate::log;
 
-/// Deletes the interfaces, where there are several and no plugin needs to do it itself. The
-/// plugins are called after that all the same, and find them gone.
-///
-/// What fails here is left to the plugins.
+/// Deletes the interfaces, where there are several and no plugin needs them for its DEL. The plugins
+/// are called after that nevertheless, and delete what could not be deleted here.
 pub(crate) fn delete_links(runtime: &Runtime, detachments: &[Detachment]) {
-    // A namespace that the caller had to force upon us may be the host's own.
+    // With CNI_NETNS_OVERRIDE the namespace may be the host's own.
     if detachments.len() < 2 || runtime.netns_override {
         return;
     }
-    // What deletes a link early changes what others find: none but ours knows of that.
+    // Plugins of other programs may need the link.
     if !detachments.iter().all(|it| is_ready(runtime, it)) {
         return;
     }
     match delete(detachments) {
-        Ok(deleted) => log::debug(format_args!("{deleted} interfaces were deleted in one go")),
-        Err(err) => log::error(format_args!("deleting the interfaces in one go: {err}")),
+        Ok(deleted) => log::debug(format_args!("{deleted} interfaces were deleted with one message")),
+        Err(err) => log::error(format_args!("deleting the interfaces with one message: {err}")),
     }
 }
 
-/// Whether one plugin of this program made the interface, and neither it nor its IPAM plugin
-/// needs it for DEL. In a chain, others might.
+/// Whether one plugin of this program made the interface, and neither it nor its IPAM plugin needs the
+/// interface for DEL. In a chain, others might.
 fn is_ready(runtime: &Runtime, detachment: &Detachment) -> bool {
     let [plugin] = detachment.network.plugins() else {
         return false;
@@ -43,17 +41,17 @@ fn is_ready(runtime: &Runtime, detachment: &Detachment) -> bool {
         delegate::in_process(plugin_type, &file, runtime.plugins)
     };
     let ipam = detachment.network.to_text().and_then(|text| NetConf::parse(&text)).map(|conf| conf.ipam);
-    let ipam_is_content = match ipam {
+    let ipam_allows = match ipam {
         Err(_) => false,
         Ok(None) => true,
         Ok(Some(ipam)) => in_process(&ipam).is_some_and(|plugin| plugin.link_at_del() == LinkAtDel::Ignores),
     };
     detachment.source != Source::Guess
-        && ipam_is_content
+        && ipam_allows
         && in_process(plugin.plugin_type()).is_some_and(|plugin| plugin.link_at_del() == LinkAtDel::Deletes)
 }
 
-/// Gives how many there were.
+/// Returns how many there were.
 fn delete(detachments: &[Detachment]) -> Result<usize> {
     let netns = detachments[0].invocation.netns.as_deref();
     netns.map_or(Ok(()), refuse_own)?;
@@ -80,9 +78,9 @@ fn delete(detachments: &[Detachment]) -> Result<usize> {
     Ok(ours.len())
 }
 
-/// A number that no link of the namespace has: links of a pod's own are not to go with ours.
+/// A group of no link in the namespace, so that no link of the pod's own is deleted with ours.
 fn unused_group(links: &[Link]) -> u32 {
     let is_used = |group: &u32| links.iter().any(|link| link.group == *group);
-    // Of so many numbers one is free: there are fewer links.
+    // There are more numbers than links.
     (0x006f_7863..u32::MAX).find(|group| !is_used(group)).unwrap_or(u32::MAX)
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::options::{LogLevel, Options, Source};
-use crate::{Context as _, Result};
+use super::options::{Options, Source};
+use super::{Context as _, Error, Result};
+use crate::log::LogLevel;
 
 /// What a flag sets.
 pub(crate) enum Set {
@@ -14,7 +15,7 @@ pub(crate) enum Set {
     Switch(fn(&mut Options) -> &mut bool),
 }
 
-/// A flag, what it means where it is not given, and where its value goes.
+/// A flag, its value where it is absent, and where its value goes.
 pub(crate) struct Flag {
     pub(crate) name: &'static str,
     pub(crate) default: &'static str,
@@ -51,11 +52,11 @@ macro_rules! kept {
 }
 
 pub(crate) const FLAGS: &[Flag] = &[
-    text("cni-bin-dir", "/host/opt/cni/bin", "where the multus binary is put", kept!(cni_bin_dir)),
+    text("cni-bin-dir", "/host/opt/cni/bin", "the folder for the multus binary", kept!(cni_bin_dir)),
     text(
         "cni-conf-dir",
         "/host/etc/cni/net.d",
-        "where multus' configuration and kubeconfig are put",
+        "the folder for multus' configuration and kubeconfig",
         kept!(cni_conf_dir),
     ),
     text("cni-version", "", "the only cniVersion that the default network may have", |options, value| {
@@ -85,13 +86,13 @@ pub(crate) const FLAGS: &[Flag] = &[
         "multus' own folder of network configurations",
         kept!(multus_cni_conf_dir),
     ),
-    switch("skip-multus-binary-copy", "false", "leave the plugin folder alone", |options| {
+    switch("skip-multus-binary-copy", "false", "do not copy the multus binary", |options| {
         &mut options.skip_multus_binary_copy
     }),
     text(
         "multus-kubeconfig-file-host",
         "/etc/cni/net.d/multus.d/multus.kubeconfig",
-        "the kubeconfig's path on the node, as multus is to open it",
+        "the kubeconfig's path on the node, as multus opens it",
         kept!(multus_kubeconfig_file_host),
     ),
     text(
@@ -100,16 +101,13 @@ pub(crate) const FLAGS: &[Flag] = &[
         "the default network's file in multus-autoconfig-dir, in place of the first one",
         kept!(multus_master_cni_file_name),
     ),
-    switch(
-        "namespace-isolation",
-        "false",
-        "let pods use definitions of their own namespace only",
-        |options| &mut options.namespace_isolation,
-    ),
+    switch("namespace-isolation", "false", "allow pods only definitions of their own namespace", |options| {
+        &mut options.namespace_isolation
+    }),
     text(
         "global-namespaces",
         "",
-        "namespaces that all pods may use in spite of it, comma separated",
+        "namespaces whose definitions all pods may use nevertheless, comma separated",
         kept!(global_namespaces),
     ),
     text(
@@ -122,11 +120,12 @@ pub(crate) const FLAGS: &[Flag] = &[
         &mut options.multus_log_to_stderr
     }),
     text("multus-log-level", "", "debug, verbose, error or panic", |options, value| {
-        options.multus_log_level = LogLevel::parse(value)?;
+        options.multus_log_level =
+            if value.is_empty() { None } else { Some(LogLevel::parse(value).ok_or_else(unknown_level)?) };
         Ok(())
     }),
     text("multus-log-file", "", "multus' log file on the node", kept!(multus_log_file)),
-    switch("override-network-name", "false", "take the default network's name for the whole", |options| {
+    switch("override-network-name", "false", "give multus' network the default network's name", |options| {
         &mut options.override_network_name
     }),
     switch(
@@ -168,11 +167,14 @@ pub(crate) const FLAGS: &[Flag] = &[
     ),
 ];
 
+fn unknown_level() -> Error {
+    Error::new(format!("a log level is one of {}", LogLevel::ALL.map(LogLevel::name).join(", ")))
+}
+
 /// A page on all flags and their defaults.
-pub fn help() -> String {
-    let mut page = String::from(
-        "thin_entrypoint puts multus on a node and keeps its configuration in step with the default network's.\n\n",
-    );
+pub(crate) fn help() -> String {
+    let mut page =
+        String::from("thin_entrypoint installs multus on a node and keeps its configuration current.\n\n");
     for Flag { name, default, help, set } in FLAGS {
         let value = if matches!(set, Set::Text(_)) { " <value>" } else { "" };
         let default = match *default {

@@ -1,27 +1,30 @@
-//! The kubeconfig that multus opens, made from the pod's service account.
+//! The kubeconfig that multus reads, made from the pod's service account.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::options::Options;
-use crate::{Context as _, Error, Result, file};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
-/// What the kubelet gives a pod to speak to the API server with.
+use super::options::Options;
+use super::{Context as _, Error, Result, files};
+
+/// The credentials for the API server that the kubelet gives a pod.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ServiceAccount {
+pub(crate) struct ServiceAccount {
     token: String,
     /// In PEM; `None` where the server's certificate is not to be verified.
     authority: Option<Vec<u8>>,
 }
 
-// No Debug: the token must not find its way into a message.
+// No Debug: no message may contain the token.
 
 impl ServiceAccount {
     /// Reads the token, and the certificate authority where one is needed.
     ///
     /// # Errors
     /// A file is missing, empty or not readable.
-    pub fn read(options: &Options) -> Result<Self> {
+    pub(crate) fn read(options: &Options) -> Result<Self> {
         let token = options.service_account_dir.join("token");
         let text = String::from_utf8(read(&token)?)
             .map_err(|_| Error::new(format!("{} is not text", token.display())))?;
@@ -42,11 +45,11 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The API server's address as the kubelet tells every container.
+/// The API server's address, from the environment that the kubelet gives every container.
 ///
 /// # Errors
 /// `KUBERNETES_SERVICE_HOST` or `KUBERNETES_SERVICE_PORT` is not set.
-pub fn server_from_environment() -> Result<String> {
+pub(crate) fn server_from_environment() -> Result<String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let protocol = variable("KUBERNETES_SERVICE_PROTOCOL").unwrap_or_else(|| "https".to_owned());
     match (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_SERVICE_PORT")) {
@@ -66,31 +69,31 @@ fn server(protocol: &str, host: &str, port: &str) -> String {
     }
 }
 
-/// Where the kubeconfig is written, seen from this container.
-pub fn path(options: &Options) -> PathBuf {
+/// The path of the kubeconfig in this container.
+pub(crate) fn path(options: &Options) -> PathBuf {
     options.cni_conf_dir.join("multus.d/multus.kubeconfig")
 }
 
-/// Writes the kubeconfig with mode 0600, and makes the folders that multus expects.
+/// Writes the kubeconfig with mode 0600, and creates the folders that multus expects.
 ///
 /// # Errors
-/// Whatever keeps a folder or the file from being made.
-pub fn write(options: &Options, server: &str, account: &ServiceAccount) -> Result<()> {
+/// Those of creating a folder or the file.
+pub(crate) fn write(options: &Options, server: &str, account: &ServiceAccount) -> Result<()> {
     let path = path(options);
     for folder in [path.parent().unwrap_or(&path), Path::new(&options.multus_cni_conf_dir)] {
         if !folder.as_os_str().is_empty() {
-            fs::create_dir_all(folder).context(|| format!("can't make the folder {}", folder.display()))?;
+            fs::create_dir_all(folder).context(|| format!("can't create the folder {}", folder.display()))?;
         }
     }
-    file::write(&path, render(server, account).as_bytes(), 0o600)
+    files::write(&path, render(server, account).as_bytes(), 0o600)
 }
 
 fn render(server: &str, account: &ServiceAccount) -> String {
     let trust = match &account.authority {
-        Some(pem) => format!("certificate-authority-data: {}", base64(pem)),
+        Some(pem) => format!("certificate-authority-data: {}", BASE64.encode(pem)),
         None => "insecure-skip-tls-verify: true".to_owned(),
     };
-    // A JSON string is a YAML string too, and the token comes from outside.
+    // A JSON string is a YAML string too: no token can add keys.
     let token = serde_json::Value::from(account.token.as_str());
     format!(
         "# Multus reads this to speak to the API server; thin_entrypoint rewrites it.
@@ -115,41 +118,9 @@ current-context: multus-context
     )
 }
 
-/// RFC 4648, section 4, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..4 {
-            let sextet = (bits >> (18 - 6 * at)) & 63;
-            text.push(if at > chunk.len() { '=' } else { char::from(ALPHABET[sextet as usize]) });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_rfc() {
-        // RFC 4648, section 10.
-        for (plain, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
-        assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
-    }
 
     #[test]
     fn an_ipv6_host_gets_brackets() {
@@ -158,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_can_not_leave_its_place() {
+    fn a_token_can_not_add_keys() {
         let account = ServiceAccount { token: "a\"\n  x: y".to_owned(), authority: None };
         let text = render("https://h:1", &account);
         assert!(text.contains("    token: \"a\\\"\\n  x: y\"\n"), "{text}");
@@ -166,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_is_carried_in_base64() {
+    fn the_authority_is_written_in_base64() {
         let account = ServiceAccount { token: "t".to_owned(), authority: Some(b"foobar".to_vec()) };
         assert!(render("https://h:1", &account).contains("    certificate-authority-data: Zm9vYmFy\n"));
     }

@@ -1,38 +1,38 @@
-//! The default network's configuration on the node, which multus' is made from.
+//! The default network's configuration on the node: the source of multus' configuration.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::options::Options;
-use crate::{Context as _, Error, Result};
+use super::options::Options;
+use super::{Context as _, Error, Result};
 
-/// What `--rename-conf-file` puts behind the name.
-pub const RENAMED: &str = ".old";
+/// What `--rename-conf-file` appends to the name.
+pub(crate) const RENAMED: &str = ".old";
 
 /// A configuration file as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Master {
-    /// Where the default network's provider puts it, without [`RENAMED`].
-    pub path: PathBuf,
-    /// True where it was found under its other name, left by an earlier run.
-    pub renamed: bool,
+pub(crate) struct Master {
+    /// Its path without [`RENAMED`].
+    pub(crate) path: PathBuf,
+    /// Whether it was found under the name with [`RENAMED`], left by an earlier run.
+    pub(crate) renamed: bool,
     /// Its bytes.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
-/// Reads the file that was named, or the alphabetically first `.conf` or `.conflist` in the
-/// folder that is not multus' own.
+/// Reads the configured file, or the alphabetically first `.conf` or `.conflist` in the
+/// folder, without multus' own.
 ///
 /// # Errors
-/// There is none, or it can't be read.
-pub fn read(options: &Options) -> Result<Master> {
+/// There is no such file, or it can't be read.
+pub(crate) fn read(options: &Options) -> Result<Master> {
     let dir = &options.multus_autoconfig_dir;
     let path = match options.multus_master_cni_file_name.as_str() {
         "" => first(dir, options.rename_conf_file)?,
         name => dir.join(name),
     };
     let old = renamed(&path);
-    // Renamed by an earlier run of this program, which a restart must not be stopped by.
+    // An earlier run renamed it: a restart must find it.
     let is_renamed = options.rename_conf_file && !path.exists() && old.exists();
     let file = if is_renamed { &old } else { &path };
     let bytes = fs::read(file).context(|| format!("can't read the default network's {}", file.display()))?;
@@ -40,7 +40,7 @@ pub fn read(options: &Options) -> Result<Master> {
 }
 
 /// The name that `--rename-conf-file` gives to a file.
-pub fn renamed(path: &Path) -> PathBuf {
+pub(crate) fn renamed(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(RENAMED);
     PathBuf::from(name)
@@ -54,7 +54,7 @@ fn first(dir: &Path, with_renamed: bool) -> Result<PathBuf> {
         if entry.path().is_dir() {
             continue;
         }
-        // A name that is not text has none of the endings.
+        // A name that is not UTF-8 has no such ending.
         if let Ok(name) = entry.file_name().into_string() {
             names.push(name);
         }
@@ -89,12 +89,12 @@ mod tests {
             fs::write(folder.path().join(file), file).unwrap();
         }
         let dir = folder.path().display();
-        let options = Options::parse([format!("--multus-autoconfig-dir={dir}")]).unwrap();
+        let options = super::super::command_line::parse([format!("--multus-autoconfig-dir={dir}")]).unwrap();
         (folder, options)
     }
 
     #[test]
-    fn the_first_by_name_is_taken_and_never_our_own() {
+    fn the_first_by_name_is_taken_but_never_multus_own() {
         let (_folder, options) = folder(&[
             "00-multus.conf",
             "00-multus.conflist",
@@ -114,14 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_named_is_taken_whatever_its_ending() {
+    fn a_configured_file_is_taken_whatever_its_ending() {
         let (_folder, mut options) = folder(&["10-a.conf", "20-b.json"]);
         options.multus_master_cni_file_name = "20-b.json".to_owned();
         assert_eq!(read(&options).unwrap().bytes, b"20-b.json");
     }
 
     #[test]
-    fn a_renamed_file_is_found_again_only_where_renaming_is_asked_for() {
+    fn a_renamed_file_is_found_again_only_with_the_flag() {
         let (folder, mut options) = folder(&["10-a.conf.old"]);
         assert!(read(&options).is_err());
         options.rename_conf_file = true;
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_is_named() {
+    fn the_error_names_an_empty_folder() {
         let (folder, options) = folder(&["00-multus.conf"]);
         let err = read(&options).unwrap_err().to_string();
         assert!(err.contains(&folder.path().display().to_string()), "{err}");
