@@ -1,4 +1,4 @@
-//! ADD: what a pod, its status and its events say afterwards, and what is left when it fails.
+//! ADD: the pod, its status and its events afterwards, and what remains when it fails.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ on_node! {
         node.definition("a", &json!({
             "cniVersion": "1.0.0", "name": "net-a", "plugins": [first("net-a"), { "type": "not-installed" }],
         }));
-        // Its own ADD succeeds, and is taken back because another network's fails.
+        // Its own ADD succeeds, and is undone because another network's fails.
         node.script("stuck", r#"[ $CNI_COMMAND = DEL ] && exit 1"#);
         node.definition("b", &json!({
             "cniVersion": "1.0.0", "name": "net-b", "plugins": [first("net-b"), { "type": "stuck" }],
@@ -73,12 +73,12 @@ on_node! {
         assert_eq!(node.host.sh("find /var/lib/cni/multus -type f | wc -l").trim(), "0");
     }
 
-    fn an_interface_that_is_there_already_is_left_alone(node) {
+    fn an_existing_interface_is_not_changed(node) {
         node.definition("a", &bridge("net-a", "10.1.0.0/24"));
         let pod = node.pod("p", "a");
         pod.container.sh("ip link add net1 type veth peer name own1");
-        let said = pod.add().error().text();
-        assert!(said.contains("net1") && said.contains("already exists"), "{said}");
+        let text = pod.add().error().text();
+        assert!(text.contains("net1") && text.contains("already exists"), "{text}");
         pod.container.sh("ip link show net1 type veth");
         assert_eq!(node.calls(), ["ADD eth0 main", "DEL eth0 main"]);
     }
@@ -197,28 +197,28 @@ END"#);
 
     fn a_failure_has_an_event_that_explains_it(node) {
         let pod = node.pod("p", "bad-conf");
-        let said = pod.add().error().text();
+        let text = pod.add().error().text();
         let sentence = "cannot find a network-attachment-definition (bad-conf) in namespace (default)";
-        assert!(said.contains(sentence), "{said}");
+        assert!(text.contains(sentence), "{text}");
         let events = pod.events();
         assert!(events.iter().any(|event| event.contains(sentence)), "{events:?}");
     }
 
     fn a_missing_definition_names_those_that_exist_where_the_role_lets_it(node) {
         node.scripted("good-conf", "");
-        let said = node.pod("p", "bad-conf").add().error().text();
-        assert!(!said.contains("good-conf"), "the role may not list: {said}");
+        let text = node.pod("p", "bad-conf").add().error().text();
+        assert!(!text.contains("good-conf"), "the role may not list: {text}");
         node.give_role(Role::Upstream);
-        let said = node.pod("q", "bad-conf").add().error().text();
-        assert!(said.contains("cannot find a network-attachment-definition (bad-conf) in namespace (default)"), "{said}");
-        assert!(said.contains("good-conf"), "{said}");
+        let text = node.pod("q", "bad-conf").add().error().text();
+        assert!(text.contains("cannot find a network-attachment-definition (bad-conf) in namespace (default)"), "{text}");
+        assert!(text.contains("good-conf"), "{text}");
     }
 
     fn invalid_json_in_a_definition_is_named_and_shown(node) {
         node.definition_text("broken", "{\n  \"cniVersion\": \"1.0.0\",\n  \"type\": \"main\"\n  \"bridge\": 1\n}");
-        let said = node.pod("p", "broken").add().error().text();
+        let text = node.pod("p", "broken").add().error().text();
         for part in ["default/broken", "line 4, column 3", "<HERE>bridge"] {
-            assert!(said.contains(part), "{part}: {said}");
+            assert!(text.contains(part), "{part}: {text}");
         }
         assert!(node.calls().is_empty(), "nothing is added where a definition is wrong");
     }
@@ -226,9 +226,9 @@ END"#);
     fn a_plugin_that_is_not_installed_is_named_with_the_folders_searched(node) {
         node.definition("a", &json!({ "cniVersion": "1.0.0", "type": "not-installed" }));
         let pod = node.pod("p", "a");
-        let said = pod.add().error().text();
+        let text = pod.add().error().text();
         for part in ["not-installed", "/run/bin", &node.host.plugins().dir().display().to_string()] {
-            assert!(said.contains(part), "{part}: {said}");
+            assert!(text.contains(part), "{part}: {text}");
         }
     }
 
@@ -253,8 +253,8 @@ END"#);
         let in_mine = |name: &str, networks: &str| {
             node.annotated_pod("mine", name, &json!({ "k8s.v1.cni.cncf.io/networks": networks }))
         };
-        let said = in_mine("p", "other/a").add().error().text();
-        assert!(said.contains("other") && said.contains("mine"), "{said}");
+        let text = in_mine("p", "other/a").add().error().text();
+        assert!(text.contains("other") && text.contains("mine"), "{text}");
         in_mine("q", "a").add().succeeds();
         in_mine("r", "default/a").add().succeeds();
     }
@@ -278,7 +278,7 @@ END"#);
         node.configure("logLevel", json!("verbose"));
         let pod = node.sandbox("default", "gone", "00000000-0000-4000-8000-000000000099");
         let outcome = pod.add();
-        // Runtimes demand an address, so it has one that is none.
+        // Runtimes require an address, so it has the unspecified one.
         let result = json!({
             "cniVersion": "1.0.0",
             "interfaces": [{ "name": "eth0", "sandbox": pod.container.netns() }],
@@ -292,8 +292,8 @@ END"#);
     fn a_pod_with_another_uid_is_refused_unless_it_is_static(node) {
         let object = node.plain_pod("p");
         let uid = node.api.object(&object.path())["metadata"]["uid"].as_str().unwrap().to_owned();
-        let said = node.sandbox("default", "p", "another").add().error().text();
-        assert!(said.contains(&uid) && said.contains("another"), "{said}");
+        let text = node.sandbox("default", "p", "another").add().error().text();
+        assert!(text.contains(&uid) && text.contains("another"), "{text}");
         assert!(node.calls().is_empty());
         node.annotated_pod("default", "s", &json!({ "kubernetes.io/config.source": "file" }));
         node.configure("logLevel", json!("verbose"));

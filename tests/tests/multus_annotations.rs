@@ -1,4 +1,4 @@
-//! What a pod may ask for in its annotations, and what its networks are told of it.
+//! A pod's requests in its annotations, and how they reach its networks.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use oxcni_tests::apiserver::Role;
@@ -170,8 +170,8 @@ on_scripted_node! {
             let name = format!("p-{role:?}").to_lowercase();
             node.annotated_pod("default", &name, &json!({ "networks": "a" })).add().succeeds();
             assert_eq!(node.calls(), ["ADD eth0 main", "ADD net1 a"], "{role:?}");
-            let said = node.annotated_pod("default", &format!("{name}-2"), &json!({ "networks": "b" })).add().error().text();
-            assert!(said.contains("cannot find a network-attachment-definition (b) in namespace (default)"), "{said}");
+            let text = node.annotated_pod("default", &format!("{name}-2"), &json!({ "networks": "b" })).add().error().text();
+            assert!(text.contains("cannot find a network-attachment-definition (b) in namespace (default)"), "{text}");
         }
     }
 
@@ -190,9 +190,9 @@ on_scripted_node! {
         for networks in ["a@same,a@same", "a@eth0", "a@net2,a"] {
             let name = format!("p{}", node.api.list("/api/v1/pods").len());
             let pod = node.pod(&name, networks);
-            let said = pod.add().error().text();
+            let text = pod.add().error().text();
             let twice = networks.split(['@', ',']).nth(1).unwrap();
-            assert!(said.contains(twice), "{networks}: {said}");
+            assert!(text.contains(twice), "{networks}: {text}");
         }
         assert!(!node.calls().iter().any(|call| call.starts_with("ADD")), "{:?}", node.calls());
     }

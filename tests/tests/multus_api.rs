@@ -16,8 +16,7 @@ const ALWAYS: usize = 10_000;
 /// The most requests that one call may send for one object, first try included.
 const RETRY_LIMIT: usize = 10;
 
-/// What one call may have of memory of its own, in KiB. These are debug builds: it is a bound, and
-/// no measure.
+/// The memory that one call may use, in KiB. These are debug builds: it is a bound, not a measurement.
 const MEMORY: u32 = 12 << 10;
 
 fn adds(node: &Node) -> usize {
@@ -53,23 +52,23 @@ on_scripted_node! {
 
     fn a_certificate_of_another_authority_is_refused(node) {
         node.log_in(&Proof::Token, Trust::AnotherAuthority);
-        let said = node.plain_pod("p").add().error().text();
-        assert!(said.to_lowercase().contains("certificate"), "{said}");
-        assert_eq!(node.api.requests(), [], "nothing is said to a server that is not trusted");
+        let text = node.plain_pod("p").add().error().text();
+        assert!(text.to_lowercase().contains("certificate"), "{text}");
+        assert_eq!(node.api.requests(), [], "an untrusted server gets no request");
         assert_eq!(adds(&node), 0);
     }
 
     fn credentials_that_are_not_known_are_refused_at_once(node) {
         node.log_in(&Proof::WrongToken, Trust::Authority);
-        let said = node.plain_pod("p").add().error().text();
-        assert!(said.contains("Unauthorized"), "{said}");
+        let text = node.plain_pod("p").add().error().text();
+        assert!(text.contains("Unauthorized"), "{text}");
         assert_eq!(node.api.count("GET", "/pods/p"), 1, "no retry helps");
     }
 
-    fn a_user_who_may_not_read_pods_is_told_so(node) {
+    fn the_error_reports_that_a_user_may_not_read_pods(node) {
         node.give_role(Role::Nothing);
-        let said = node.plain_pod("p").add().error().text();
-        assert!(said.contains("forbidden") && said.contains("pods"), "{said}");
+        let text = node.plain_pod("p").add().error().text();
+        assert!(text.contains("forbidden") && text.contains("pods"), "{text}");
         assert_eq!(node.api.count("GET", "/pods/p"), 1);
         assert_eq!(adds(&node), 0);
     }
@@ -85,14 +84,14 @@ on_scripted_node! {
         node.api.fault("GET", "/pods/p", ALWAYS, Fault::Silent);
         let pod = node.plain_pod("p");
         let before = Instant::now();
-        let said = pod.add().error().text();
+        let text = pod.add().error().text();
         assert!(before.elapsed() < BOUND, "{:?}", before.elapsed());
-        assert!(said.contains("default/p"), "{said}");
+        assert!(text.contains("default/p"), "{text}");
         assert!(node.api.count("GET", "/pods/p") <= RETRY_LIMIT);
         assert_eq!(adds(&node), 0);
     }
 
-    fn a_busy_server_is_asked_again_when_it_says(node) {
+    fn a_busy_server_is_asked_again_after_its_pause(node) {
         node.scripted("a", "");
         node.api.fault("GET", "/pods/p", 1, Fault::Busy(1));
         node.api.fault("GET", "/network-attachment-definitions/a", 1, Fault::Busy(1));
@@ -207,9 +206,9 @@ on_scripted_node! {
         let pod = node.plain_pod("p");
         node.api.stop();
         let before = Instant::now();
-        let said = pod.add().error().text();
+        let text = pod.add().error().text();
         assert!(before.elapsed() < BOUND, "{:?}", before.elapsed());
-        assert!(said.contains(&url["https://".len()..]), "{said}");
+        assert!(text.contains(&url["https://".len()..]), "{text}");
         assert_eq!(adds(&node), 0);
     }
 
@@ -226,17 +225,17 @@ on_scripted_node! {
     fn a_proxy_is_not_passed_by(node) {
         let text = node.api.kubeconfig(&node.user, &Proof::Token, Trust::Authority);
         node.write("/run/kubeconfig", &text.replacen("    server:", "    proxy-url: http://proxy:3128\n    server:", 1));
-        let said = node.plain_pod("p").add().error().text();
-        assert!(said.contains("proxy-url") && said.contains("/run/kubeconfig"), "{said}");
+        let text = node.plain_pod("p").add().error().text();
+        assert!(text.contains("proxy-url") && text.contains("/run/kubeconfig"), "{text}");
         assert_eq!(node.api.requests(), []);
     }
 
-    fn a_kubeconfig_that_is_none_is_named(node) {
+    fn the_error_names_an_invalid_kubeconfig(node) {
         let pod = node.plain_pod("p");
         for damage in ["rm /run/kubeconfig", "echo 'a: [' > /run/kubeconfig", "echo 'kind: Config' > /run/kubeconfig"] {
             node.host.sh(damage);
-            let said = pod.add().error().text();
-            assert!(said.contains("/run/kubeconfig"), "{damage}: {said}");
+            let text = pod.add().error().text();
+            assert!(text.contains("/run/kubeconfig"), "{damage}: {text}");
         }
     }
 

@@ -47,9 +47,9 @@ on_scripted_node! {
 
     fn a_cluster_network_that_is_nowhere_is_named(node) {
         node.configure("clusterNetwork", json!("nowhere"));
-        let said = node.plain_pod("p").add().error().text();
+        let text = node.plain_pod("p").add().error().text();
         for part in ["nowhere", "kube-system", "/run/multus.d"] {
-            assert!(said.contains(part), "{part}: {said}");
+            assert!(text.contains(part), "{part}: {text}");
         }
     }
 
@@ -95,16 +95,20 @@ on_scripted_node! {
         assert_eq!(node.calls(), ["ADD eth0 main"]);
     }
 
-    fn status_asks_the_default_networks_too(node) {
+    fn status_asks_the_networks_on_disk_and_no_api_server(node) {
         node.configure("cniVersion", json!("1.1.0"));
-        for name in ["main", "b"] {
-            node.script(name, "");
-            node.definition(&format!("kube-system/{name}"), &json!({ "cniVersion": "1.1.0", "name": name, "type": name }));
-        }
-        node.configure("clusterNetwork", json!("main"));
+        let network = |name: &str| json!({ "cniVersion": "1.1.0", "name": name, "type": name });
+        node.script("b", "");
+        node.definition("kube-system/a", &network("a"));
+        node.write("/run/multus.d/b.conf", &network("b").to_string());
+        node.configure("clusterNetwork", json!("a"));
         node.configure("defaultNetworks", json!(["b"]));
+        node.api.stop();
         node.hostwide("STATUS", &json!({})).succeeds();
-        assert_eq!(node.calls(), ["STATUS  main", "STATUS  b"]);
+        assert_eq!(node.calls(), ["STATUS  b"]);
+        node.configure("clusterNetwork", json!("/run/missing.conf"));
+        let error = node.hostwide("STATUS", &json!({})).error();
+        assert!(error.code == 50 && error.text().contains("/run/missing.conf"), "{error:?}");
     }
 
     fn the_cache_is_where_it_is_configured(node) {
@@ -169,7 +173,7 @@ on_scripted_node! {
         assert_eq!(first[0], ["ADD eth0 main", "ADD net1 a"]);
         assert_eq!(first[1], first[0]);
         assert_eq!(first[2], ["ADD eth0 a"]);
-        // The pod's first network is no default one: it gets what the pod asks of it.
+        // The pod's first network is not the default one: it gets the pod's requests.
         node.definition("b", &json!({ "cniVersion": "1.0.0", "name": "b", "type": "a", "capabilities": { "ips": true } }));
         node.forget_calls();
         node.pod("q", &json!([{ "name": "b", "ips": ["10.1.1.1/24"] }]).to_string()).add().succeeds();

@@ -1,4 +1,4 @@
-//! SIGKILL at many points of multus' ADD and DEL: what a DEL leaves behind.
+//! SIGKILL at many points of multus' ADD and DEL, and what remains after a DEL.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use oxcni_tests::{Node, Pod, bridge, cases, kill_at_syscall, on_node};

@@ -1,4 +1,4 @@
-//! Moving the default route to the network that a pod asks it on.
+//! Moving the default route to the network on which a pod requests it.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use oxcni_tests::{gateway, on_node};
@@ -18,8 +18,8 @@ on_node! {
         assert!(routes.starts_with("default via 10.1.0.1 dev net1"), "{routes}");
         pod.check(&result).succeeds();
         pod.container.sh("ip route del default");
-        let said = pod.check(&result).error().text();
-        assert!(said.contains("0.0.0.0/0") && said.contains("default/a"), "{said}");
+        let text = pod.check(&result).error().text();
+        assert!(text.contains("0.0.0.0/0") && text.contains("default/a"), "{text}");
         pod.del().succeeds();
     }
 
@@ -32,10 +32,10 @@ on_node! {
         let routes = pod.container.sh("ip route show default");
         assert!(routes.starts_with("default via 10.1.0.1 dev net1"), "{routes}");
         pod.del().succeeds();
-        // To where there is no link, nothing moves.
+        // Without a link, nothing changes.
         node.scripted("b", "");
-        let said = node.pod("q", &moved("b", "10.9.0.254")).add().error().text();
-        assert!(said.contains("default-route") && said.contains("net1"), "{said}");
+        let text = node.pod("q", &moved("b", "10.9.0.254")).add().error().text();
+        assert!(text.contains("default-route") && text.contains("net1"), "{text}");
     }
 
     fn a_static_default_route_of_ipv6_moves_too(node) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use oxcni_tests::{Node, Pod, bridge, on_node, on_scripted_node};
 use serde_json::{Value, json};
 
-/// What DEL may take beside its delegates, with the API server away.
+/// The time that DEL may take besides its delegates, without an API server.
 const DEL_ALONE: Duration = Duration::from_secs(2);
 
 const CACHE: &str = "/var/lib/cni/multus";
@@ -16,7 +16,7 @@ fn deletions(node: &Node) -> Vec<String> {
     node.calls().into_iter().filter(|call| call.starts_with("DEL")).collect()
 }
 
-/// Makes the results of a pod say that it was added in another namespace.
+/// Changes the results of a pod as if it was added in another namespace.
 fn moved_to(node: &Node, pod: &Pod<'_>, netns: &str) {
     let (id, old) = (pod.container.id(), pod.container.netns());
     node.host.sh(&format!("sed -i 's#\"netns\":\"{old}\"#\"netns\":\"{netns}\"#' {CACHE}/results/*-{id}-*"));
@@ -108,7 +108,7 @@ on_node! {
         gone.add().succeeds();
         let held = |network: &str| node.host.reservations_in(&format!("/var/lib/cni/networks/{network}")).len();
         assert_eq!((held("default-net"), held("net-a")), (2, 2));
-        // A runtime knows of eth0 alone.
+        // A runtime knows eth0 only.
         let valid = json!([{ "containerID": living.container.id(), "ifname": "eth0" }]);
         node.hostwide("GC", &json!({ "cni.dev/valid-attachments": valid })).succeeds();
         assert_eq!((held("default-net"), held("net-a")), (1, 1));
@@ -248,7 +248,7 @@ on_scripted_node! {
         assert_eq!(result["result"]["interfaces"][0]["name"], "eth7");
     }
 
-    fn all_delegates_are_tried_and_all_errors_told(node) {
+    fn all_delegates_are_tried_and_all_errors_returned(node) {
         let fails = |text: &str| format!(
             r#"[ $CNI_COMMAND = DEL ] && echo '{{"cniVersion":"1.0.0","code":11,"msg":"{text}"}}' && exit 1"#
         );
@@ -257,12 +257,12 @@ on_scripted_node! {
         node.scripted("c", &fails("the third is stuck"));
         let pod = node.pod("p", "a,b,c");
         pod.add().succeeds();
-        let said = pod.del().error().text();
-        assert!(said.contains("the first is stuck") && said.contains("the third is stuck"), "{said}");
+        let text = pod.del().error().text();
+        assert!(text.contains("the first is stuck") && text.contains("the third is stuck"), "{text}");
         assert_eq!(deletions(&node), ["DEL net3 c", "DEL net2 b", "DEL net1 a", "DEL eth0 main"]);
     }
 
-    fn the_cache_stays_after_a_failure_where_a_retry_is_asked_for(node) {
+    fn the_cache_stays_after_a_failure_with_retry_delete_on_error(node) {
         node.scripted("a", r#"[ $CNI_COMMAND = DEL ] && [ ! -e /run/mended ] && exit 1"#);
         let cache = |pod: &oxcni_tests::Pod<'_>| node.host.path(&format!("{CACHE}/{}", pod.container.id())).exists();
         let pod = node.pod("p", "a");
@@ -275,7 +275,7 @@ on_scripted_node! {
         assert!(!cache(&pod));
     }
 
-    fn a_delegate_that_keeps_failing_blocks_one_del_unless_a_retry_is_asked_for(node) {
+    fn a_delegate_that_keeps_failing_blocks_one_del_without_retry_delete_on_error(node) {
         node.scripted("a", r#"[ $CNI_COMMAND = DEL ] && exit 1"#);
         for (name, retry, second) in [("p", false, true), ("q", true, false)] {
             node.configure("retryDeleteOnError", json!(retry));
@@ -328,8 +328,8 @@ on_scripted_node! {
         node.scripted("a", r#"[ $CNI_COMMAND = CHECK ] && echo '{"cniVersion":"1.0.0","code":102,"msg":"not as it was"}' && exit 1"#);
         let pod = node.pod("p", "a");
         let result = pod.add().result();
-        let said = pod.check(&result).error().text();
-        assert!(said.contains("not as it was"), "{said}");
+        let text = pod.check(&result).error().text();
+        assert!(text.contains("not as it was"), "{text}");
     }
 
     fn status_asks_all_delegates(node) {
@@ -348,7 +348,7 @@ on_scripted_node! {
         assert!(error.text().contains("not yet"), "{error:?}");
     }
 
-    fn gc_leaves_alone_what_wants_none(node) {
+    fn gc_does_not_touch_networks_that_disable_it(node) {
         node.configure("cniVersion", json!("1.1.0"));
         node.scripted("a", "");
         let network = json!({ "cniVersion": "1.1.0", "name": "b", "disableGC": true, "plugins": [{ "type": "a" }] });

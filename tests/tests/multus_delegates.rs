@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use oxcni_tests::{Node, Plugins, Pod, both_flavours, bridge, gate, on_node, on_scripted_node};
 use serde_json::{Value, json};
 
-/// A way of failing, as a line of a script, and a word of the error that it leads to.
+/// A failure, as a line of a script, and a part of the error that it leads to.
 const FAILURES: [(&str, &str); 6] = [
     (r#"echo '{"cniVersion":"1.0.0","code":11,"msg":"said so","details":"and why"}'; exit 1"#, "said so"),
     ("exit 3", "status: 3"),
@@ -59,7 +59,7 @@ on_node! {
     }
 }
 
-/// A limit of time in seconds, which an emulated processor needs for the rest.
+/// A time limit in seconds; an emulated processor needs it for the other steps.
 mod above_the_kernel {
     use super::*;
 
@@ -73,11 +73,11 @@ mod above_the_kernel {
             lock.lock().unwrap();
             let pod = node.pod("p", "a");
             let before = Instant::now();
-            let said = pod.add().error().text();
+            let text = pod.add().error().text();
             assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
-            // In a process of its own it is killed, and can't say what it waited for.
+            // In a process of its own it is killed, and can't report what it waited for.
             let word = if node.host.plugins() == Plugins::Multicall { "networks/net-a/lock" } else { "within 2 s" };
-            assert!(said.contains(word), "{said}");
+            assert!(text.contains(word), "{text}");
             lock.unlock().unwrap();
             pod.del().succeeds();
             pod.add().succeeds();
@@ -92,9 +92,9 @@ on_scripted_node! {
             let pod = pod_with_a_failing_second(&node, &format!("p{number}"), "ADD", failure);
             node.forget_calls();
             let before = Instant::now();
-            let said = pod.add().error().text();
+            let text = pod.add().error().text();
             assert!(before.elapsed() < Duration::from_secs(20), "{failure}: {:?}", before.elapsed());
-            assert!(said.contains(word) && said.contains("second"), "{failure}: {said}");
+            assert!(text.contains(word) && text.contains("second"), "{failure}: {text}");
             assert_eq!(node.calls(), [
                 "ADD eth0 main", "ADD net1 first", "ADD net2 main2",
                 "DEL net2 main2", "DEL net1 first", "DEL eth0 main",
@@ -107,15 +107,15 @@ on_scripted_node! {
 
     fn the_second_of_three_fails_in_del(node) {
         node.configure("delegateTimeout", json!(2));
-        // Of a DEL nothing is printed that could be garbage.
+        // A DEL has no output that could be garbage.
         for (number, (failure, word)) in FAILURES.into_iter().take(4).enumerate() {
             let pod = pod_with_a_failing_second(&node, &format!("p{number}"), "DEL", failure);
             pod.add().succeeds();
             node.forget_calls();
             let before = Instant::now();
-            let said = pod.del().error().text();
+            let text = pod.del().error().text();
             assert!(before.elapsed() < Duration::from_secs(20), "{failure}: {:?}", before.elapsed());
-            assert!(said.contains(word), "{failure}: {said}");
+            assert!(text.contains(word), "{failure}: {text}");
             assert_eq!(node.calls(), ["DEL net3 third", "DEL net2 main2", "DEL net1 first", "DEL eth0 main"], "{failure}");
         }
     }

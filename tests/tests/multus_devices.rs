@@ -1,4 +1,4 @@
-//! Devices: what the kubelet gave to a pod, and what plugins tell of it.
+//! Devices that the kubelet allocated to a pod, and the plugins' information about them.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use oxcni_tests::{Node, Pod, on_scripted_node};
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 const RESOURCE: &str = "example.com/vf";
 
-/// Where device plugins and CNI plugins tell each other about devices.
+/// The folder in which device plugins and CNI plugins exchange information about devices.
 const INFO: &str = "/run/k8s.cni.cncf.io/devinfo";
 
-/// A definition `a` of the plugin `a`, which wants a device.
+/// A definition `a` of the plugin `a`, which needs a device.
 fn needs_a_device(node: &Node) {
     node.api.create(json!({
         "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
@@ -18,7 +18,7 @@ fn needs_a_device(node: &Node) {
     }));
 }
 
-/// Has the kubelet give devices to a pod.
+/// Lets the kubelet allocate devices to a pod.
 fn give(node: &Node, pod: &Pod<'_>, devices: &[&str]) {
     let uid = node.api.object(&pod.path())["metadata"]["uid"].clone();
     let entry = json!({

@@ -1,4 +1,4 @@
-//! What thin_entrypoint puts on a node is what multus works with.
+//! Multus works with the files of thin_entrypoint.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use nix::sys::signal::{Signal, kill};
@@ -46,7 +46,7 @@ fn of_list(text: &str) -> Value {
 }
 
 on_scripted_node! {
-    fn a_pod_is_attached_with_what_thin_entrypoint_made(node) {
+    fn a_pod_is_attached_with_the_files_of_thin_entrypoint(node) {
         node.write("/run/net.d/10-default.conf", r#"{"cniVersion":"1.0.0","name":"default-net","type":"main"}"#);
         node.scripted("a", "");
         let entrypoint = start(&node, "/run/net.d/00-multus.conflist");

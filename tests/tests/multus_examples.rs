@@ -1,4 +1,4 @@
-//! The definitions, pods and configurations that users are shown, as they are.
+//! The definitions, pods and configurations of the documentation, unchanged.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use std::path::Path;
@@ -14,7 +14,7 @@ fn example(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
 }
 
-/// Puts what an example holds into the cluster; gives the sandbox of its pod, if it has one.
+/// Creates the objects of an example in the cluster, and returns the sandbox of its pod, if it has one.
 fn apply<'n>(node: &'n Node, name: &str) -> Option<Pod<'n>> {
     let text = example(name);
     let mut pod = None;
@@ -32,7 +32,7 @@ fn apply<'n>(node: &'n Node, name: &str) -> Option<Pod<'n>> {
     pod
 }
 
-/// Has a bridge be the default network, with interfaces that are there.
+/// Makes a bridge the default network, with existing interfaces.
 fn with_a_bridge(node: &mut Node) {
     node.configure("delegates", json!([{
         "cniVersion": "1.0.0", "name": "default-net", "type": "bridge", "bridge": "cni0", "isDefaultGateway": true,
@@ -40,7 +40,7 @@ fn with_a_bridge(node: &mut Node) {
     }]));
 }
 
-/// Has the kubelet give a device of this resource to each of the pods.
+/// Lets the kubelet allocate a device of this resource to each of the pods.
 fn give_devices(node: &Node, resource: &str, pods: &[&Pod<'_>]) {
     let entries: Vec<Value> = pods
         .iter()
@@ -55,7 +55,7 @@ fn give_devices(node: &Node, resource: &str, pods: &[&Pod<'_>]) {
     node.write("/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", &checkpoint.to_string());
 }
 
-/// A plugin for addresses that knows of no interface, in place of a DHCP server's.
+/// An IPAM plugin that needs no interface, in place of dhcp.
 const DHCP: &str = r#"[ $CNI_COMMAND = ADD ] && {
     case $config in *'"cniVersion":"0.'*) family='"version":"4",' ;; *) family= ;; esac
     echo "{\"cniVersion\":\"0.3.1\",\"ips\":[{$family\"address\":\"10.77.0.9/24\"}]}"
@@ -180,8 +180,8 @@ on_scripted_node! {
 
     fn sample_pod_needs_a_device_that_a_plain_node_does_not_have(node) {
         apply(&node, "net-br1-pod.nad.yaml");
-        let said = apply(&node, "sample-pod.yaml").unwrap().add().error().text();
-        assert!(said.contains("bridge.network.kubevirt.io/br1") && said.contains("kubelet"), "{said}");
+        let text = apply(&node, "sample-pod.yaml").unwrap().add().error().text();
+        assert!(text.contains("bridge.network.kubevirt.io/br1") && text.contains("kubelet"), "{text}");
     }
 
     fn multus_delegates_returns_the_master_plugins_result(node) {

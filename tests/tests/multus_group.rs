@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 const GATHERED: &str = "interfaces were deleted in one go";
 
-/// Adds and deletes a pod of three networks, the last as `last` says, with an interface of its own in
-/// between; gives multus' log.
+/// Adds and deletes a pod of three networks, the last with `last`, which makes an interface of its own in
+/// between; returns multus' log.
 fn log_of_a_life(plugins: Plugins, last: &Value) -> String {
     let mut node = Node::new(plugins);
     node.configure("delegates", json!([bridge("default-net", "10.244.0.0/24")]));

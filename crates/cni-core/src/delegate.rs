@@ -12,13 +12,12 @@ use crate::plugin::{self, Plugin};
 use crate::request::Request;
 use crate::spec::{AddResult, Code, Error, PluginType, Result};
 
-/// Calls the plugin of a type with a request, and gives the result where it was an ADD.
+/// Calls the plugin of a type with a request, and returns the result where it is an ADD.
 ///
 /// # Errors
-/// That of the plugin as it gave it; [`Code::INVALID_CONFIG`] when there is no such plugin,
-/// [`Code::DELEGATE`] when it did not answer as a plugin does, or not in time
-/// ([`crate::request::ExecOptions`]), [`Code::TRY_AGAIN`] when it waited in this process for a
-/// lock until its time was over.
+/// That of the plugin; [`Code::INVALID_CONFIG`] when there is no such plugin, [`Code::DELEGATE`] when its
+/// answer is not that of a plugin or does not come in time ([`crate::request::ExecOptions`]),
+/// [`Code::TRY_AGAIN`] when it waited in this process for a lock until its time was over.
 pub fn call(plugin_type: &PluginType, request: &Request) -> Result<Option<AddResult>> {
     let file = find(plugin_type, &request.env.path)?;
     match in_process(plugin_type, &file, request.plugins) {
@@ -30,8 +29,8 @@ pub fn call(plugin_type: &PluginType, request: &Request) -> Result<Option<AddRes
     }
 }
 
-/// A plugin that panics in this process fails as one that dies in its own: its caller goes
-/// on, and undoes or tries the others.
+/// A plugin that panics in this process fails like one that crashes in its own: its caller goes on, and
+/// undoes or calls the others.
 fn call_guarded(
     plugin: &dyn Plugin,
     plugin_type: &PluginType,
@@ -57,7 +56,7 @@ pub fn find(plugin_type: &PluginType, path: &[PathBuf]) -> Result<PathBuf> {
 
 /// The plugin of this program by that name, where the file found is this program.
 ///
-/// A node where somebody replaced `host-local` by another program still runs that program.
+/// A node where `host-local` was replaced by another program runs that program.
 pub fn in_process(
     plugin_type: &PluginType,
     file: &Path,

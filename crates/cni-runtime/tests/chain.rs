@@ -1,4 +1,4 @@
-//! Chains of plugins that are shell scripts: in which order they are called, and with what.
+//! Chains of plugins that are shell scripts: the order of calls, and their parameters.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are no tests to clippy
 
@@ -12,7 +12,7 @@ use cni_core::spec::{Attachment, CniArgs, Code};
 use cni_runtime::{CapabilityArgs, Inherited, Invocation, NetworkConf, ResultCache, Runtime};
 use serde_json::{Value, json};
 
-/// A folder with plugins that write down their calls, and a runtime that finds them.
+/// A folder with plugins that note their calls, and a runtime that finds them.
 struct Node {
     folder: tempfile::TempDir,
 }
@@ -26,7 +26,7 @@ impl Node {
         self.folder.path().join(name)
     }
 
-    /// A plugin that notes its call and input, does what `then` says, and answers an ADD with
+    /// A plugin that notes its call and input, runs `then`, and answers an ADD with
     /// an interface of its name.
     fn plugin(&self, name: &str, then: &str) {
         let folder = self.folder.path().display();
@@ -53,7 +53,7 @@ cat > "{folder}/$CNI_COMMAND.{name}.json"
         }
     }
 
-    /// The calls since the last time this was asked.
+    /// The calls since the last call of this function.
     fn calls(&self) -> Vec<String> {
         let calls = fs::read_to_string(self.path("calls")).unwrap_or_default();
         let _ = fs::remove_file(self.path("calls"));
@@ -235,6 +235,6 @@ fn what_a_plugin_says_on_standard_error_has_its_name_in_front() {
         .env("CNI_RUNTIME_TEST_CHATTER", "1")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("b: one\nb: two\n"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("b: one\nb: two\n"), "{stderr}");
 }

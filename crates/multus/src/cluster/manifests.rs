@@ -92,7 +92,7 @@ impl Manifests {
             };
             for document in documents.into_iter().filter(|it| it["kind"] == kind && it["apiVersion"] == api) {
                 objects.push(T::deserialize(document).map_err(|err| {
-                    Error::invalid_config(format!("{} has a {kind} that is none: {err}", file.display()))
+                    Error::invalid_config(format!("{} has an invalid {kind}: {err}", file.display()))
                 })?);
             }
         }
