@@ -307,26 +307,25 @@ impl Reading {
     }
 }
 
+/// A connection whose kernel is the test, at the other end of a socket pair.
+#[cfg(test)]
+pub(super) fn to_test(limit: Duration) -> (Connection, std::os::unix::net::UnixDatagram) {
+    use std::os::fd::{FromRawFd, IntoRawFd};
+    let (ours, kernel) = std::os::unix::net::UnixDatagram::pair().expect("a socket pair");
+    // SAFETY: the descriptor is open, and only the socket closes it.
+    #[allow(unsafe_code)]
+    let socket = unsafe { Socket::from_raw_fd(ours.into_raw_fd()) };
+    (Connection::with_limit(socket, limit).expect("a time limit"), kernel)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::fd::{FromRawFd, IntoRawFd};
-    use std::os::unix::net::UnixDatagram;
-
     use super::super::message::u32_at;
     use super::*;
 
     const KIND: u16 = 16;
     const DONE: u16 = libc::NLMSG_DONE as u16;
     const INTERRUPTED: i32 = libc::NLM_F_DUMP_INTR;
-
-    /// A connection whose kernel is the test.
-    fn connection(limit: Duration) -> (Connection, UnixDatagram) {
-        let (ours, kernel) = UnixDatagram::pair().unwrap();
-        // SAFETY: the descriptor is ours and nothing else closes it.
-        #[allow(unsafe_code)]
-        let socket = unsafe { Socket::from_raw_fd(ours.into_raw_fd()) };
-        (Connection::with_limit(socket, limit).unwrap(), kernel)
-    }
 
     /// A datagram as the kernel sends it: messages of a type, flags and a number.
     fn datagram(seq: u32, messages: &[(u16, i32, u32)]) -> Vec<u8> {
@@ -338,7 +337,7 @@ mod tests {
 
     /// Requests a list whose answers are those given, each to the next request.
     fn list(answers: &[Vec<Vec<u8>>]) -> (Result<Vec<u32>, Refusal>, usize) {
-        let (connection, kernel) = connection(Duration::from_millis(200));
+        let (connection, kernel) = to_test(Duration::from_millis(200));
         answers.iter().flatten().for_each(|part| assert_eq!(kernel.send(part).unwrap(), part.len()));
         let listed = connection.list(&Message::new(KIND, 0, &[]), |answer| u32_at(answer.body, 0));
         (listed, connection.seq.get() as usize)
@@ -395,7 +394,7 @@ mod tests {
             let messages: Vec<_> = numbers.map(|number| (KIND, 0, number)).collect();
             datagram(1, &messages)
         };
-        let (connection, kernel) = connection(Duration::from_secs(5));
+        let (connection, kernel) = to_test(Duration::from_secs(5));
         std::thread::scope(|scope| {
             let endless = scope
                 .spawn(move || (0..).step_by(1000).find(|at| kernel.send(&part(*at..at + 1000)).is_err()));
@@ -414,7 +413,7 @@ mod tests {
             Message::new(libc::NLMSG_ERROR as u16, 0, &body).finish(seq).unwrap()
         };
         let transact = |answers: &[Vec<u8>]| {
-            let (connection, kernel) = connection(Duration::from_millis(200));
+            let (connection, kernel) = to_test(Duration::from_millis(200));
             answers.iter().for_each(|answer| assert_eq!(kernel.send(answer).unwrap(), answer.len()));
             connection.transact(&vec![Message::new(KIND, 0, &[]); 4]).map_err(|refusal| refusal.errno)
         };

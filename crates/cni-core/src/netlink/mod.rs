@@ -14,6 +14,8 @@ mod create;
 mod link;
 pub(crate) mod message;
 mod route;
+#[cfg(test)]
+mod tests;
 mod uapi;
 mod wait;
 
