@@ -1,19 +1,22 @@
 //! `cargo xtask bench`: ours beside the Go plugins and beside what the kernel alone takes.
 
+mod beside;
+pub(crate) mod calls;
 mod contender;
+mod copy;
 mod growth;
-pub(crate) mod layout;
 mod pods;
 mod report;
 mod sample;
 mod verdict;
 mod workload;
 
+use crate::debian;
+use crate::dist::{self, Layout};
 use crate::error::{Context, Failure, Result};
 use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::workspace::Workspace;
-use crate::{debian, dist};
 use contender::{Contender, Who};
 use pods::{PodContender, server};
 use report::Report;
@@ -31,6 +34,11 @@ use workload::{Bench, Workload};
 /// wall time is from before the fork until they are reaped, CPU time and peak memory include the
 /// plugins that they run. host-local is also measured with up to 50 000 addresses held, and multus
 /// with pods of several networks and an API server on loopback.
+///
+/// With --beside, an earlier build takes its turn in each round, and every median is compared with
+/// its own there. How much a ratio may vary by chance is seen from the samples of this run (bootstrap,
+/// four standard deviations); a ratio that is beyond that is called worse or better. Both builds are
+/// copied first: memory and page faults depend on how a file was written to the page cache.
 ///
 /// Runs inside a namespace that plays the host. Figures of different runs or machines don't compare:
 /// quote the ratios. Everything is also written to target/bench.json.
@@ -57,6 +65,10 @@ pub(crate) struct Args {
     /// Measure the binaries of this folder, and of `separate` in it, in place of target/dist.
     #[arg(long, value_name = "DIR")]
     ours: Option<PathBuf>,
+    /// Measure the binaries of this folder, and of `separate` in it, too: those of an earlier build,
+    /// such as a copy of its target/dist/bin. Each figure is compared with theirs.
+    #[arg(long, value_name = "DIR")]
+    beside: Option<PathBuf>,
 }
 
 /// What can be measured by itself.
@@ -82,10 +94,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     debian::ensure(&["containernetworking-plugins", "iproute2"], &progress)?;
     let workspace = Workspace::load()?;
     if !args.no_build && args.ours.is_none() {
-        dist::build(&workspace, &progress)?;
+        dist::build(&workspace, &Layout::OfCalls, &progress)?;
     }
     let probes = dist::build_static(&workspace, &["bench-probes"], &progress)?;
-    let apiserver = if args.wants(Part::Pods) { Some(server::build(&workspace, &progress)?) } else { None };
+    let apiserver = if args.wants(Part::Pods) {
+        Some(server::build(&workspace, server::Speed::RunsFast, &progress)?)
+    } else {
+        None
+    };
     let load = load_average();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     if load > 0.3 * processors as f64 {
@@ -103,8 +119,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let meter = Meter::new(probes.join("probe-measure"), folder.path());
     let bench =
         Bench { stage: &stage, meter: &meter, probes: &probes, folder: folder.path(), progress: &progress };
-    let ours = args.ours.clone().unwrap_or_else(|| workspace.dist_bin());
-    let mut report = measure(args, &bench, &ours, apiserver.as_deref())?;
+    let mut ours = args.ours.clone().unwrap_or_else(|| workspace.dist_bin());
+    let mut earlier = args.beside.clone();
+    if let Some(earlier) = &mut earlier {
+        ours = copy::build(&ours, &folder.path().join("this-build"))?;
+        *earlier = copy::build(earlier, &folder.path().join("earlier-build"))?;
+    }
+    let mut report = measure(args, &bench, &ours, earlier.as_deref(), apiserver.as_deref())?;
     report.load = load;
     report.print();
     report.write_json(&workspace.target.join("bench.json"))?;
@@ -118,13 +139,23 @@ impl Args {
 }
 
 /// Measures and judges what is wanted.
-fn measure(args: &Args, bench: &Bench<'_>, ours: &Path, apiserver: Option<&Path>) -> Result<Report> {
+fn measure(
+    args: &Args,
+    bench: &Bench<'_>,
+    ours: &Path,
+    earlier: Option<&Path>,
+    apiserver: Option<&Path>,
+) -> Result<Report> {
     let rounds = args.rounds.unwrap_or(if args.quick { 10 } else { 100 });
-    let contenders = [
+    let mut contenders = vec![
         Contender { who: Who::Multicall, folder: ours.to_owned() },
         Contender { who: Who::Separate, folder: ours.join("separate") },
         Contender { who: Who::Go, folder: args.go.clone() },
     ];
+    if let Some(earlier) = earlier {
+        contenders.push(Contender { who: Who::EarlierMulticall, folder: earlier.to_owned() });
+        contenders.push(Contender { who: Who::EarlierSeparate, folder: earlier.join("separate") });
+    }
     let mut report = Report::default();
     if args.wants(Part::Attachments) {
         for workload in Workload::ALL {
@@ -139,7 +170,9 @@ fn measure(args: &Args, bench: &Bench<'_>, ours: &Path, apiserver: Option<&Path>
         report.pods = pods::measure(bench, &contenders, apiserver, rounds.div_ceil(2))?;
     }
     let multicall = fs::metadata(ours.join(dist::MULTICALL)).map(|file| file.len()).ok();
-    report.verdicts = verdict::judge(&report.attachments, &report.growth, &report.pods, multicall);
+    report.beside = beside::compare(&report.attachments, &report.growth, &report.pods);
+    let Report { attachments, growth, pods, beside, .. } = &report;
+    report.verdicts = verdict::judge(attachments, growth, pods, multicall, beside);
     Ok(report)
 }
 

@@ -7,11 +7,12 @@ mod status;
 mod story;
 mod view;
 
+use crate::debian;
+use crate::dist::{self, Layout};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::stage::Stage;
 use crate::workspace::Workspace;
-use crate::{debian, dist};
 use pod::Plugins;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,7 +50,7 @@ fn plugins(folder: Option<&Path>, progress: &Progress) -> Result<Plugins> {
         return Ok(Plugins { multus: multus_in(folder), folder: folder.to_owned() });
     }
     let workspace = Workspace::load()?;
-    dist::build(&workspace, progress)?;
+    dist::build(&workspace, &Layout::Linker, progress)?;
     let ours = workspace.dist_bin();
     Ok(Plugins { multus: multus_in(&ours), folder: folder.map_or(ours, Path::to_owned) })
 }

@@ -1,5 +1,8 @@
 //! `cargo xtask dist`: the binaries that go on nodes.
 
+mod layout;
+mod link;
+
 use crate::elf::Elf;
 use crate::error::{Context, Failure, Result};
 use crate::process::{quietly, run as run_program};
@@ -9,6 +12,9 @@ use crate::workspace::{Workspace, cargo};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+pub(crate) use layout::Layout;
+pub(crate) use link::run_as_linker;
 
 /// The binary that holds all plugins, and the package it comes from.
 pub(crate) const MULTICALL: &str = "oxcni";
@@ -21,15 +27,39 @@ pub(crate) const STATIC_FLAGS: &str =
 /// Build the release binaries: target/dist/bin/ and target/dist/bin/separate/.
 ///
 /// In target/dist/bin/ is the multicall binary `oxcni` with a hard link for each plugin in it; in
-/// separate/ every plugin is a static binary of its own. A binary is replaced in one step, so that
-/// whoever runs the old one goes on undisturbed.
+/// separate/ every plugin is a static binary of its own. A binary is replaced in one step: a process
+/// that runs the old one is not disturbed.
+///
+/// The multicall binary is linked twice. The second time, the functions that calls of a node use stand
+/// together, which halves the memory of a call; they are noted by making such calls, in network
+/// namespaces under ptrace(2). This needs root. Without it, or where either is not permitted, the binary
+/// has the linker's order, and a line reports that. The order is written to target/dist/layout.ld. A
+/// package that is built elsewhere can carry that file and give it to --layout: the same sources and
+/// compiler then make the same binary.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Order the functions by this file, the target/dist/layout.ld of another build.
+    #[arg(long, value_name = "FILE")]
+    layout: Option<PathBuf>,
+    /// Leave the functions in the linker's order.
+    #[arg(long, conflicts_with = "layout")]
+    no_layout: bool,
+}
+
+impl Args {
+    fn layout(&self) -> Layout {
+        match &self.layout {
+            Some(file) => Layout::File(file.clone()),
+            None if self.no_layout => Layout::Linker,
+            None => Layout::OfCalls,
+        }
+    }
+}
 
 /// Runs the task.
-pub(crate) fn run(_: &Args) -> Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
-    let built = build(&Workspace::load()?, &progress)?;
+    let built = build(&Workspace::load()?, &args.layout(), &progress)?;
     print!("{}", table(&built)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -43,7 +73,7 @@ pub(crate) struct Built {
 }
 
 /// Builds all binaries and puts them in place.
-pub(crate) fn build(workspace: &Workspace, progress: &Progress) -> Result<Vec<Built>> {
+pub(crate) fn build(workspace: &Workspace, layout: &Layout, progress: &Progress) -> Result<Vec<Built>> {
     let binaries = workspace.shipped_binaries();
     if binaries.is_empty() {
         return Err(Failure::new("no package in crates/ has a binary"));
@@ -53,9 +83,16 @@ pub(crate) fn build(workspace: &Workspace, progress: &Progress) -> Result<Vec<Bu
     let separate = workspace.dist_separate();
     fs::create_dir_all(&separate).context(|| format!("can't make {}", separate.display()))?;
 
+    let laid_out =
+        layout::lay_out(workspace, &release.join(MULTICALL), &kept_link(&release), layout, progress)?;
+    keep_layout(workspace, laid_out.as_ref().map(|(_, script)| script.as_path()))?;
+
     let mut built = Vec::new();
     for (package, name) in &binaries {
-        let from = release.join(name);
+        let from = match &laid_out {
+            Some((program, _)) if *name == MULTICALL => program.clone(),
+            _ => release.join(name),
+        };
         check_static(&from)?;
         let path = if *name == MULTICALL { workspace.dist_bin() } else { separate.clone() }.join(name);
         replace(&path, |new| fs::copy(&from, new).map(drop))?;
@@ -77,36 +114,39 @@ pub(crate) fn build_static(workspace: &Workspace, packages: &[&str], progress: &
     packages.sort_unstable();
     packages.dedup();
     progress.say(format!("Building {} (release, static)", packages.join(", ")));
-    let mut build = static_build(workspace, "build", &triple);
-    build.arg("--bins");
-    for package in packages {
-        build.args(["--package", package]);
-    }
-    run_program(&mut build)?;
-    Ok(workspace.target.join(triple).join("release"))
-}
-
-/// Builds the multicall binary with its symbols, and the linker's map of it.
-pub(crate) fn link_with_symbols(workspace: &Workspace, map: &Path, progress: &Progress) -> Result<PathBuf> {
-    let triple = host_triple()?;
-    progress.say("Building the multicall binary with its symbols (release, static)");
-    let mut build = static_build(workspace, "rustc", &triple);
-    build.args(["--package", MULTICALL, "--bin", MULTICALL, "--", "-C", "strip=none", "-C"]);
-    build.arg(format!("link-arg=-Wl,-Map={}", map.display()));
-    run_program(&mut build)?;
-    Ok(workspace.target.join(triple).join("release").join(MULTICALL))
-}
-
-fn static_build(workspace: &Workspace, command: &str, triple: &str) -> Command {
+    let release = workspace.target.join(&triple).join("release");
     let mut build = cargo();
     // `+crt-static` needs an explicit target, or procedural macros are built with it and fail.
     build
-        .args([command, "--release", "--target", triple])
+        .args(["build", "--release", "--bins", "--target", &triple])
         .arg("--manifest-path")
         .arg(workspace.root.join("Cargo.toml"))
         .env("RUSTFLAGS", STATIC_FLAGS)
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    build
+    link::keep(&mut build, &triple, MULTICALL, &kept_link(&release))?;
+    for package in packages {
+        build.args(["--package", package]);
+    }
+    run_program(&mut build)?;
+    Ok(release)
+}
+
+/// Where the inputs of the multicall binary's link are.
+fn kept_link(release: &Path) -> PathBuf {
+    release.join("oxcni.link")
+}
+
+/// Puts the layout beside the binaries, for packages to carry.
+fn keep_layout(workspace: &Workspace, script: Option<&Path>) -> Result<()> {
+    let place = workspace.dist_bin().with_file_name("layout.ld");
+    match script {
+        Some(script) if script == place => Ok(()),
+        Some(script) => replace(&place, |new| fs::copy(script, new).map(drop)),
+        None => {
+            let _ = fs::remove_file(place);
+            Ok(())
+        }
+    }
 }
 
 /// The names, sizes and kinds as a table.

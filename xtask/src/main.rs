@@ -31,21 +31,25 @@ enum Task {
     Test(test::Args),
     Dist(dist::Args),
     Bench(bench::Args),
-    Layout(bench::layout::Args),
     Vm(vm::Args),
     #[command(hide = true)]
     TestInMachine(test::GuestArgs),
+    #[command(hide = true)]
+    NoteCalls(bench::calls::Args),
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = dist::run_as_linker() {
+        return code;
+    }
     let outcome = match Cli::parse().task {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Dist(args) => dist::run(&args),
         Task::Bench(args) => bench::run(&args),
-        Task::Layout(args) => bench::layout::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::TestInMachine(args) => test::run_inside(&args).map(|()| ExitCode::SUCCESS),
+        Task::NoteCalls(args) => bench::calls::run(&args).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
         Ok(code) => code,

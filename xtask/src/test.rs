@@ -85,7 +85,7 @@ fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
     total.add(check("Checking the formatting", &["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     total.add(check("Checking for warnings (clippy)", &clippy));
-    dist::build(&workspace, progress)?;
+    dist::build(&workspace, &dist::Layout::OfCalls, progress)?;
     progress.say("Building the tests");
     let binaries = binaries::build(&workspace)?;
     let (namespace, unit): (Vec<TestBinary>, Vec<TestBinary>) =

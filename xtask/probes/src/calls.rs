@@ -25,7 +25,7 @@ const BREAKPOINT: u8 = 0xcc;
 fn main() -> ExitCode {
     match run() {
         Ok(code) => {
-            println!("0 0 0 {code}");
+            println!("0 0 0 0 {code}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -3,8 +3,9 @@
 //! It is small and does this a single time: memory and CPU time of its children are then those of
 //! this one run (getrusage(2) only adds up), and forking costs the same for whatever is measured.
 //!
-//! `probe-measure STDIN STDOUT PROGRAM [ARGUMENT...]` prints `WALL_NS CPU_US MAXRSS_KIB CODE`; CPU
-//! and memory include what the program itself started and waited for.
+//! `probe-measure STDIN STDOUT PROGRAM [ARGUMENT...]` prints `WALL_NS CPU_US MAXRSS_KIB FAULTS CODE`;
+//! all but the wall time include what the program itself started and waited for. FAULTS are page faults
+//! that needed no read from disk.
 
 use nix::sys::resource::{UsageWho, getrusage};
 use std::fs::File;
@@ -37,6 +38,7 @@ fn measure() -> io::Result<()> {
     let used = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let (user, system) = (used.user_time(), used.system_time());
     let cpu = (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec();
-    println!("{} {cpu} {} {}", wall.as_nanos(), used.max_rss(), status.code().unwrap_or(-1));
+    let (memory, faults) = (used.max_rss(), used.minor_page_faults());
+    println!("{} {cpu} {memory} {faults} {}", wall.as_nanos(), status.code().unwrap_or(-1));
     Ok(())
 }

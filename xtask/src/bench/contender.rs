@@ -24,6 +24,10 @@ pub(crate) enum Who {
     Separate,
     /// The Go plugins.
     Go,
+    /// The multicall binary of an earlier build.
+    EarlierMulticall,
+    /// The separate binaries of an earlier build.
+    EarlierSeparate,
     /// The same netlink messages, and nothing else.
     Floor,
     /// A static process that does nothing.
@@ -31,11 +35,17 @@ pub(crate) enum Who {
 }
 
 impl Who {
+    /// All that do a plugin's work.
+    pub(crate) const PLUGINS: [Self; 5] =
+        [Self::Multicall, Self::Separate, Self::Go, Self::EarlierMulticall, Self::EarlierSeparate];
+
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Multicall => "oxcni, one binary",
             Self::Separate => "oxcni, separate",
             Self::Go => "Go",
+            Self::EarlierMulticall => "earlier, one binary",
+            Self::EarlierSeparate => "earlier, separate",
             Self::Floor => "kernel floor",
             Self::Empty => "empty process",
         }
@@ -43,7 +53,16 @@ impl Who {
 
     /// Whether it does a plugin's work, and not only a part of it.
     pub(crate) fn is_plugin(self) -> bool {
-        matches!(self, Self::Multicall | Self::Separate | Self::Go)
+        Self::PLUGINS.contains(&self)
+    }
+
+    /// The same binaries of the earlier build that `--beside` names.
+    pub(crate) fn earlier(self) -> Option<Self> {
+        match self {
+            Self::Multicall => Some(Self::EarlierMulticall),
+            Self::Separate => Some(Self::EarlierSeparate),
+            _ => None,
+        }
     }
 
     /// A word that is fit for interface names and folders.
@@ -52,6 +71,8 @@ impl Who {
             Self::Multicall => "multi",
             Self::Separate => "separ",
             Self::Go => "go",
+            Self::EarlierMulticall => "oldm",
+            Self::EarlierSeparate => "olds",
             Self::Floor => "floor",
             Self::Empty => "empty",
         }

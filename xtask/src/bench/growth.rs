@@ -24,6 +24,8 @@ pub(crate) struct Grown {
     pub(crate) who: Who,
     #[serde(flatten)]
     pub(crate) figures: Summary,
+    #[serde(skip)]
+    pub(crate) series: Series,
 }
 
 /// Measures all contenders at all sizes in turn, round after round.
@@ -64,7 +66,7 @@ pub(crate) fn measure(
         .progress
         .say(format!("{PLUGIN} with up to {} reservations: {rounds} rounds", sizes.last().unwrap_or(&0)));
     let grown = series.into_iter().filter_map(|((reservations, verb, who), series)| {
-        Some(Grown { reservations, verb, who, figures: series.summary()? })
+        Some(Grown { reservations, verb, who, figures: series.summary()?, series })
     });
     Ok(grown.collect())
 }

@@ -1,5 +1,6 @@
 //! The figures as tables for a person and as JSON for a program.
 
+use super::beside::{self, Beside};
 use super::contender::{Verb, Who};
 use super::growth::Grown;
 use super::pods::{self, Attached};
@@ -19,6 +20,7 @@ pub(crate) struct Report {
     pub(crate) attachments: Vec<Measured>,
     pub(crate) growth: Vec<Grown>,
     pub(crate) pods: Vec<Attached>,
+    pub(crate) beside: Vec<Beside>,
     pub(crate) verdicts: Vec<Verdict>,
 }
 
@@ -41,6 +43,12 @@ impl Report {
                 println!("* Go's times are of another machine; --go-multus FILE measures it here");
             }
         }
+        if !self.beside.is_empty() {
+            heading(
+                "Beside the earlier build (this build's median of its, and the spread of that in this run)",
+            );
+            print!("{}", beside::table(&self.beside));
+        }
         heading("The bars");
         print!("{}", bars(&self.verdicts));
     }
@@ -55,6 +63,7 @@ impl Report {
             "attachments": self.attachments,
             "growth": self.growth,
             "pods": self.pods,
+            "beside": self.beside,
             "bars": self.verdicts,
         });
         fs::write(path, format!("{all:#}\n")).context(|| format!("can't write {}", path.display()))?;
@@ -109,7 +118,7 @@ fn growth(grown: &[Grown]) -> Table {
     let mut table =
         Table::new(["what", "who", ">held", ">wall", ">p99", ">CPU", ">p99", ">memory", ">of none held"]);
     for verb in [Verb::Add, Verb::Del] {
-        for who in [Who::Multicall, Who::Separate, Who::Go] {
+        for who in Who::PLUGINS {
             let rows: Vec<&Grown> = grown.iter().filter(|one| one.verb == verb && one.who == who).collect();
             for (index, one) in rows.iter().enumerate() {
                 if index == 0 {

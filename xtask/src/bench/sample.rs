@@ -11,11 +11,13 @@ use std::process::{Command, Stdio};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
     /// From before the fork until the process is reaped.
-    wall_us: f64,
+    pub(crate) wall_us: f64,
     /// User and system time, with that of the programs it ran.
-    cpu_us: f64,
+    pub(crate) cpu_us: f64,
     /// Peak resident memory, of the largest process.
-    memory_kib: u64,
+    pub(crate) memory_kib: u64,
+    /// Page faults that needed no read from disk.
+    pub(crate) faults: u64,
 }
 
 /// The costs of many runs of the same thing.
@@ -31,6 +33,7 @@ pub(crate) struct Summary {
     pub(crate) cpu_p50_us: f64,
     pub(crate) cpu_p99_us: f64,
     pub(crate) memory_peak_kib: u64,
+    pub(crate) faults_p50: f64,
 }
 
 impl Summary {
@@ -52,14 +55,20 @@ impl Series {
         self.0.push(sample);
     }
 
+    /// One figure of all runs, in their order.
+    pub(crate) fn figures(&self, figure: fn(&Sample) -> f64) -> Vec<f64> {
+        self.0.iter().map(figure).collect()
+    }
+
     /// The figures; `None` of an empty series.
     pub(crate) fn summary(&self) -> Option<Summary> {
         let sorted = |figure: fn(&Sample) -> f64| {
-            let mut figures: Vec<f64> = self.0.iter().map(figure).collect();
+            let mut figures = self.figures(figure);
             figures.sort_by(f64::total_cmp);
             figures
         };
         let (wall, cpu) = (sorted(|sample| sample.wall_us), sorted(|sample| sample.cpu_us));
+        let faults = sorted(|sample| sample.faults as f64);
         Some(Summary {
             runs: self.0.len(),
             wall_p50_us: percentile(&wall, 50)?,
@@ -67,6 +76,7 @@ impl Series {
             cpu_p50_us: percentile(&cpu, 50)?,
             cpu_p99_us: percentile(&cpu, 99)?,
             memory_peak_kib: self.0.iter().map(|sample| sample.memory_kib).max()?,
+            faults_p50: percentile(&faults, 50)?,
         })
     }
 }
@@ -114,7 +124,7 @@ impl Meter {
         let stderr = String::from_utf8_lossy(&out.stderr);
         let broken = || Failure::new(format!("measuring {} failed: {figures}{stderr}", program.display()));
         let numbers: Vec<i64> = figures.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let [wall_ns, cpu_us, memory_kib, code] = numbers[..] else { return Err(broken()) };
+        let [wall_ns, cpu_us, memory_kib, faults, code] = numbers[..] else { return Err(broken()) };
         if code != 0 {
             let said = fs::read_to_string(&self.stdout).unwrap_or_default();
             return Err(Failure::new(format!(
@@ -126,6 +136,7 @@ impl Meter {
             wall_us: wall_ns as f64 / 1000.0,
             cpu_us: cpu_us as f64,
             memory_kib: u64::try_from(memory_kib).map_err(|_| broken())?,
+            faults: u64::try_from(faults).map_err(|_| broken())?,
         })
     }
 }
@@ -147,7 +158,7 @@ mod tests {
     fn a_summary_takes_the_peak_of_memory_and_the_middle_of_time() {
         let mut series = Series::default();
         for (wall_us, memory_kib) in [(3.0, 10), (1.0, 30), (2.0, 20)] {
-            series.push(Sample { wall_us, cpu_us: 1.0, memory_kib });
+            series.push(Sample { wall_us, cpu_us: 1.0, memory_kib, faults: 1 });
         }
         let summary = series.summary().unwrap();
         assert_eq!((summary.wall_p50_us, summary.wall_p99_us, summary.memory_peak_kib), (2.0, 3.0, 30));

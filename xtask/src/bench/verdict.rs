@@ -1,5 +1,6 @@
 //! The bars, and whether they are met.
 
+use super::beside::Beside;
 use super::contender::{Verb, Who};
 use super::growth::Grown;
 use super::pods::{self, Attached, elsewhere};
@@ -55,6 +56,8 @@ const POD_DEL_GROWTH: f64 = 1.5;
 /// Peak memory of multus, in MiB.
 const POD_MEMORY_MIB: f64 = 8.0;
 
+const OURS: [Who; 2] = [Who::Multicall, Who::Separate];
+
 /// Judges what was measured. Speed is judged of the multicall binary, as nodes are meant to have it:
 /// one process for the interface and its addresses.
 pub(crate) fn judge(
@@ -62,15 +65,21 @@ pub(crate) fn judge(
     grown: &[Grown],
     pods: &[Attached],
     multicall_bytes: Option<u64>,
+    beside: &[Beside],
 ) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
+    if !beside.is_empty() {
+        let worse = beside.iter().flat_map(Beside::ratios).filter(|(_, ratio)| ratio.is_worse()).count();
+        let what = "figures worse than the earlier build's, beyond the spread".to_owned();
+        verdicts.push(Verdict::at_most(what, worse as f64, 0.0, ""));
+    }
     for workload in Workload::ALL {
         judge_workload(workload, measured, &mut verdicts);
     }
-    for who in [Who::Multicall, Who::Separate] {
+    for who in OURS {
         judge_growth(who, grown, &mut verdicts);
     }
-    for who in [Who::Multicall, Who::Separate] {
+    for who in OURS {
         judge_memory(who, measured, grown, &mut verdicts);
     }
     judge_pods(pods, &mut verdicts);
@@ -156,7 +165,7 @@ fn judge_pods(pods: &[Attached], verdicts: &mut Vec<Verdict>) {
         let what = format!("pod DEL: default + {most} against default + 1, wall");
         verdicts.push(Verdict::at_most(what, many.wall_p50_us / one.wall_p50_us, POD_DEL_GROWTH, "×"));
     }
-    let peaks = pods.iter().filter(|one| one.who != Who::Go).map(|one| one.figures.memory_peak_kib);
+    let peaks = pods.iter().filter(|one| OURS.contains(&one.who)).map(|one| one.figures.memory_peak_kib);
     if let Some(peak) = peaks.max() {
         let what = "peak memory of our multus".to_owned();
         verdicts.push(Verdict::at_most(what, peak as f64 / 1024.0, POD_MEMORY_MIB, "MiB"));
@@ -169,7 +178,7 @@ mod tests {
     use crate::bench::contender::{Verb, Who};
     use crate::bench::growth::Grown;
     use crate::bench::pods::Attached;
-    use crate::bench::sample::Summary;
+    use crate::bench::sample::{Series, Summary};
     use crate::bench::workload::{Measured, Workload};
 
     fn figures(us: f64) -> Summary {
@@ -180,11 +189,18 @@ mod tests {
             cpu_p50_us: us,
             cpu_p99_us: us,
             memory_peak_kib: 2048,
+            faults_p50: 60.0,
         }
     }
 
     fn add(who: Who, us: f64) -> Measured {
-        Measured { workload: Workload::BridgeHostLocal, verb: Verb::Add, who, figures: figures(us) }
+        Measured {
+            workload: Workload::BridgeHostLocal,
+            verb: Verb::Add,
+            who,
+            figures: figures(us),
+            series: Series::default(),
+        }
     }
 
     fn met<'a>(verdicts: &'a [Verdict], word: &str) -> &'a Verdict {
@@ -194,13 +210,13 @@ mod tests {
     #[test]
     fn a_bar_is_missed_by_a_hair_and_met_exactly() {
         let exactly = [add(Who::Multicall, 100.0), add(Who::Go, 400.0), add(Who::Floor, 60.0)];
-        let verdicts = judge(&exactly, &[], &[], Some(9_100_000));
+        let verdicts = judge(&exactly, &[], &[], Some(9_100_000), &[]);
         assert!(met(&verdicts, "Go, wall").met);
         assert!(!met(&verdicts, "floor").met);
         assert!(met(&verdicts, "memory").met);
         assert!(!met(&verdicts, "size").met);
         let slower = [add(Who::Multicall, 100.1), add(Who::Go, 400.0)];
-        assert!(!met(&judge(&slower, &[], &[], None), "Go, CPU").met);
+        assert!(!met(&judge(&slower, &[], &[], None, &[]), "Go, CPU").met);
     }
 
     #[test]
@@ -210,22 +226,24 @@ mod tests {
             verb: Verb::Del,
             who: Who::Separate,
             figures: figures(us),
+            series: Series::default(),
         };
-        let verdicts = judge(&[], &[grown(0, 100.0), grown(1000, 900.0), grown(50_000, 140.0)], &[], None);
+        let verdicts =
+            judge(&[], &[grown(0, 100.0), grown(1000, 900.0), grown(50_000, 140.0)], &[], None, &[]);
         assert!(met(&verdicts, "50000 against 0").met);
     }
 
     fn pod(additional: usize, verb: Verb, who: Who, us: f64) -> Attached {
-        Attached { additional, verb, who, figures: figures(us) }
+        Attached { additional, verb, who, figures: figures(us), series: Series::default() }
     }
 
     #[test]
     fn multus_is_compared_with_go_of_this_run_where_it_was_in_it() {
         let ours = pod(3, Verb::Add, Who::Multicall, 100.0);
-        let verdicts = judge(&[], &[], &[ours, pod(3, Verb::Add, Who::Go, 450.0)], None);
+        let verdicts = judge(&[], &[], &[ours, pod(3, Verb::Add, Who::Go, 450.0)], None, &[]);
         assert!(met(&verdicts, "faster than Go, wall").met);
         assert!(!met(&verdicts, "faster than Go, CPU").met);
-        let elsewhere = judge(&[], &[], &[pod(3, Verb::Add, Who::Multicall, 16_000.0)], None);
+        let elsewhere = judge(&[], &[], &[pod(3, Verb::Add, Who::Multicall, 16_000.0)], None, &[]);
         assert!(met(&elsewhere, "Go on another machine, wall").met);
         assert!(!met(&elsewhere, "Go on another machine, CPU").met);
     }
@@ -233,7 +251,9 @@ mod tests {
     #[test]
     fn del_of_a_pod_must_not_grow_with_its_networks() {
         let del = |additional, us| pod(additional, Verb::Del, Who::Multicall, us);
-        assert!(met(&judge(&[], &[], &[del(1, 100.0), del(6, 150.0)], None), "against default + 1").met);
-        assert!(!met(&judge(&[], &[], &[del(1, 100.0), del(6, 160.0)], None), "against default + 1").met);
+        assert!(met(&judge(&[], &[], &[del(1, 100.0), del(6, 150.0)], None, &[]), "against default + 1").met);
+        assert!(
+            !met(&judge(&[], &[], &[del(1, 100.0), del(6, 160.0)], None, &[]), "against default + 1").met
+        );
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Measured {
     pub(crate) who: Who,
     #[serde(flatten)]
     pub(crate) figures: Summary,
+    #[serde(skip)]
+    pub(crate) series: Series,
 }
 
 /// What all measurements share.
@@ -187,7 +189,7 @@ impl Workload {
         }
         bench.progress.say(format!("{title}: {rounds} rounds"));
         let measured = series.into_iter().filter_map(|((verb, who), series)| {
-            Some(Measured { workload: self, verb, who, figures: series.summary()? })
+            Some(Measured { workload: self, verb, who, figures: series.summary()?, series })
         });
         Ok(Some(measured.collect()))
     }

@@ -19,18 +19,32 @@ pub(crate) struct Server {
     pub(crate) kubeconfig: PathBuf,
 }
 
-/// Builds the program: optimised, because multus waits for its answers, and without the link-time
-/// optimisation of what goes on nodes, which takes minutes.
-pub(crate) fn build(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+/// What the program is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speed {
+    /// Measurements: multus waits for its answers.
+    RunsFast,
+    /// Calls whose duration does not matter: as the tests use it.
+    BuiltFast,
+}
+
+/// Builds the program, in either case without the link-time optimisation of what goes on nodes, which
+/// takes minutes.
+pub(crate) fn build(workspace: &Workspace, speed: Speed, progress: &Progress) -> Result<PathBuf> {
     progress.say("Building the tests' API server");
     let mut build = cargo();
-    build
-        .args(["build", "--release", "--package", "oxcni-tests", "--bin", NAME, "--manifest-path"])
-        .arg(workspace.root.join("Cargo.toml"))
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    build.args(["build", "--package", "oxcni-tests", "--bin", NAME, "--manifest-path"]);
+    build.arg(workspace.root.join("Cargo.toml"));
+    let profile = match speed {
+        Speed::BuiltFast => "debug",
+        Speed::RunsFast => {
+            build.arg("--release");
+            build.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+            "release"
+        }
+    };
     run(&mut build)?;
-    Ok(workspace.target.join("release").join(NAME))
+    Ok(workspace.target.join(profile).join(NAME))
 }
 
 impl Server {

@@ -1,123 +1,155 @@
-//! `cargo xtask layout`: which functions the calls of a node use, for the linker to put together.
+//! The order of the multicall program's functions: those that calls use stand together.
+//!
+//! The kernel maps a program in pieces of 64 KiB around each page that is touched. A call of a plugin
+//! uses a twelfth of the program, but spread over all of it. A linker script puts these functions in
+//! one place. It is made for the build at hand: the program is linked with its symbols, called as a
+//! node calls it, under a tracer that notes which functions are entered, and linked once more.
 
-use super::contender::{Contender, Who};
-use super::pods::{self, PodContender, server};
-use super::sample::Meter;
-use super::workload::{Bench, Workload};
-use crate::dist;
+use super::link::Link;
+use crate::bench::calls;
+use crate::elf::Elf;
 use crate::error::{Context, Failure, Result};
-use crate::process::quietly;
+use crate::process::{is_installed, quietly};
 use crate::progress::Progress;
-use crate::stage::Stage;
 use crate::workspace::Workspace;
-use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// Note which functions calls use, and write crates/oxcni/layout.ld.
-///
-/// The kernel maps a program in pieces of 64 KiB around each page that is touched. What a call of a
-/// plugin uses is a twelfth of the multicall binary, but spread over all of it; that file makes
-/// the linker put it in one place. Run this from time to time: a name that no longer fits does no
-/// harm, and a function that is missing costs a piece.
-#[derive(clap::Args)]
-pub(crate) struct Args {}
+/// Where the order comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// From calls of the program that was built, where they can be made.
+    OfCalls,
+    /// A file that an earlier build wrote.
+    File(PathBuf),
+    /// The linker's own order.
+    Linker,
+}
 
 const HEADER: &str = "\
-/* What ADD, DEL, STATUS and VERSION use stands together, that of the plugins first and then what multus adds, so
-   that a call maps a few pieces of this program and not all of it. Written by
-   `cargo xtask layout`; see there. */
+/* The functions that ADD, DEL, STATUS and VERSION enter, first those of the plugins and then those that
+   multus adds. Made by `cargo xtask dist`; `cargo xtask dist --layout FILE` links with it again. */
 ";
 
-/// Runs the task.
-pub(crate) fn run(_: &Args) -> Result<ExitCode> {
-    let progress = Progress::start();
-    if !nix::unistd::geteuid().is_root() {
-        return Err(Failure::new("the calls are made in network namespaces, which needs root"));
+/// What was made, below `target/layout`.
+struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    fn script(&self) -> PathBuf {
+        self.folder.join("layout.ld")
     }
-    let workspace = Workspace::load()?;
-    let folder = workspace.target.join("layout");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).context(|| format!("can't make {}", folder.display()))?;
-    let map = folder.join("map");
-    let binary = dist::link_with_symbols(&workspace, &map, &progress)?;
-    let probes = dist::build_static(&workspace, &["bench-probes"], &progress)?;
-    let apiserver = server::build(&workspace, &progress)?;
 
-    let plugins = folder.join("bin");
-    fs::create_dir(&plugins).context(|| format!("can't make {}", plugins.display()))?;
-    quietly(Command::new(&binary).arg("install").arg(&plugins))?;
-    let functions = functions(&binary)?;
-    let list: String = functions.iter().map(|address| format!("{address:x}\n")).collect();
-    let text = format!("{}\n{list}", plugins.join(dist::MULTICALL).display());
-    fs::write(folder.join("functions"), text).context(|| "can't write the functions".into())?;
-    let [by_plugins, by_all] = make_calls(&folder, &plugins, &probes, &apiserver, &progress)?;
+    /// The build id of the program as it was linked without a layout.
+    fn made_for(&self) -> PathBuf {
+        self.folder.join("made-for")
+    }
 
+    fn program(&self) -> PathBuf {
+        self.folder.join("oxcni")
+    }
+}
+
+/// Links `built` again with a layout; gives the program and the layout's file.
+///
+/// `None` means that there is no layout, for a reason that was printed.
+///
+/// # Errors
+/// A given file can't be read or used. Where calls can't be noted, the program has no layout.
+pub(super) fn lay_out(
+    workspace: &Workspace,
+    built: &Path,
+    link: &Path,
+    layout: &Layout,
+    progress: &Progress,
+) -> Result<Option<(PathBuf, PathBuf)>> {
+    let files = Files { folder: workspace.target.join("layout") };
+    match layout {
+        Layout::Linker => Ok(None),
+        Layout::File(script) => {
+            let script = fs::canonicalize(script).context(|| format!("can't read {}", script.display()))?;
+            fs::create_dir_all(&files.folder).context(|| format!("can't make {}", files.folder.display()))?;
+            relink(&Link::read(link)?, &script, &files.program())?;
+            // The next build at hand has an order of its own.
+            let _ = fs::remove_file(files.made_for());
+            Ok(Some((files.program(), script)))
+        }
+        Layout::OfCalls => match of_calls(workspace, built, link, &files, progress) {
+            Ok(()) => Ok(Some((files.program(), files.script()))),
+            Err(failure) => {
+                progress
+                    .say(format!("{} has no layout and will take more memory: {failure}", super::MULTICALL));
+                Ok(None)
+            }
+        },
+    }
+}
+
+fn relink(link: &Link, script: &Path, program: &Path) -> Result<()> {
+    link.repeat(program, false, &[format!("-Wl,-T,{}", script.display())])
+}
+
+/// Makes the layout and the program, unless they are those of this build.
+fn of_calls(
+    workspace: &Workspace,
+    built: &Path,
+    link: &Path,
+    files: &Files,
+    progress: &Progress,
+) -> Result<()> {
+    let build_id = Elf::read(built)?.build_id.unwrap_or_default();
+    if fs::read_to_string(files.made_for()).is_ok_and(|id| id == build_id) && files.program().is_file() {
+        return Ok(());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::new(
+            "the calls that it follows are made in network namespaces, which needs root",
+        ));
+    }
+    if let Some(missing) = ["ip", "nm"].iter().find(|program| !is_installed(program)) {
+        return Err(Failure::new(format!("the program `{missing}` is not installed")));
+    }
+    let link = Link::read(link)?;
+    let _ = fs::remove_dir_all(&files.folder);
+    fs::create_dir_all(&files.folder).context(|| format!("can't make {}", files.folder.display()))?;
+
+    let (with_symbols, map) = (files.folder.join("with-symbols"), files.folder.join("map"));
+    link.repeat(&with_symbols, true, &[format!("-Wl,-Map={}", map.display())])?;
+    let functions = functions(&with_symbols)?;
+    let called = calls::note(workspace, &files.folder, &with_symbols, &functions, progress)?;
     let map = fs::read_to_string(&map).context(|| format!("can't read {}", map.display()))?;
-    let sections = sections(&map);
-    let first = patterns(&sections, &by_plugins);
-    let second: BTreeSet<String> = patterns(&sections, &by_all).difference(&first).cloned().collect();
-    let script = workspace.root.join("crates/oxcni/layout.ld");
-    let text = [HEADER, &output_section("plugins", &first), &output_section("multus", &second)].concat();
-    fs::write(&script, text).context(|| format!("can't write {}", script.display()))?;
+    let script = script(&sections(&map), &called.by_plugins, &called.by_all);
+    fs::write(files.script(), script).context(|| format!("can't write {}", files.script().display()))?;
+    relink(&link, &files.script(), &files.program())?;
+    fs::write(files.made_for(), build_id)
+        .context(|| format!("can't write {}", files.made_for().display()))?;
     progress.say(format!(
-        "{}: of {} functions, the plugins called {} and multus {} more",
-        script.display(),
+        "Put together: of {} functions, the {} that the plugins call and {} more that multus calls",
         functions.len(),
-        by_plugins.len(),
-        by_all.len() - by_plugins.len()
+        called.by_plugins.len(),
+        called.by_all.len() - called.by_plugins.len()
     ));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+/// The linker script.
+fn script(
+    sections: &BTreeMap<u64, (u64, &str)>,
+    by_plugins: &BTreeSet<u64>,
+    by_all: &BTreeSet<u64>,
+) -> String {
+    let first = patterns(sections, by_plugins);
+    let second: BTreeSet<String> = patterns(sections, by_all).difference(&first).cloned().collect();
+    [HEADER, &output_section("plugins", &first), &output_section("multus", &second)].concat()
 }
 
 /// A part of the linker script.
 fn output_section(name: &str, patterns: &BTreeSet<String>) -> String {
     let lines: String = patterns.iter().map(|pattern| format!("    {pattern}\n")).collect();
     format!("SECTIONS {{\n  .text.{name} : {{\n{lines}  }}\n}}\nINSERT BEFORE .text;\n")
-}
-
-/// The benchmark's calls, once each: what those of plugins used, and what those of multus used, too.
-fn make_calls(
-    folder: &Path,
-    plugins: &Path,
-    probes: &Path,
-    apiserver: &Path,
-    progress: &Progress,
-) -> Result<[BTreeSet<u64>; 2]> {
-    let called = || -> Result<BTreeSet<u64>> {
-        let text = fs::read_to_string(folder.join("called")).context(|| "nothing was called".into())?;
-        Ok(text.lines().filter_map(|line| u64::from_str_radix(line, 16).ok()).collect())
-    };
-    let stage = Stage::enter()?;
-    let meter = Meter::new(probes.join("probe-calls"), folder);
-    let bench = Bench { stage: &stage, meter: &meter, probes, folder, progress };
-    let contenders = [Contender { who: Who::Multicall, folder: plugins.to_owned() }];
-    for workload in Workload::ALL {
-        workload.measure(&bench, &contenders, 1)?;
-    }
-    for plugin in ["bridge", "host-local"] {
-        brief_calls(&bench, &plugins.join(plugin), plugins)?;
-    }
-    let by_plugins = called()?;
-    let pods = PodContender::all(&contenders, plugins, None)?;
-    pods::measure(&bench, &pods, apiserver, 1)?;
-    Ok([by_plugins, called()?])
-}
-
-/// The commands that runtimes send time and again beside ADD and DEL.
-fn brief_calls(bench: &Bench<'_>, plugin: &Path, plugins: &Path) -> Result<()> {
-    let config = json!({
-        "cniVersion": "1.1.0", "name": "layout", "type": plugin.file_name().map(OsStr::to_string_lossy),
-        "ipam": { "type": "host-local", "subnet": "10.66.0.0/24", "dataDir": bench.folder.join("layout") },
-    });
-    for command in ["STATUS", "VERSION"] {
-        let environment = [("CNI_COMMAND", OsStr::new(command)), ("CNI_PATH", plugins.as_os_str())];
-        bench.meter.run::<&str>(plugin, &[], &environment, &config.to_string())?;
-    }
-    Ok(())
 }
 
 /// The addresses of all functions, as nm(1) gives them.
