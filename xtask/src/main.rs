@@ -3,6 +3,7 @@
 mod bench;
 mod debian;
 mod demo;
+mod deny;
 mod dist;
 mod elf;
 mod error;
@@ -32,6 +33,7 @@ enum Task {
     Dist(dist::Args),
     Bench(bench::Args),
     Vm(vm::Args),
+    Deny(deny::Args),
     #[command(hide = true)]
     TestInMachine(test::GuestArgs),
     #[command(hide = true)]
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Task::Dist(args) => dist::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Vm(args) => vm::run(&args),
+        Task::Deny(args) => deny::run(&args),
         Task::TestInMachine(args) => test::run_inside(&args).map(|()| ExitCode::SUCCESS),
         Task::NoteCalls(args) => bench::calls::run(&args).map(|()| ExitCode::SUCCESS),
     };

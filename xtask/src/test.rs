@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::process::run as run_program;
 use crate::progress::{Progress, short};
 use crate::workspace::{Workspace, cargo};
-use crate::{debian, dist, vm};
+use crate::{debian, deny, dist, vm};
 use binaries::{Options, TestBinary};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -85,6 +85,12 @@ fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
     total.add(check("Checking the formatting", &["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     total.add(check("Checking for warnings (clippy)", &clippy));
+    progress.say("Checking the dependencies");
+    let dependencies = deny::check(&workspace, None);
+    if let Err(objections) = &dependencies {
+        println!("{objections}");
+    }
+    total.add(Tally::check("Checking the dependencies", dependencies.is_ok()));
     dist::build(&workspace, &dist::Layout::OfCalls, progress)?;
     progress.say("Building the tests");
     let binaries = binaries::build(&workspace)?;
