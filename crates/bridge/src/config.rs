@@ -3,66 +3,59 @@
 use std::ops::RangeInclusive;
 
 use cni_core::interface::MacSource::{Args, Config};
-use cni_core::interface::asked_mac;
-use cni_core::netlink::BridgeVlan;
+use cni_core::interface::requested_mac;
+use cni_core::netlink::{BridgePort, BridgeVlan};
 use cni_core::request::Request;
-use cni_core::spec::{Error, IfName, Mac, Result};
+use cni_core::spec::{CniArgs, Error, IfName, Mac, Result};
 use serde::Deserialize;
 
-/// The largest VLAN id that IEEE 802.1Q leaves for use.
+/// The largest VLAN ID that IEEE 802.1Q permits.
 const VLAN_MAX: i64 = 4094;
 
 /// What the kernel takes as the MTU of bridges and veth pairs, in bytes (`ETH_MIN_MTU` and
 /// `ETH_MAX_MTU` in include/uapi/linux/if_ether.h).
 const MTU: RangeInclusive<u32> = 68..=65535;
 
-/// The plugin's own keys; README.md of this crate explains each.
-#[derive(Clone, Debug, Deserialize)]
+/// The plugin's own keys as they are written; README.md of this crate explains each.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)] // the names are those of the configuration
-pub struct BridgeConf {
+pub(crate) struct Keys {
     #[serde(default = "default_bridge")]
-    pub bridge: IfName,
+    bridge: IfName,
     #[serde(default)]
-    pub is_gateway: bool,
+    is_gateway: bool,
     #[serde(default)]
-    pub is_default_gateway: bool,
+    is_default_gateway: bool,
     #[serde(default)]
-    pub force_address: bool,
+    force_address: bool,
     #[serde(default)]
-    pub ip_masq: bool,
+    ip_masq: bool,
     #[serde(default)]
-    pub ip_masq_backend: Option<IpMasqBackend>,
+    ip_masq_backend: Option<IpMasqBackend>,
     #[serde(default)]
-    pub mtu: u32,
+    mtu: u32,
     #[serde(default)]
-    pub hairpin_mode: bool,
+    hairpin_mode: bool,
     #[serde(default)]
-    pub promisc_mode: bool,
+    promisc_mode: bool,
     #[serde(default)]
-    pub vlan: i64,
+    vlan: i64,
     #[serde(default)]
-    pub vlan_trunk: Option<Vec<VlanTrunk>>,
+    vlan_trunk: Option<Vec<VlanTrunk>>,
     #[serde(default)]
-    pub preserve_default_vlan: bool,
+    preserve_default_vlan: bool,
     #[serde(default)]
-    pub macspoofchk: bool,
+    macspoofchk: bool,
     #[serde(default)]
-    pub enabledad: bool,
+    enabledad: bool,
     #[serde(default)]
-    pub disable_container_interface: bool,
+    disable_container_interface: bool,
     #[serde(default)]
-    pub port_isolation: bool,
+    port_isolation: bool,
     #[serde(default)]
-    args: GivenArgs,
+    args: ConfArgs,
     #[serde(default)]
-    runtime_config: MacHolder,
-    /// The MAC address that was asked for.
-    #[serde(skip)]
-    pub mac: Option<Mac>,
-    /// The VLANs of the port.
-    #[serde(skip)]
-    pub vlans: Vec<BridgeVlan>,
+    runtime_config: MacKey,
 }
 
 /// What masquerades.
@@ -76,7 +69,7 @@ pub enum IpMasqBackend {
 
 /// Tagged VLANs of a port: one `id`, or all from `minID` to `maxID`, or both.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct VlanTrunk {
+struct VlanTrunk {
     #[serde(rename = "minID")]
     min_id: Option<i64>,
     #[serde(rename = "maxID")]
@@ -84,14 +77,14 @@ pub struct VlanTrunk {
     id: Option<i64>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-struct GivenArgs {
+#[derive(Debug, Default, Deserialize)]
+struct ConfArgs {
     #[serde(default)]
-    cni: MacHolder,
+    cni: MacKey,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-struct MacHolder {
+#[derive(Debug, Default, Deserialize)]
+struct MacKey {
     #[serde(default)]
     mac: String,
 }
@@ -100,67 +93,103 @@ fn default_bridge() -> IfName {
     "cni0".parse().expect("a valid name")
 }
 
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct BridgeConf {
+    /// The bridge's name.
+    pub bridge: IfName,
+    /// The interface of the host that has the gateways' addresses, if the host is the gateway: the
+    /// bridge itself, or with a VLAN an interface that is in that VLAN only.
+    pub gateway: Option<IfName>,
+    /// Whether the container gets a default route through the gateway.
+    pub is_default_gateway: bool,
+    /// Whether the gateway's address replaces another one of the bridge.
+    pub force_address: bool,
+    /// Whether packets that leave the network are masqueraded.
+    pub ip_masq: bool,
+    /// The requested implementation of masquerading.
+    pub ip_masq_backend: Option<IpMasqBackend>,
+    /// MTU in bytes, `None` for the kernel's default.
+    pub mtu: Option<u32>,
+    /// What the bridge does with the port.
+    pub port: BridgePort,
+    /// Whether the bridge is promiscuous.
+    pub promisc_mode: bool,
+    /// The VLAN of untagged frames, if one is configured.
+    pub vlan: Option<u16>,
+    /// Whether the bridge filters VLANs.
+    pub filters_vlans: bool,
+    /// The VLANs of the port; the last one is that of untagged frames.
+    pub vlans: Vec<BridgeVlan>,
+    /// Whether the port stays in the bridge's default VLAN.
+    pub preserve_default_vlan: bool,
+    /// Whether the container may only send with its own MAC address.
+    pub macspoofchk: bool,
+    /// Whether duplicate IPv6 addresses are detected.
+    pub enabledad: bool,
+    /// Whether the container's interface stays down.
+    pub disable_container_interface: bool,
+    /// The requested MAC address.
+    pub mac: Option<Mac>,
+}
+
 impl BridgeConf {
-    /// Checks what the types can't, and takes in `CNI_ARGS`.
-    pub(crate) fn validate(&mut self, request: &Request) -> Result<()> {
+    /// Reads the configuration of a request.
+    pub(crate) fn parse(request: &Request) -> Result<BridgeConf> {
         let args = &request.env.args;
         args.only(&["MAC"])?;
-        self.mac = asked_mac(&[Args(args), Config(&self.args.cni.mac), Config(&self.runtime_config.mac)])?;
-        self.is_gateway |= self.is_default_gateway;
-        if self.mtu != 0 && !MTU.contains(&self.mtu) {
+        BridgeConf::of(request.parse_conf()?, args, request.conf.ipam.is_some())
+    }
+
+    fn of(keys: Keys, args: &CniArgs, has_ipam: bool) -> Result<BridgeConf> {
+        if keys.mtu != 0 && !MTU.contains(&keys.mtu) {
             let (least, most) = (MTU.start(), MTU.end());
-            return Err(Error::invalid_config(format!("mtu {} is not between {least} and {most}", self.mtu)));
+            return Err(Error::invalid_config(format!("mtu {} is not between {least} and {most}", keys.mtu)));
         }
-        if self.hairpin_mode && self.promisc_mode {
+        if keys.hairpin_mode && keys.promisc_mode {
             return Err(Error::invalid_config("hairpinMode and promiscMode cannot both be true")
                 .details("either one lets a container reach itself through the bridge"));
         }
-        if self.disable_container_interface && request.conf.ipam.is_some() {
+        if keys.disable_container_interface && has_ipam {
             return Err(Error::invalid_config("disableContainerInterface cannot be true together with ipam")
                 .details("an interface that stays down has no use for addresses"));
         }
-        self.vlans = port_vlans(self.vlan, self.vlan_trunk.as_deref())?;
-        if self.is_gateway && self.vlan != 0 {
-            self.gateway_name()?;
-        }
-        Ok(())
-    }
-
-    /// The MTU in bytes, `None` for the kernel's default.
-    pub(crate) fn mtu(&self) -> Option<u32> {
-        (self.mtu != 0).then_some(self.mtu)
-    }
-
-    /// Whether the bridge must keep VLANs apart.
-    pub(crate) fn wants_vlans(&self) -> bool {
-        self.vlan != 0 || self.vlan_trunk.is_some()
-    }
-
-    pub(crate) fn wants_iptables(&self) -> bool {
-        self.ip_masq_backend == Some(IpMasqBackend::Iptables)
-    }
-
-    /// The interface of the host that has the gateway's address: the bridge itself, or with a
-    /// VLAN one that is in that VLAN only.
-    pub(crate) fn gateway_name(&self) -> Result<IfName> {
-        if self.vlan == 0 {
-            return Ok(self.bridge.clone());
-        }
-        let name = format!("{}.{}", self.bridge, self.vlan);
-        name.parse().map_err(|err: Error| {
-            Error::invalid_config(format!(
-                "the interface for the gateway of VLAN {}: {}",
-                self.vlan,
-                err.msg()
-            ))
-            .details("choose a shorter name for \"bridge\"")
+        let vlans = port_vlans(keys.vlan, keys.vlan_trunk.as_deref())?;
+        let vlan = vlans.last().map(|native| native.first).filter(|_| keys.vlan != 0);
+        let is_gateway = keys.is_gateway || keys.is_default_gateway;
+        Ok(BridgeConf {
+            gateway: is_gateway.then(|| gateway_name(&keys.bridge, vlan)).transpose()?,
+            bridge: keys.bridge,
+            is_default_gateway: keys.is_default_gateway,
+            force_address: keys.force_address,
+            ip_masq: keys.ip_masq,
+            ip_masq_backend: keys.ip_masq_backend,
+            mtu: (keys.mtu != 0).then_some(keys.mtu),
+            port: BridgePort { hairpin: keys.hairpin_mode, isolated: keys.port_isolation },
+            promisc_mode: keys.promisc_mode,
+            vlan,
+            filters_vlans: keys.vlan != 0 || keys.vlan_trunk.is_some(),
+            vlans,
+            preserve_default_vlan: keys.preserve_default_vlan,
+            macspoofchk: keys.macspoofchk,
+            enabledad: keys.enabledad,
+            disable_container_interface: keys.disable_container_interface,
+            mac: requested_mac(&[Args(args), Config(&keys.args.cni.mac), Config(&keys.runtime_config.mac)])?,
         })
     }
 }
 
-/// The VLANs of a port: the trunk's tagged, and last the one of untagged frames, which is
-/// `vlan`, or with a trunk alone VLAN 1. A VLAN is the one or the other: where the trunk has that
-/// of untagged frames too, it goes untagged.
+/// The interface of the host for the gateway's address.
+fn gateway_name(bridge: &IfName, vlan: Option<u16>) -> Result<IfName> {
+    let Some(vlan) = vlan else { return Ok(bridge.clone()) };
+    format!("{bridge}.{vlan}").parse().map_err(|err: Error| {
+        Error::invalid_config(format!("the interface for the gateway of VLAN {vlan}: {}", err.msg()))
+            .details("choose a shorter name for \"bridge\"")
+    })
+}
+
+/// The VLANs of a port: those of the trunk are tagged, and the last one is that of untagged frames:
+/// `vlan`, or VLAN 1 with a trunk alone. A VLAN that is both is untagged.
 fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<Vec<BridgeVlan>> {
     let native = if vlan == 0 { 1 } else { vlan_id("vlan", vlan)? };
     let mut vlans = Vec::new();
@@ -209,8 +238,8 @@ fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<Vec<BridgeVlan>>
 fn vlan_id(key: &str, id: i64) -> Result<u16> {
     let in_range = (1..=VLAN_MAX).contains(&id).then(|| u16::try_from(id).ok()).flatten();
     in_range.ok_or_else(|| {
-        Error::invalid_config(format!("{key} {id} is not a VLAN id"))
-            .details(format!("VLAN ids go from 1 to {VLAN_MAX}"))
+        Error::invalid_config(format!("{key} {id} is not a VLAN ID"))
+            .details(format!("VLAN IDs go from 1 to {VLAN_MAX}"))
     })
 }
 
@@ -221,8 +250,8 @@ mod tests {
     use super::*;
 
     fn vlans(json: &str) -> Result<Vec<BridgeVlan>> {
-        let conf: BridgeConf = serde_json::from_str(json).unwrap();
-        port_vlans(conf.vlan, conf.vlan_trunk.as_deref())
+        let keys: Keys = serde_json::from_str(json).unwrap();
+        port_vlans(keys.vlan, keys.vlan_trunk.as_deref())
     }
 
     #[test]

@@ -1,134 +1,188 @@
 //! Connects containers by an Ethernet bridge on the host.
 //!
-//! One ADD makes the bridge where it is missing, a veth pair with one end as the container's
+//! One ADD creates the bridge where it is missing, a veth pair with one end as the container's
 //! interface and the other as a port of the bridge, and with `isGateway` gives the bridge the
 //! gateway's address.
 #![deny(missing_docs)]
 
 mod config;
 mod gateway;
+mod link;
 mod port;
-mod shared;
 mod spoofcheck;
 
 use std::time::Duration;
 
+use cni_core::context::{Context, Located};
+use cni_core::diagnostics::note;
 use cni_core::firewall::{self, Masquerade};
-use cni_core::interface::{Created, Dad, InterfacePlugin, Site, add_default_routes, mac_matches, missing};
+use cni_core::interface::{Dad, InterfacePlugin, Links, add_default_routes, mac_matches, missing};
 use cni_core::netlink::{Link, Netlink};
 use cni_core::netns::Netns;
-use cni_core::plugin::About;
+use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Cidr, Code, Error, Result};
+use cni_core::spec::{AddResult, Attachment, Cidr, Code, Error, Result};
 
-pub use config::BridgeConf;
+pub use config::{BridgeConf, IpMasqBackend};
 
-/// How long a port may take until frames pass: the kernel learns of it asynchronously
+/// The time until a port passes frames: the kernel reports its carrier asynchronously
 /// (net/core/link_watch.c), at most a second after the container's end comes up.
 const PORT_LIMIT: Duration = Duration::from_secs(3);
 
 /// The plugin.
 pub struct Bridge;
 
-type BridgeSite<'s, 'n> = Site<'s, 'n, BridgeConf>;
+/// The links of an attachment.
+#[derive(Clone, Debug)]
+pub struct BridgeLinks {
+    bridge: Link,
+    /// The host's end of the veth pair.
+    port: Link,
+    /// The container's end.
+    container: Link,
+    /// The interface with the gateway's address, where it is not the bridge.
+    gateway: Option<Link>,
+}
+
+impl Links for BridgeLinks {
+    fn container(&self) -> &Link {
+        &self.container
+    }
+
+    fn listed(&self) -> Vec<Located<'_>> {
+        let on_host = [&self.bridge, &self.port].map(Located::Host);
+        let gateway = self.gateway.as_ref().map(Located::Host);
+        on_host.into_iter().chain([Located::Container(&self.container)]).chain(gateway).collect()
+    }
+}
 
 impl InterfacePlugin for Bridge {
     type Config = BridgeConf;
+    type Links = BridgeLinks;
 
     fn about(&self) -> About {
-        About { names: &["bridge", "cnv-bridge"], summary: "connects containers by an Ethernet bridge" }
-    }
-
-    fn validate(&self, config: &mut BridgeConf, request: &Request) -> Result<()> {
-        config.validate(request)
-    }
-
-    fn create(&self, site: &BridgeSite<'_, '_>) -> Result<Created> {
-        // Until the port is there, nobody may take the bridge away as unused.
-        let _in_use = Netns::own()?.lock_shared()?;
-        let bridge = shared::ensure(site)?;
-        let (port, link) = port::create(site, &bridge)?;
-        if site.config.macspoofchk {
-            spoofcheck::set_up(site, &port, &link)?;
+        About {
+            names: &["bridge", "cnv-bridge"],
+            summary: "connects containers by an Ethernet bridge",
+            kind: Kind::Interface,
         }
-        let interfaces = vec![site.on_host(&bridge), site.on_host(&port), site.in_container(&link)];
-        Ok(Created { interfaces, link })
+    }
+
+    fn link_kind(&self) -> &'static str {
+        "veth"
+    }
+
+    fn config(&self, request: &Request) -> Result<BridgeConf> {
+        BridgeConf::parse(request)
+    }
+
+    fn create(&self, context: &Context<'_>, config: &BridgeConf) -> Result<BridgeLinks> {
+        // Until the port exists, no other process may delete the bridge as unused.
+        let _lock = Netns::own()?.lock_shared()?;
+        let bridge = link::ensure(context, config)?;
+        let (port, container) = port::create(context, config, &bridge)?;
+        if config.macspoofchk {
+            spoofcheck::set_up(context, &port, &container)?;
+        }
+        Ok(BridgeLinks { bridge, port, container, gateway: None })
+    }
+
+    fn find(&self, context: &Context<'_>, config: &BridgeConf, link: Link) -> Result<BridgeLinks> {
+        let name = &config.bridge;
+        let bridge = context.host().link(name)?.ok_or_else(|| missing(name, "the host"))?;
+        let port = port::find(context, &link)?;
+        Ok(BridgeLinks { bridge, port, container: link, gateway: None })
     }
 
     fn dad(&self, config: &BridgeConf) -> Dad {
         if config.enabledad { Dad::Enhanced } else { Dad::Off }
     }
 
-    fn brings_up(&self, config: &BridgeConf) -> bool {
+    fn sets_up(&self, config: &BridgeConf) -> bool {
         !config.disable_container_interface
     }
 
-    fn adapt(&self, site: &BridgeSite<'_, '_>, result: &mut AddResult) -> Result<()> {
-        if site.config.is_gateway {
-            for ip in &mut result.ips {
+    fn complete(&self, config: &BridgeConf, addresses: &mut AddResult) -> Result<()> {
+        if config.gateway.is_some() {
+            for ip in &mut addresses.ips {
                 ip.gateway.get_or_insert_with(|| gateway::first_address(ip.address));
             }
         }
-        if site.config.is_default_gateway {
-            add_default_routes(result);
+        if config.is_default_gateway {
+            add_default_routes(addresses);
         }
         Ok(())
     }
 
-    fn finish(&self, site: &BridgeSite<'_, '_>, link: &Link, result: &mut AddResult) -> Result<()> {
-        let host = site.host;
-        let name = result.interfaces[1].name.clone();
-        let port = if site.config.disable_container_interface {
-            host.link(&name)?.ok_or_else(|| gone(&name))?
+    fn finish(
+        &self,
+        context: &Context<'_>,
+        config: &BridgeConf,
+        links: &mut BridgeLinks,
+        addresses: &AddResult,
+    ) -> Result<()> {
+        let host = context.host();
+        let port = &links.port.name;
+        links.port = if config.disable_container_interface {
+            host.link(port)?.ok_or_else(|| gone(port))?
         } else {
-            host.wait_until_operational(&name, PORT_LIMIT)?
+            host.wait_until_operational(port, PORT_LIMIT)?
         };
-        if site.config.is_gateway && !result.ips.is_empty() {
-            gateway::set_up(site, &port, result)?;
+        if !addresses.ips.is_empty() {
+            if let Some(name) = &config.gateway {
+                let gateway = gateway::set_up(context, config, name, links, addresses)?;
+                links.gateway = Some(gateway).filter(|gateway| gateway.index != links.bridge.index);
+            }
+            if config.ip_masq {
+                masquerade(context, config, addresses)?;
+            }
+            // The port learns of its carrier after the container's interface is up
+            // (net/core/link_watch.c), and drops what the kernel announces until then.
+            context.container().announce(&links.container)?;
         }
-        if site.config.ip_masq && !result.ips.is_empty() {
-            masquerade(site, result)?;
-        }
-        if !result.ips.is_empty() {
-            // What the kernel announced as the interface came up was lost at the port, which
-            // learns of its carrier later (net/core/link_watch.c) and lets nothing pass until then.
-            site.container.announce(link)?;
-        }
-        // Both may have changed: a bridge takes the lowest MAC address of its ports.
-        let bridge = host.link(&site.config.bridge)?.ok_or_else(|| gone(&site.config.bridge))?;
-        result.interfaces[0] = site.on_host(&bridge);
-        result.interfaces[1] = site.on_host(&port);
+        // Its MAC address may have changed: a bridge takes the lowest one of its ports.
+        links.bridge = host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))?;
         Ok(())
     }
 
-    fn check(&self, site: &BridgeSite<'_, '_>, link: &Link, prev: &AddResult) -> Result<()> {
-        let name = &site.config.bridge;
-        let bridge = site.host.link(name)?.ok_or_else(|| missing(name, "the host"))?;
-        shared::require(&bridge)?;
-        if bridge.promiscuous != site.config.promisc_mode {
+    fn check(
+        &self,
+        context: &Context<'_>,
+        config: &BridgeConf,
+        links: &BridgeLinks,
+        prev: &AddResult,
+    ) -> Result<()> {
+        let (bridge, name) = (&links.bridge, &config.bridge);
+        link::require(bridge)?;
+        if bridge.promiscuous != config.promisc_mode {
             let state = if bridge.promiscuous { "promiscuous" } else { "not promiscuous" };
             return Err(Error::check(format!("bridge {name} is {state}")));
         }
         let on_host = |name: &str| prev.interfaces.iter().find(|i| i.name == name && i.sandbox.is_empty());
+        let gateway = config.gateway.as_ref().filter(|_| context.request.conf.ipam.is_some());
         // Without an address of its own, a bridge takes the lowest MAC address of its ports,
         // which come and go with other containers.
-        let has_gateway = site.config.is_gateway && site.request.conf.ipam.is_some();
-        let mac_is_kept = has_gateway && site.config.vlan == 0;
-        if let Some(expected) = on_host(name).filter(|_| mac_is_kept) {
-            mac_matches(&bridge, &expected.mac)?;
+        if let Some(expected) = on_host(name).filter(|_| gateway == Some(name)) {
+            mac_matches(bridge, &expected.mac)?;
         }
-        if has_gateway {
-            gateway::check(site, prev)?;
+        if let Some(gateway) = gateway {
+            gateway::check(context, gateway, prev)?;
         }
-        port::check(site, link, &bridge, |port| match on_host(&port.name) {
-            Some(expected) => mac_matches(port, &expected.mac),
-            None => Err(Error::check(format!("prevResult does not have bridge port {}", port.name))),
-        })
+        match on_host(&links.port.name) {
+            Some(expected) => mac_matches(&links.port, &expected.mac)?,
+            None => {
+                return Err(Error::check(format!(
+                    "prevResult does not have bridge port {}",
+                    links.port.name
+                )));
+            }
+        }
+        port::check(context, config, links)
     }
 
-    fn ready(&self, config: &BridgeConf, request: &Request) -> Result<()> {
+    fn status(&self, config: &BridgeConf, request: &Request) -> Result<()> {
         if let Some(bridge) = Netlink::open()?.link(&config.bridge)? {
-            shared::require(&bridge).map_err(|err| err.with_code(Code::UNAVAILABLE))?;
+            link::require(&bridge).map_err(|err| err.with_code(Code::UNAVAILABLE))?;
         }
         let ip_masq = config.ip_masq && request.conf.ipam.is_some();
         for (key, wanted) in [("ipMasq", ip_masq), ("macspoofchk", config.macspoofchk)] {
@@ -141,7 +195,7 @@ impl InterfacePlugin for Bridge {
     }
 
     fn clean_up(&self, config: Option<&BridgeConf>, request: &Request) -> Result<()> {
-        // Of one that can't be read, the rules may be there.
+        // With an invalid configuration, the rules may exist.
         let (macspoofchk, ip_masq) =
             config.map_or((true, true), |config| (config.macspoofchk, config.ip_masq));
         let attachment = request.attachment()?;
@@ -155,8 +209,7 @@ impl InterfacePlugin for Bridge {
         Error::all(errors)
     }
 
-    fn collect(&self, config: &BridgeConf, request: &Request) -> Result<()> {
-        let Some(valid) = &request.conf.valid_attachments else { return Ok(()) };
+    fn gc(&self, config: &BridgeConf, request: &Request, valid: &[Attachment]) -> Result<()> {
         let mut errors = Vec::new();
         if config.macspoofchk {
             errors.extend(spoofcheck::collect(valid).err());
@@ -168,18 +221,19 @@ impl InterfacePlugin for Bridge {
     }
 }
 
-fn masquerade(site: &BridgeSite<'_, '_>, result: &AddResult) -> Result<()> {
-    if site.config.wants_iptables() {
-        eprintln!("bridge: ipMasqBackend iptables is not supported, nftables is used in its place");
+fn masquerade(context: &Context<'_>, config: &BridgeConf, addresses: &AddResult) -> Result<()> {
+    if config.ip_masq_backend == Some(IpMasqBackend::Iptables) {
+        note(format_args!("bridge: ipMasqBackend iptables is not supported, nftables is used instead"));
     }
-    let (network, attachment) = (site.request.conf.name.clone(), site.request.attachment()?.clone());
-    let addresses: Vec<Cidr> = result.ips.iter().map(|ip| ip.address).collect();
+    let (network, attachment) = (context.request.conf.name.clone(), context.attachment.clone());
+    let addresses: Vec<Cidr> = addresses.ips.iter().map(|ip| ip.address).collect();
     Masquerade { network: &network, attachment: &attachment }.set_up(&addresses)?;
-    site.undo
+    context
+        .undo
         .push("masquerading", move || Masquerade { network: &network, attachment: &attachment }.tear_down());
     Ok(())
 }
 
 fn gone(name: &str) -> Error {
-    Error::new(Code::KERNEL, format!("interface {name} was deleted by somebody else while it was configured"))
+    Error::new(Code::KERNEL, format!("another process deleted interface {name} while it was configured"))
 }

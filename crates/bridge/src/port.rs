@@ -1,54 +1,59 @@
 //! The port of the bridge that a container is connected to.
 
-use cni_core::netlink::{BridgePort, BridgeVlan, Errno, Failure, Link, Netlink, NewLink};
+use std::rc::Rc;
+
+use cni_core::context::Context;
+use cni_core::netlink::{self, BridgePort, BridgeVlan, Errno, Failure, Link, Netlink, NewLink};
 use cni_core::spec::{Error, IfName, Result};
 use cni_core::sysctl::Sysctl;
 
-use crate::shared::unless_used_by_others;
-use crate::{BridgeSite, gone};
+use crate::link::unless_used_by_others;
+use crate::{BridgeConf, BridgeLinks, gone};
 
-/// How often another random name is tried for the host's end.
+/// The number of random names that are tried for the host's end.
 const NAME_TRIES: u32 = 10;
 
-/// Makes the pair: the host's end, up and a port of the bridge, and the container's.
-pub(crate) fn create(site: &BridgeSite<'_, '_>, bridge: &Link) -> Result<(Link, Link)> {
-    let config = site.config;
-    let peer = NewLink::veth_peer(site.ifname).mtu(config.mtu()).mac(config.mac).in_namespace(site.netns);
-    let port = create_pair(site.host, bridge, &peer, config.mtu()).map_err(|err| explain(site, err))?;
-    let (host, made) = (site.host, port.clone());
-    site.undo.push(format!("interface {}", port.name), move || Ok(host.delete_link(&made)?));
-    let link = site.container.link(site.ifname)?.ok_or_else(|| gone(site.ifname))?;
-    connect(
-        site,
-        bridge,
-        &port,
-        &config.vlans,
-        BridgePort { hairpin: config.hairpin_mode, isolated: config.port_isolation },
-    )?;
-    Ok((port, link))
+/// Creates the pair: the host's end, up and a port of the bridge, and the container's.
+pub(crate) fn create(context: &Context<'_>, config: &BridgeConf, bridge: &Link) -> Result<(Link, Link)> {
+    let peer = NewLink::veth_peer(context.ifname())
+        .mtu(config.mtu)
+        .mac(config.mac)
+        .in_namespace(&context.namespaces().netns);
+    let create = |new: &NewLink<'_>| context.create_on_host(new);
+    let port = create_pair(context.host(), create, bridge, &peer, config.mtu)
+        .map_err(|failure| context.explain_name(failure))?;
+    let container = context.container().link(context.ifname())?.ok_or_else(|| gone(context.ifname()))?;
+    connect(context.host(), config, bridge, &port, &config.vlans, config.port)?;
+    Ok((port, container))
 }
 
-/// The interface of the host that is in the gateway's VLAN, made where it is missing, and the
-/// ports of the bridge that are there for this attachment: `port`, and the one that it leads to.
+/// The interface `name` of the host that is in the gateway's VLAN, created where it is missing, and
+/// the ports of the bridge that belong to this attachment: `port`, and the one that it leads to.
 ///
-/// It goes up last, so that one that is down is completed: whoever made it was killed.
-pub(crate) fn gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link) -> Result<(Link, Vec<u32>)> {
-    let (host, name) = (site.host, site.config.gateway_name()?);
-    let (holder, gateway_port) = match host.link(&name)? {
+/// It is set up last. One that is down is completed: the process that created it was killed.
+pub(crate) fn gateway(
+    context: &Context<'_>,
+    config: &BridgeConf,
+    name: &IfName,
+    bridge: &Link,
+    port: &Link,
+) -> Result<(Link, Vec<u32>)> {
+    let host = context.host();
+    let (holder, gateway_port) = match host.link(name)? {
         Some(holder) => {
             let port = other_end(host, &holder)?;
             let port = port.filter(|_| holder.lower_netnsid.is_none());
             (holder, port.filter(|port| port.master == Some(bridge.index)))
         }
         None => {
-            let made = create_gateway(site, bridge, port, &name)?;
-            (host.link(&name)?.ok_or_else(|| gone(&name))?, Some(made))
+            let created = create_gateway(context, bridge, port, name)?;
+            (host.link(name)?.ok_or_else(|| gone(name))?, Some(created))
         }
     };
     if !holder.up {
         if let Some(port) = &gateway_port {
-            let vlans: Vec<BridgeVlan> = site.config.vlans.iter().copied().filter(|vlan| vlan.pvid).collect();
-            connect(site, bridge, port, &vlans, BridgePort::default())?;
+            let vlans: Vec<BridgeVlan> = config.vlans.iter().copied().filter(|vlan| vlan.pvid).collect();
+            connect(host, config, bridge, port, &vlans, BridgePort::default())?;
         }
         host.set_up(&holder)?;
     }
@@ -56,16 +61,18 @@ pub(crate) fn gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link) -> 
     Ok((holder, own_ports.collect()))
 }
 
-/// Makes that interface and gives the port that it leads to.
-fn create_gateway(site: &BridgeSite<'_, '_>, bridge: &Link, port: &Link, name: &IfName) -> Result<Link> {
+/// Creates that interface and returns the port that it leads to.
+fn create_gateway(context: &Context<'_>, bridge: &Link, port: &Link, name: &IfName) -> Result<Link> {
+    let host = context.host();
     let peer = NewLink::veth_peer(name).mtu(Some(bridge.mtu));
-    let host = site.host;
-    let made = create_pair(host, bridge, &peer, Some(bridge.mtu))?;
-    let (bridge, own_ports, pair) = (bridge.index, [port.index, made.index], made.clone());
-    site.undo.push(format!("interface {name}"), move || {
+    let created = create_pair(host, |new| host.create_link(new), bridge, &peer, Some(bridge.mtu))?;
+    let (bridge, own_ports, pair) = (bridge.index, [port.index, created.index], created.clone());
+    let namespaces = Rc::clone(context.namespaces());
+    context.undo.push(format!("interface {name}"), move || {
+        let host = &namespaces.host;
         unless_used_by_others(host, bridge, &own_ports, || host.delete_link(&pair))
     });
-    Ok(made)
+    Ok(created)
 }
 
 /// The other end of a veth pair, where it is on the host.
@@ -75,11 +82,17 @@ fn other_end(host: &Netlink, link: &Link) -> Result<Option<Link>> {
 }
 
 /// Creates a veth pair with one end on the host, under a random name as a port of the bridge.
-fn create_pair(host: &Netlink, bridge: &Link, peer: &NewLink<'_>, mtu: Option<u32>) -> Result<Link, Failure> {
+fn create_pair(
+    host: &Netlink,
+    create: impl Fn(&NewLink<'_>) -> netlink::Result<Link>,
+    bridge: &Link,
+    peer: &NewLink<'_>,
+    mtu: Option<u32>,
+) -> netlink::Result<Link> {
     let mut tries = 0;
     loop {
         let name = format!("veth{:08x}", random());
-        let created = host.create_link(&NewLink::veth(&name, peer.clone()).mtu(mtu).port_of(bridge).up());
+        let created = create(&NewLink::veth(&name, peer.clone()).mtu(mtu).port_of(bridge).up());
         tries += 1;
         match created {
             Err(Failure { errno: Errno::EEXIST, .. })
@@ -96,73 +109,60 @@ fn random() -> u32 {
     RandomState::new().hash_one(std::process::id()) as u32
 }
 
-/// Sets what the bridge does with a new port.
+/// Configures a new port.
 fn connect(
-    site: &BridgeSite<'_, '_>,
+    host: &Netlink,
+    config: &BridgeConf,
     bridge: &Link,
     port: &Link,
     vlans: &[BridgeVlan],
     settings: BridgePort,
 ) -> Result<()> {
-    let host = site.host;
     let name: IfName = port.name.parse()?;
-    // The host does not take its routes from what the container advertises.
-    Sysctl::Ipv6("accept_ra", &name).prefer("0");
+    // The host must not accept the routes that the container advertises.
+    Sysctl::ipv6("accept_ra", &name).prefer("0");
     if settings != BridgePort::default() {
         host.set_bridge_port(port, settings)?;
     }
     if vlans.is_empty() {
         return Ok(());
     }
-    if let Some(vid) = bridge.default_vlan().filter(|_| !site.config.preserve_default_vlan) {
+    if let Some(vid) = bridge.default_vlan().filter(|_| !config.preserve_default_vlan) {
         host.delete_bridge_vlans(port, &[BridgeVlan::tagged(vid, vid)])?;
     }
-    // One message each: the kernel takes one range at a time.
+    // One message each: the kernel accepts one range at a time.
     for vlan in vlans {
         host.add_bridge_vlans(port, std::slice::from_ref(vlan))?;
     }
     Ok(())
 }
 
-/// What EEXIST means here: the container has an interface of that name.
-fn explain(site: &BridgeSite<'_, '_>, err: Failure) -> Error {
-    let exists = err.errno == Errno::EEXIST && matches!(site.container.link(site.ifname), Ok(Some(_)));
-    if exists { site.name_taken() } else { err.into() }
+/// Finds the port that the container's interface is connected to.
+pub(crate) fn find(context: &Context<'_>, link: &Link) -> Result<Link> {
+    other_end(context.host(), link)?.ok_or_else(|| {
+        Error::check(format!("the other end of interface {} is missing on the host", link.name))
+    })
 }
 
-/// Finds the port that the container's interface is connected to and compares it with the
-/// configuration; `matches_prev` compares it with `prevResult`.
-pub(crate) fn check(
-    site: &BridgeSite<'_, '_>,
-    link: &Link,
-    bridge: &Link,
-    matches_prev: impl FnOnce(&Link) -> Result<()>,
-) -> Result<()> {
-    if !link.is("veth") {
-        let kind = link.kind.as_deref().unwrap_or("hardware");
-        return Err(Error::check(format!("interface {} is not a veth but of kind {kind}", link.name)));
-    }
-    let Some(port) = other_end(site.host, link)? else {
-        return Err(Error::check(format!("the other end of interface {} is missing on the host", link.name)));
-    };
+/// Compares the port with the configuration.
+pub(crate) fn check(context: &Context<'_>, config: &BridgeConf, links: &BridgeLinks) -> Result<()> {
+    let BridgeLinks { bridge, port, .. } = links;
     if port.master != Some(bridge.index) {
         return Err(Error::check(format!("interface {} is not a port of bridge {}", port.name, bridge.name)));
     }
-    matches_prev(&port)?;
-    let (found, config) = (port.bridge_port(), site.config);
-    let expected = BridgePort { hairpin: config.hairpin_mode, isolated: config.port_isolation };
+    let (found, expected) = (port.bridge_port(), config.port);
     if found != expected {
         return Err(Error::check(format!("bridge port {} is set to {found:?}, not {expected:?}", port.name)));
     }
     if bridge.filters_vlans() {
-        let passing = site.host.bridge_vlans(&port)?;
+        let passing = context.host().bridge_vlans(port)?;
         let passes = |vid, like: &BridgeVlan| {
             passing.iter().any(|v| v.first == vid && v.pvid == like.pvid && v.untagged == like.untagged)
         };
         for vlan in &config.vlans {
             if let Some(vid) = (vlan.first..=vlan.last).find(|vid| !passes(*vid, vlan)) {
                 return Err(Error::check(format!(
-                    "VLAN {vid} does not pass bridge port {} as it should",
+                    "VLAN {vid} does not pass bridge port {} as configured",
                     port.name
                 )));
             }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use cni_core::context::Context;
 use cni_core::firewall::nftables::batch::Batch;
 use cni_core::firewall::nftables::expr::{Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField};
 use cni_core::firewall::nftables::schema::{Chain, FlushObject, NfCmd, NfListObject, Rule, Table};
@@ -15,15 +16,13 @@ use cni_core::firewall::{apply, available, rules};
 use cni_core::netlink::{Link, Netlink};
 use cni_core::spec::{Attachment, Result};
 
-use crate::BridgeSite;
-
 const TABLE: &str = "nat";
 const PREROUTING: &str = "PREROUTING";
 const COMMENT: &str = "macspoofchk-";
 
 /// Drops what the port sends with another MAC address than the container's.
-pub(crate) fn set_up(site: &BridgeSite<'_, '_>, port: &Link, link: &Link) -> Result<()> {
-    let attachment = site.request.attachment()?.clone();
+pub(crate) fn set_up(context: &Context<'_>, port: &Link, link: &Link) -> Result<()> {
+    let attachment = context.attachment.clone();
     let Some(mac) = link.mac else { return Ok(()) };
     let id = id(&attachment);
     let [iface, mac_chain] = chains(&id);
@@ -53,7 +52,7 @@ pub(crate) fn set_up(site: &BridgeSite<'_, '_>, port: &Link, link: &Link) -> Res
     add(&iface, vec![jump(&mac_chain)]);
     add(&mac_chain, vec![equals(source, mac.to_string()), Statement::Return(None)]);
     add(&mac_chain, vec![Statement::Drop(None)]);
-    site.undo.push("macspoofchk", move || tear_down(&attachment));
+    context.undo.push("macspoofchk", move || tear_down(&attachment));
     apply(batch, "adding the rules of macspoofchk")
 }
 

@@ -4,24 +4,24 @@ use crate::delegate;
 use crate::request::{Command, Request};
 use crate::spec::{AddResult, Code, Error, PluginType, Result};
 
-/// Asks the IPAM plugin for addresses, with the whole configuration as it came.
+/// Calls the IPAM plugin with ADD and the whole configuration as received.
 ///
 /// # Errors
-/// Those of the plugin, which is called with DEL then, and [`Code::DELEGATE`] when it gave
-/// no address.
+/// Those of the plugin, and [`Code::DELEGATE`] when it returned no address. The plugin is called
+/// with DEL first.
 pub fn add(ipam: &PluginType, request: &Request) -> Result<AddResult> {
-    let asked = delegate::call(ipam, &request.with_command(Command::Add)).and_then(|result| match result {
+    let added = delegate::call(ipam, &request.with_command(Command::Add)).and_then(|result| match result {
         Some(result) if !result.ips.is_empty() => Ok(result),
         _ => Err(Error::new(Code::DELEGATE, "it returned no address")),
     });
-    asked.map_err(|err| {
+    added.map_err(|err| {
         // The specification, section 4: a delegate that failed at ADD is called with DEL.
         let _ = del(ipam, request);
         err.context(format_args!("ipam {ipam}"))
     })
 }
 
-/// Has the IPAM plugin release what the attachment holds.
+/// Calls the IPAM plugin with DEL, so that it releases the attachment's addresses.
 ///
 /// # Errors
 /// Those of the plugin.
@@ -29,7 +29,7 @@ pub fn del(ipam: &PluginType, request: &Request) -> Result<()> {
     call(ipam, request, Command::Del)
 }
 
-/// Passes a command that has no result on to the IPAM plugin.
+/// Calls the IPAM plugin with a command that has no result.
 ///
 /// # Errors
 /// Those of the plugin.

@@ -26,11 +26,11 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Opens the namespace at a path, `None` when nothing is there.
+    /// Opens the namespace at a path; `None` when nothing exists there.
     ///
     /// # Errors
-    /// [`Code::INVALID_NETNS`] when what is there is no network namespace, [`Code::IO`] when
-    /// that can't be known.
+    /// [`Code::INVALID_NETNS`] when the file is not a network namespace, [`Code::IO`] when it can't
+    /// be opened.
     pub fn open(path: &Path) -> Result<Option<Netns>> {
         let opening = |err: std::io::Error| Error::io(format!("opening CNI_NETNS {}", path.display()), err);
         let file = match File::open(path) {
@@ -40,32 +40,31 @@ impl Netns {
             }
             Err(err) => return Err(opening(err)),
         };
-        // A namespace of another kind is told apart when it is entered (CLONE_NEWNET below).
+        // setns(2) with CLONE_NEWNET refuses a namespace of another kind, see `enter`.
         if fstatfs(&file).map_err(|err| opening(err.into()))?.filesystem_type() != NSFS {
             let msg = format!("CNI_NETNS {}: is not a network namespace", path.display());
-            return Err(Error::new(Code::INVALID_NETNS, msg).details(
-                "a file whose namespace was unmounted or never mounted stays behind as an empty file",
-            ));
+            return Err(Error::new(Code::INVALID_NETNS, msg)
+                .details("an empty file remains where a namespace was unmounted or never mounted"));
         }
         Ok(Some(Netns { file, path: path.to_owned() }))
     }
 
-    /// Opens the namespace at a path, which must be there.
+    /// Opens the namespace at a path that must exist.
     ///
     /// # Errors
-    /// [`Code::INVALID_NETNS`] when it is not.
+    /// [`Code::INVALID_NETNS`] when it does not.
     pub fn open_existing(path: &Path) -> Result<Netns> {
         Netns::open(path)?.ok_or_else(|| {
             Error::new(Code::INVALID_NETNS, format!("CNI_NETNS {}: does not exist", path.display()))
         })
     }
 
-    /// Opens the namespace at a path for DEL, to which it is all the same why there is none: no
-    /// path was given, nothing is there, or the file is left over from a namespace that is gone.
+    /// Opens the namespace at a path for DEL; `None` when there is none: no path was given, nothing
+    /// exists there, or the file remains of a namespace that is gone.
     ///
     /// # Errors
-    /// [`Code::IO`] where what is there can't be looked at: the namespace may be alive.
-    pub fn open_what_is_left(path: Option<&Path>) -> Result<Option<Netns>> {
+    /// [`Code::IO`] when the path can't be opened for another reason: the namespace may exist.
+    pub fn open_remaining(path: Option<&Path>) -> Result<Option<Netns>> {
         match path.map(Netns::open) {
             None => Ok(None),
             Some(Err(err)) if err.code() == Code::INVALID_NETNS => Ok(None),
@@ -109,13 +108,13 @@ impl Netns {
         Ok(Netns { file, path: self.path.clone() })
     }
 
-    /// The path it was opened by.
+    /// The path that it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs a closure inside. The thread is back when this returns, whatever happened: where
-    /// the way back fails the process ends rather than go on in the wrong namespace.
+    /// Runs a closure inside. The thread has returned to its own namespace when this returns, also
+    /// after a panic. Where returning fails the process aborts: no code runs in the wrong namespace.
     ///
     /// # Errors
     /// [`Code::INVALID_NETNS`] when it is a namespace of another kind, or may not be entered.
@@ -132,7 +131,7 @@ impl Netns {
     }
 }
 
-/// The way back of [`Netns::enter`].
+/// Returns the thread to its namespace, for [`Netns::enter`].
 struct Back(File);
 
 impl Drop for Back {
@@ -149,8 +148,8 @@ impl AsFd for Netns {
     }
 }
 
-/// Refuses a path that is the namespace this thread is in: an interface would be made, or
-/// deleted, on the host itself.
+/// Refuses a path that is the namespace of this thread: an interface would be created or
+/// deleted on the host itself.
 ///
 /// # Errors
 /// [`Code::INVALID_NETNS`].
@@ -180,10 +179,10 @@ mod tests {
         assert_eq!(Netns::open(Path::new("/tmp")).unwrap_err().code(), Code::INVALID_NETNS);
         assert!(Netns::open(Path::new(OWN)).unwrap().is_some());
         for left in [None, Some("/nonexistent"), Some("/proc/self/exe"), Some("/proc/self/exe/net")] {
-            assert!(Netns::open_what_is_left(left.map(Path::new)).unwrap().is_none());
+            assert!(Netns::open_remaining(left.map(Path::new)).unwrap().is_none());
         }
         let too_long = format!("/{}", "n".repeat(300));
-        assert_eq!(Netns::open_what_is_left(Some(Path::new(&too_long))).unwrap_err().code(), Code::IO);
+        assert_eq!(Netns::open_remaining(Some(Path::new(&too_long))).unwrap_err().code(), Code::IO);
     }
 
     #[test]

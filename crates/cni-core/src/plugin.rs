@@ -5,109 +5,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use crate::netns;
-use crate::request::{Command, Environment, ExecOptions, Request};
+use crate::request::{Command, Environment, ExecOptions};
 use crate::spec::{AddResult, Code, Error, NetConf, Result, Version};
+
+pub use crate::request::{About, Kind, LinkAtDel, Plugin, Request};
 
 /// The longest configuration that is read, in bytes.
 const MAX_INPUT: u64 = 16 << 20;
-
-/// A CNI plugin: what it does for each command of the specification.
-///
-/// ```
-/// use cni_core::plugin::{About, Plugin};
-/// use cni_core::request::Request;
-/// use cni_core::spec::{AddResult, Result};
-///
-/// struct Nothing;
-///
-/// impl Plugin for Nothing {
-///     fn about(&self) -> About {
-///         About { names: &["nothing"], summary: "attaches nothing" }
-///     }
-///     fn add(&self, _: &Request) -> Result<AddResult> {
-///         Ok(AddResult::default())
-///     }
-///     fn del(&self, _: &Request) -> Result<()> {
-///         Ok(())
-///     }
-///     fn check(&self, _: &Request) -> Result<()> {
-///         Ok(())
-///     }
-/// }
-/// // main.rs is then: fn main() -> ExitCode { cni_core::plugin::main(&[&Nothing]) }
-/// ```
-pub trait Plugin: Sync {
-    /// The names it is called by, and what it is.
-    fn about(&self) -> About;
-
-    /// Attaches the container to the network, or leaves the node as it was.
-    ///
-    /// # Errors
-    /// Whatever stood in the way; all that was made is undone by then.
-    fn add(&self, request: &Request) -> Result<AddResult>;
-
-    /// Detaches it. Succeeds when there is nothing left to detach.
-    ///
-    /// # Errors
-    /// When something remains that could not be removed.
-    fn del(&self, request: &Request) -> Result<()>;
-
-    /// Whether the container's interface may be gone before DEL is called: a caller with many
-    /// interfaces to delete can delete all of them in one go.
-    fn link_at_del(&self) -> LinkAtDel {
-        LinkAtDel::Needs
-    }
-
-    /// Compares the attachment with `prevResult`.
-    ///
-    /// # Errors
-    /// The first difference.
-    fn check(&self, request: &Request) -> Result<()>;
-
-    /// Whether an ADD could be served.
-    ///
-    /// # Errors
-    /// [`Code::UNAVAILABLE`] or [`Code::UNAVAILABLE_LIMITED`] when not.
-    fn status(&self, _request: &Request) -> Result<()> {
-        Ok(())
-    }
-
-    /// Removes what belongs to attachments that are not valid any more.
-    ///
-    /// # Errors
-    /// When something remains that could not be removed.
-    fn gc(&self, _request: &Request) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// What the DEL of a plugin has to do with the container's interface.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LinkAtDel {
-    /// It deletes the interface, and is content to find that somebody did.
-    Deletes,
-    /// It has nothing to do with it.
-    Ignores,
-    /// It may look at it or work through it: the interface must be there.
-    Needs,
-}
-
-/// What a plugin says of itself.
-#[derive(Clone, Copy, Debug)]
-pub struct About {
-    /// The values of `type` that mean this plugin.
-    pub names: &'static [&'static str],
-    /// What it does, in a line.
-    pub summary: &'static str,
-}
 
 /// Finds a plugin by the name it is called by.
 pub fn find(plugins: &'static [&'static dyn Plugin], name: &str) -> Option<&'static dyn Plugin> {
     plugins.iter().copied().find(|plugin| plugin.about().names.contains(&name))
 }
 
-/// The whole `main` of a program that holds one plugin, or of a multicall program that
-/// found by its own name which of its `plugins` is meant: that one comes first.
+/// The whole `main` of a program that holds one plugin, or of a multicall program: the first of
+/// `plugins` is called.
 pub fn main(plugins: &'static [&'static dyn Plugin]) -> ExitCode {
     let Some(plugin) = plugins.first().copied() else {
         return ExitCode::FAILURE;
@@ -124,7 +36,7 @@ pub fn run_named(plugin: &'static dyn Plugin, plugins: &'static [&'static dyn Pl
     let answered = match catch_unwind(AssertUnwindSafe(|| answer(plugin, plugins, &mut version))) {
         Ok(answered) => answered,
         Err(_) => Err(Error::new(Code::PANIC, format!("defect in {}: it panicked", plugin.about().names[0]))
-            .details("what it had made was undone; standard error has the place")),
+            .details("what it had created was undone; standard error has the place")),
     };
     let (text, code) = match answered {
         Ok(text) => (text, ExitCode::SUCCESS),
@@ -137,7 +49,7 @@ pub fn run_named(plugin: &'static dyn Plugin, plugins: &'static [&'static dyn Pl
     code
 }
 
-/// What a person sees who starts a plugin by hand.
+/// Prints what a person sees who starts a plugin by hand.
 fn introduce(about: About) -> ExitCode {
     let [name, others @ ..] = about.names else {
         return ExitCode::FAILURE;
@@ -159,7 +71,7 @@ fn introduce(about: About) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Reads the call, makes it, and gives what goes to standard output.
+/// Reads the call, makes it, and returns what goes to standard output.
 fn answer(
     plugin: &'static dyn Plugin,
     plugins: &'static [&'static dyn Plugin],
@@ -180,11 +92,11 @@ fn answer(
     }
 }
 
-/// Calls the function of the plugin that the request's command means.
+/// Calls the function of the plugin that belongs to the request's command.
 ///
 /// # Errors
-/// Those of the plugin, [`Code::INVALID_NETNS`] for the namespace of this thread where the
-/// caller does not say that it means it, and [`Code::INCOMPATIBLE_VERSION`] for a command that the
+/// Those of the plugin; [`Code::INVALID_NETNS`] when `CNI_NETNS` is the namespace of this thread
+/// and `CNI_NETNS_OVERRIDE` is not set; [`Code::INCOMPATIBLE_VERSION`] for a command that the
 /// configuration's version does not have.
 pub fn call(plugin: &dyn Plugin, request: &Request) -> Result<Option<AddResult>> {
     if let (Some(path), false) = (&request.env.netns, request.env.netns_override) {
@@ -220,19 +132,19 @@ pub fn call(plugin: &dyn Plugin, request: &Request) -> Result<Option<AddResult>>
     }
 }
 
-/// The answer to VERSION. It says the `cniVersion` that was asked with, where one was.
+/// The answer to VERSION. It repeats the `cniVersion` of the input, if there is one.
 fn version_object() -> String {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Asked {
+    struct Input {
         cni_version: String,
     }
-    // A person at a terminal gives no input and must not be kept waiting for it.
+    // A person at a terminal gives no input.
     let input = if std::io::stdin().is_terminal() { Vec::new() } else { read_input().unwrap_or_default() };
-    let asked = serde_json::from_slice(&input).map(|asked: Asked| asked.cni_version);
-    let asked = asked.ok().filter(|version| !version.is_empty() && version.len() <= 32);
+    let given = serde_json::from_slice(&input).map(|input: Input| input.cni_version);
+    let given = given.ok().filter(|version| !version.is_empty() && version.len() <= 32);
     serde_json::json!({
-        "cniVersion": asked.as_deref().unwrap_or(Version::NEWEST.as_str()),
+        "cniVersion": given.as_deref().unwrap_or(Version::NEWEST.as_str()),
         "supportedVersions": Version::ALL.map(Version::as_str),
     })
     .to_string()

@@ -1,10 +1,10 @@
-//! One call of a plugin: everything it may know, read and checked before it runs.
+//! One call of a plugin: all its input, read and checked before it runs, and the trait that
+//! takes it. The two know each other, because a request carries the plugins of this program.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::plugin::Plugin;
-use crate::spec::{Attachment, CniArgs, Code, ContainerId, Error, IfName, NetConf, Result};
+use crate::spec::{AddResult, Attachment, CniArgs, Code, ContainerId, Error, IfName, NetConf, Result};
 
 /// `CNI_COMMAND` (specification, section 2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,8 +38,8 @@ impl Command {
         Command::ALL.into_iter().find(|command| command.as_str() == text)
     }
 
-    /// Whether the command is about one attachment, and not about the network as a whole.
-    fn is_of_attachment(self) -> bool {
+    /// Whether the command concerns one attachment, not the whole network.
+    fn concerns_attachment(self) -> bool {
         matches!(self, Command::Add | Command::Del | Command::Check)
     }
 }
@@ -49,15 +49,15 @@ impl Command {
 pub struct Environment {
     /// `CNI_COMMAND`.
     pub command: Command,
-    /// `CNI_CONTAINERID` and `CNI_IFNAME`; there for ADD, DEL and CHECK.
+    /// `CNI_CONTAINERID` and `CNI_IFNAME`; present for ADD, DEL and CHECK.
     pub attachment: Option<Attachment>,
-    /// `CNI_NETNS`; there for ADD and CHECK, perhaps for DEL.
+    /// `CNI_NETNS`; present for ADD and CHECK, optional for DEL.
     pub netns: Option<PathBuf>,
     /// `CNI_ARGS`.
     pub args: CniArgs,
     /// `CNI_PATH`.
     pub path: Vec<PathBuf>,
-    /// `CNI_NETNS_OVERRIDE`: the caller means it when `CNI_NETNS` is the plugin's own namespace.
+    /// `CNI_NETNS_OVERRIDE`: `CNI_NETNS` may be the plugin's own namespace.
     pub netns_override: bool,
 }
 
@@ -73,11 +73,11 @@ impl Environment {
             let known = Command::ALL.map(Command::as_str).join(", ");
             return Err(Error::new(
                 Code::INVALID_ENVIRONMENT,
-                format!("CNI_COMMAND: {name:?} is no command"),
+                format!("CNI_COMMAND: {name:?} is not a command"),
             )
             .details(format!("the commands are {known}")));
         };
-        let of_attachment = command.is_of_attachment();
+        let of_attachment = command.concerns_attachment();
         let mut problems = Problems::default();
         let container_id = problems.required(of_attachment, "CNI_CONTAINERID", &get);
         let ifname = problems.required(of_attachment, "CNI_IFNAME", &get);
@@ -106,7 +106,7 @@ impl Environment {
     }
 }
 
-/// What is wrong with the environment, all of it: a person mends it in one go.
+/// All that is wrong with the environment, so that a person corrects it at once.
 #[derive(Default)]
 struct Problems {
     missing: Vec<&'static str>,
@@ -139,16 +139,16 @@ impl Problems {
     }
 }
 
-/// All that a plugin gets: it reads neither environment nor standard input nor its own path.
+/// The whole input of a plugin, which reads neither the environment nor standard input itself.
 #[derive(Clone)]
 pub struct Request {
     /// The environment of the call.
     pub env: Environment,
     /// The common keys of the configuration.
     pub conf: NetConf,
-    /// The configuration as it came, with every key: what goes to delegates.
+    /// The configuration as received, with every key. Delegates get this.
     pub text: Vec<u8>,
-    /// The plugins that this program holds, which it can call without executing a file.
+    /// The plugins in this program, which it can call without executing a file.
     pub plugins: &'static [&'static dyn Plugin],
     /// How plugins are executed on behalf of this call.
     pub exec: ExecOptions,
@@ -157,7 +157,7 @@ pub struct Request {
 /// How a plugin that is not in this program is executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ExecOptions {
-    /// How long it may take before it and what it started are killed; `None` for no limit.
+    /// The time after which it and its child processes are killed; `None` for no limit.
     pub time_limit: Option<Duration>,
     /// Whether each line of its standard error is preceded by its name. Otherwise it writes
     /// to the standard error of this program itself.
@@ -165,10 +165,10 @@ pub struct ExecOptions {
 }
 
 impl Request {
-    /// The container and interface that this call is about.
+    /// The container and interface that this call concerns.
     ///
     /// # Errors
-    /// For GC and STATUS, which are about none.
+    /// For GC and STATUS, which concern the whole network.
     pub fn attachment(&self) -> Result<&Attachment> {
         self.env.attachment.as_ref().ok_or_else(|| {
             let command = self.env.command.as_str();
@@ -187,7 +187,7 @@ impl Request {
             .ok_or_else(|| Error::new(Code::INVALID_ENVIRONMENT, "required variables are missing: CNI_NETNS"))
     }
 
-    /// The same call with another command, as a plugin makes it to clean up after a delegate.
+    /// The same call with another command, for a delegate.
     #[must_use]
     pub fn with_command(&self, command: Command) -> Request {
         let mut request = self.clone();
@@ -198,7 +198,7 @@ impl Request {
     /// The same call with another configuration.
     ///
     /// # Errors
-    /// When the configuration is none, see [`NetConf::parse`].
+    /// See [`NetConf::parse`].
     pub fn with_conf(&self, text: Vec<u8>) -> Result<Request> {
         Ok(Request {
             conf: NetConf::parse(&text)?,
@@ -212,10 +212,115 @@ impl Request {
     /// The plugin's own keys of the configuration.
     ///
     /// # Errors
-    /// [`Code::INVALID_CONFIG`] with the place of what does not fit.
+    /// [`Code::INVALID_CONFIG`] with the line and column.
     pub fn parse_conf<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
         crate::spec::from_json(&self.text, "network configuration")
     }
+}
+
+/// A CNI plugin: what it does for each command of the specification.
+///
+/// ```
+/// use cni_core::plugin::{About, Kind, Plugin};
+/// use cni_core::request::Request;
+/// use cni_core::spec::{AddResult, Result};
+///
+/// struct Nothing;
+///
+/// impl Plugin for Nothing {
+///     fn about(&self) -> About {
+///         About { names: &["nothing"], summary: "attaches nothing", kind: Kind::Interface }
+///     }
+///     fn add(&self, _: &Request) -> Result<AddResult> {
+///         Ok(AddResult::default())
+///     }
+///     fn del(&self, _: &Request) -> Result<()> {
+///         Ok(())
+///     }
+///     fn check(&self, _: &Request) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+/// // main.rs is then: fn main() -> ExitCode { cni_core::plugin::main(&[&Nothing]) }
+/// ```
+pub trait Plugin: Sync {
+    /// The names it is called by, and what it does.
+    fn about(&self) -> About;
+
+    /// Attaches the container to the network, or leaves the node as it was.
+    ///
+    /// # Errors
+    /// The reason; whatever was created is undone by then.
+    fn add(&self, request: &Request) -> Result<AddResult>;
+
+    /// Detaches it. Succeeds when there is nothing left to detach.
+    ///
+    /// # Errors
+    /// When something remains that could not be removed.
+    fn del(&self, request: &Request) -> Result<()>;
+
+    /// Whether the container's interface may be gone before DEL is called. A caller with many
+    /// interfaces deletes them in one request where it may.
+    fn link_at_del(&self) -> LinkAtDel {
+        LinkAtDel::Needs
+    }
+
+    /// Compares the attachment with `prevResult`.
+    ///
+    /// # Errors
+    /// The first difference.
+    fn check(&self, request: &Request) -> Result<()>;
+
+    /// Whether an ADD could be served.
+    ///
+    /// # Errors
+    /// [`Code::UNAVAILABLE`] or [`Code::UNAVAILABLE_LIMITED`] when not.
+    fn status(&self, _request: &Request) -> Result<()> {
+        Ok(())
+    }
+
+    /// Removes what belongs to attachments that are not valid any more.
+    ///
+    /// # Errors
+    /// When something remains that could not be removed.
+    fn gc(&self, _request: &Request) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What the DEL of a plugin has to do with the container's interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkAtDel {
+    /// It deletes the interface, and succeeds where the interface is gone.
+    Deletes,
+    /// It does not use the interface.
+    Ignores,
+    /// It may read the interface or send packets through it: the interface must exist.
+    Needs,
+}
+
+/// The name, purpose and kind of a plugin.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// The values of `type` that mean this plugin.
+    pub names: &'static [&'static str],
+    /// What it does, in a line.
+    pub summary: &'static str,
+    /// How it may be called.
+    pub kind: Kind,
+}
+
+/// The place of a plugin among others (specification, sections 3 and 4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It creates an interface.
+    Interface,
+    /// It changes what a plugin before it created.
+    Chained,
+    /// It manages addresses; interface plugins delegate to it.
+    Ipam,
+    /// It calls other plugins by configurations of its own.
+    Meta,
 }
 
 #[cfg(test)]

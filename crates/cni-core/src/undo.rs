@@ -1,10 +1,11 @@
-//! What was made, and how to unmake it.
+//! How to undo what an ADD did when a later step fails.
 
 use crate::spec::Result;
 
-/// The steps that take back what an ADD did, in the order in which it did it.
+/// The steps that undo what an ADD did.
 ///
-/// Dropped before [`Undo::keep`], by an error or a panic, it runs them from last to first.
+/// When it is dropped before [`Undo::keep`], by an error or a panic, it runs them from last to
+/// first.
 ///
 /// ```
 /// use cni_core::undo::Undo;
@@ -28,17 +29,17 @@ struct Step<'a> {
 }
 
 impl<'a> Undo<'a> {
-    /// Nothing to undo yet.
+    /// Without any step.
     pub fn new() -> Undo<'a> {
         Undo::default()
     }
 
-    /// Registers how to take back what was just made.
+    /// Registers how to undo what was just done; `what` names it in an error.
     pub fn push(&self, what: impl Into<String>, run: impl FnOnce() -> Result<()> + 'a) {
         self.steps.borrow_mut().push(Step { what: what.into(), run: Box::new(run) });
     }
 
-    /// All went well: nothing will be undone.
+    /// Keeps everything: no step runs.
     pub fn keep(self) {
         self.steps.borrow_mut().clear();
     }
@@ -48,8 +49,8 @@ impl Drop for Undo<'_> {
     fn drop(&mut self) {
         while let Some(step) = { self.steps.borrow_mut().pop() } {
             if let Err(err) = (step.run)() {
-                // The first error is the one to report; this one is for whoever looks closer.
-                eprintln!("oxcni: undoing {} failed: {err}", step.what);
+                // The caller gets the error that led here.
+                crate::diagnostics::note(format_args!("oxcni: undoing {} failed: {err}", step.what));
             }
         }
     }

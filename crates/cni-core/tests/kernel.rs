@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use cni_core::interface::default_master;
 use cni_core::netlink::{Errno, Kind, Link, MacvlanMode, Netlink, NewLink};
 use cni_core::netns::Netns;
 use cni_core::spec::{Mac, Route};
@@ -126,7 +127,7 @@ fn the_latest_of_two_ipv4_default_routes_wins_and_ipv6_has_both() {
         let mut v6 = default_gateways(netlink, false);
         v6.sort();
         assert_eq!(v6, ["fd00::2", "fd00::3"]);
-        assert_eq!(netlink.default_route_link().unwrap(), Some(link.index));
+        assert_eq!(default_master(netlink).unwrap().map(|master| master.index), Some(link.index));
 
         let unreachable = netlink.add_route(&link, &v4, "10.9.9.9".parse().ok()).unwrap_err();
         assert_eq!(unreachable.errno, Errno::ENETUNREACH);

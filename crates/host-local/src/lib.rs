@@ -28,7 +28,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use cni_core::fs;
-use cni_core::plugin::{About, LinkAtDel, Plugin};
+use cni_core::plugin::{About, Kind, LinkAtDel, Plugin};
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Code, Dns, Error, Result};
 
@@ -41,7 +41,11 @@ pub struct HostLocal;
 
 impl Plugin for HostLocal {
     fn about(&self) -> About {
-        About { names: &["host-local"], summary: "gives out addresses of ranges, remembered on this node" }
+        About {
+            names: &["host-local"],
+            summary: "gives out addresses of ranges, remembered on this node",
+            kind: Kind::Ipam,
+        }
     }
 
     fn add(&self, request: &Request) -> Result<AddResult> {

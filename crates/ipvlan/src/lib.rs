@@ -4,47 +4,73 @@
 //! of the plugin before it, and puts its own interface in place of the interfaces there.
 #![deny(missing_docs)]
 
-use cni_core::interface::{Created, InterfacePlugin, Master, MasterConf, Site};
-use cni_core::netlink::{IpvlanMode, Kind, Link};
-use cni_core::plugin::About;
+use cni_core::context::Context;
+use cni_core::diagnostics::note;
+use cni_core::interface::{InterfacePlugin, Master, MasterConf, RX_HANDLER_RULE};
+use cni_core::netlink::{self, IpvlanMode, Link};
+use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Code, Error, Result, default_if_empty};
+use cni_core::spec::{AddResult, Code, Error, IfName, Result, default_if_empty, none_if_empty};
 use serde::Deserialize;
 
 /// The plugin.
 pub struct Ipvlan;
 
-/// The plugin's own keys; README.md of this crate explains each.
-#[derive(Clone, Debug, Deserialize)]
+/// The plugin's own keys as they are written; README.md of this crate explains each.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)] // the names are those of the configuration
-pub struct IpvlanConf {
-    #[serde(skip)]
-    pub master: MasterConf,
+struct Keys {
+    #[serde(default, deserialize_with = "none_if_empty")]
+    master: Option<IfName>,
+    #[serde(default)]
+    mtu: u32,
+    #[serde(default)]
+    link_in_container: bool,
     #[serde(default, deserialize_with = "default_if_empty")]
-    pub mode: IpvlanMode,
+    mode: IpvlanMode,
     #[serde(default)]
     runtime_config: RuntimeConfig,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct RuntimeConfig {
     #[serde(default)]
     mac: String,
 }
 
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct IpvlanConf {
+    /// What the interface sits on, as configured: without a name, the one interface of `prevResult`
+    /// or the default master.
+    pub master: MasterConf,
+    /// The layer at which packets are told apart.
+    pub mode: IpvlanMode,
+    /// A requested MAC address, which can't be had.
+    ignored_mac: Option<String>,
+    /// `prevResult`, where it has addresses.
+    inherited: Option<AddResult>,
+    /// The names of the interfaces of `prevResult`, where there is one.
+    prev_interfaces: Option<Vec<String>>,
+}
+
 impl InterfacePlugin for Ipvlan {
     type Config = IpvlanConf;
+    type Links = Link;
 
     fn about(&self) -> About {
         About {
             names: &["ipvlan"],
             summary: "gives containers interfaces that share the MAC address of their master",
+            kind: Kind::Interface,
         }
     }
 
-    fn validate(&self, config: &mut IpvlanConf, request: &Request) -> Result<()> {
-        config.master = request.parse_conf()?;
+    fn link_kind(&self) -> &'static str {
+        "ipvlan"
+    }
+
+    fn config(&self, request: &Request) -> Result<IpvlanConf> {
         if request.conf.ipam.as_deref() == Some("dhcp") {
             return Err(Error::new(
                 Code::UNSUPPORTED_FIELD,
@@ -54,35 +80,49 @@ impl InterfacePlugin for Ipvlan {
                 "all interfaces of a master share its MAC address, by which DHCP servers tell clients apart",
             ));
         }
-        Ok(())
+        let keys: Keys = request.parse_conf()?;
+        let prev = request.conf.prev_result()?;
+        let mac = [request.env.args.get("MAC").unwrap_or_default(), &keys.runtime_config.mac];
+        Ok(IpvlanConf {
+            master: MasterConf { name: keys.master, mtu: keys.mtu, in_container: keys.link_in_container },
+            mode: keys.mode,
+            ignored_mac: mac.into_iter().find(|mac| !mac.is_empty()).map(str::to_owned),
+            prev_interfaces: prev
+                .as_ref()
+                .map(|prev| prev.interfaces.iter().map(|interface| interface.name.clone()).collect()),
+            inherited: prev.filter(|prev| !prev.ips.is_empty()),
+        })
     }
 
-    fn create(&self, site: &Site<'_, '_, IpvlanConf>) -> Result<Created> {
-        let request = site.request;
-        let conf = master_of(site)?;
-        if request.conf.ipam.is_none() && inherited_addresses(request)?.is_none() {
+    fn create(&self, context: &Context<'_>, config: &IpvlanConf) -> Result<Link> {
+        let master = config.resolved_master()?;
+        if context.request.conf.ipam.is_none() && config.inherited.is_none() {
             return Err(Error::invalid_config(
                 "ipvlan has no addresses: neither ipam nor a prevResult with some",
             )
             .details("the kernel gives an ipvlan interface only what is sent to its addresses"));
         }
-        let mac = [request.env.args.get("MAC").unwrap_or_default(), &site.config.runtime_config.mac];
-        if let Some(mac) = mac.into_iter().find(|mac| !mac.is_empty()) {
-            eprintln!("ipvlan: MAC address {mac} is not given to {}: it shares its master's", site.ifname);
+        if let Some(mac) = &config.ignored_mac {
+            let ifname = context.ifname();
+            note(format_args!("ipvlan: MAC address {mac} is not given to {ifname}: it shares its master's"));
         }
-        let master = Master::find(site, &conf)?;
-        master.create(site, Kind::Ipvlan { lower: master.link.index, mode: site.config.mode }, conf.mtu, None)
+        let master = Master::find(context, &master)?;
+        let kind = netlink::Kind::Ipvlan { lower: master.link.index, mode: config.mode };
+        master.create(context, kind, None, RX_HANDLER_RULE)
     }
 
-    fn inherited(&self, site: &Site<'_, '_, IpvlanConf>) -> Result<Option<AddResult>> {
-        inherited_addresses(site.request)
+    fn find(&self, _: &Context<'_>, _: &IpvlanConf, link: Link) -> Result<Link> {
+        Ok(link)
     }
 
-    fn check(&self, site: &Site<'_, '_, IpvlanConf>, link: &Link, _prev: &AddResult) -> Result<()> {
-        let config = site.config;
-        if config.master.master.is_some() || !link.is("ipvlan") {
-            // Without a name, prevResult is this plugin's own and does not say the master any more.
-            Master::find(site, &config.master)?.check(link, "ipvlan")?;
+    fn inherited(&self, config: &IpvlanConf) -> Option<AddResult> {
+        config.inherited.clone()
+    }
+
+    fn check(&self, context: &Context<'_>, config: &IpvlanConf, link: &Link, _: &AddResult) -> Result<()> {
+        // Without a name nothing says the master: prevResult is this plugin's own by now.
+        if config.master.name.is_some() {
+            Master::find(context, &config.master)?.check(link)?;
         }
         match link.ipvlan_mode() {
             Some(mode) if mode == config.mode => Ok(()),
@@ -94,31 +134,24 @@ impl InterfacePlugin for Ipvlan {
     }
 }
 
-/// The master that is configured, or the one interface that the plugin before made.
-fn master_of(site: &Site<'_, '_, IpvlanConf>) -> Result<MasterConf> {
-    let mut conf = site.config.master.clone();
-    if conf.master.is_some() {
-        return Ok(conf);
+impl IpvlanConf {
+    /// The configured master, or the one interface that the plugin before created.
+    fn resolved_master(&self) -> Result<MasterConf> {
+        let mut master = self.master.clone();
+        if let (None, Some(names)) = (&master.name, &self.prev_interfaces) {
+            let [name] = &names[..] else {
+                return Err(Error::invalid_config(format!(
+                    "no master is configured, and prevResult has {} interfaces where it needs one",
+                    names.len()
+                ))
+                .details(format!("interfaces of prevResult: [{}]", names.join(", "))));
+            };
+            let name: Result<IfName> = name.parse();
+            master.name =
+                Some(name.map_err(|err| err.context("prevResult").with_code(Code::INVALID_CONFIG))?);
+        }
+        Ok(master)
     }
-    if let Some(prev) = site.request.conf.prev_result()? {
-        let names: Vec<&str> = prev.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        let [name] = names[..] else {
-            return Err(Error::invalid_config(format!(
-                "no master is configured, and prevResult has {} interfaces where one would be it",
-                names.len()
-            ))
-            .details(format!("interfaces of prevResult: [{}]", names.join(", "))));
-        };
-        conf.master = Some(
-            name.parse().map_err(|err: Error| err.context("prevResult").with_code(Code::INVALID_CONFIG))?,
-        );
-    }
-    Ok(conf)
-}
-
-/// What the plugin before assigned, where it assigned something.
-fn inherited_addresses(request: &Request) -> Result<Option<AddResult>> {
-    Ok(request.conf.prev_result()?.filter(|prev| !prev.ips.is_empty()))
 }
 
 #[cfg(test)]
@@ -127,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_unknown_mode_lists_the_modes() {
-        let error = serde_json::from_str::<IpvlanConf>(r#"{"mode":"l4"}"#).unwrap_err().to_string();
+        let error = serde_json::from_str::<Keys>(r#"{"mode":"l4"}"#).unwrap_err().to_string();
         for mode in ["l2", "l3", "l3s"] {
             assert!(error.contains(&format!("`{mode}`")), "{error}");
         }

@@ -1,12 +1,12 @@
-//! Brings up the loopback interface of a container.
+//! Sets up the loopback interface of a container.
 //!
 //! A runtime calls this before the first network, with any `CNI_IFNAME`: the interface is `lo`.
 #![deny(missing_docs)]
 
 use cni_core::interface::missing;
+use cni_core::namespaces::Namespaces;
 use cni_core::netlink::{Address, Link, Netlink};
-use cni_core::netns::Netns;
-use cni_core::plugin::{About, Plugin};
+use cni_core::plugin::{About, Kind, Plugin};
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Code, Error, Interface, IpConfig, Result};
 
@@ -17,18 +17,22 @@ pub struct Loopback;
 
 impl Plugin for Loopback {
     fn about(&self) -> About {
-        About { names: &["loopback"], summary: "brings up the loopback interface of a container" }
+        About {
+            names: &["loopback"],
+            summary: "sets up the loopback interface of a container",
+            kind: Kind::Interface,
+        }
     }
 
     fn add(&self, request: &Request) -> Result<AddResult> {
-        // Read first: a broken one must not be found when something was done already.
+        // Read before anything is changed: it may be invalid.
         let prev = request.conf.prev_result()?;
-        let path = request.netns()?;
-        let container = Netlink::open_in(&Netns::open_existing(path)?)?;
-        let link = loopback(&container)?;
+        let namespaces = Namespaces::open(request)?;
+        let container = &namespaces.container;
+        let link = loopback(container)?;
         only_loopback(&container.addresses(&link)?)?;
         container.set_up(&link)?;
-        // Its own addresses come as it goes up.
+        // The kernel adds its addresses as it comes up.
         let addresses = container.addresses(&link)?;
         if let Some(prev) = prev {
             return Ok(prev);
@@ -36,10 +40,10 @@ impl Plugin for Loopback {
         let interface = Interface {
             name: NAME.to_owned(),
             mac: "00:00:00:00:00:00".to_owned(),
-            sandbox: path.display().to_string(),
+            sandbox: namespaces.sandbox(),
             ..Interface::default()
         };
-        // One address a family, as results of all versions can say.
+        // One address of each family: results of all versions have room for that.
         let first = |v4: bool| addresses.iter().find(|address| address.cidr.is_ipv4() == v4);
         let ip = |address| IpConfig { interface: Some(0), address, gateway: None };
         let ips = [first(true), first(false)].into_iter().flatten().map(|address| ip(address.cidr)).collect();
@@ -47,29 +51,28 @@ impl Plugin for Loopback {
     }
 
     fn del(&self, request: &Request) -> Result<()> {
-        let Some(netns) = Netns::open_what_is_left(request.env.netns.as_deref())? else { return Ok(()) };
-        let container = Netlink::open_in(&netns)?;
+        let Some(Namespaces { container, .. }) = Namespaces::open_remaining(request)? else { return Ok(()) };
         Ok(container.set_down(&loopback(&container)?)?)
     }
 
     fn check(&self, request: &Request) -> Result<()> {
-        let container = Netlink::open_in(&Netns::open_existing(request.netns()?)?)?;
+        let Namespaces { container, .. } = Namespaces::open(request)?;
         if loopback(&container)?.up { Ok(()) } else { Err(Error::check(format!("interface {NAME} is down"))) }
     }
 }
 
-/// As the Go plugin: an interface with other addresses is used for something else by somebody.
+/// An interface with other addresses serves another purpose. The Go plugin refuses it too.
 fn only_loopback(addresses: &[Address]) -> Result<()> {
     match addresses.iter().find(|address| !address.cidr.ip().is_loopback()) {
         None => Ok(()),
         Some(other) => Err(Error::new(
             Code::KERNEL,
-            format!("interface {NAME} has address {}, which is none of loopback", other.cidr),
+            format!("interface {NAME} has address {}, which is not a loopback address", other.cidr),
         )),
     }
 }
 
-/// Every network namespace has one, from its creation to its end.
+/// The loopback interface, which every network namespace has.
 fn loopback(container: &Netlink) -> Result<Link> {
     container.link(NAME)?.ok_or_else(|| missing(NAME, "the container"))
 }

@@ -4,77 +4,103 @@
 //! reach its containers over the master: the kernel keeps the two apart.
 #![deny(missing_docs)]
 
+use cni_core::context::Context;
 use cni_core::interface::MacSource::{Args, Config};
-use cni_core::interface::{Created, InterfacePlugin, Master, MasterConf, Site, asked_mac};
-use cni_core::netlink::{Kind, Link, MacvlanMode};
-use cni_core::plugin::About;
+use cni_core::interface::{InterfacePlugin, Master, MasterConf, RX_HANDLER_RULE, requested_mac};
+use cni_core::netlink::{self, Link, MacvlanMode};
+use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Error, Mac, Result, default_if_empty};
+use cni_core::spec::{AddResult, Error, IfName, Mac, Result, default_if_empty, none_if_empty};
 use serde::Deserialize;
 
 /// The plugin.
 pub struct Macvlan;
 
-/// The plugin's own keys; README.md of this crate explains each.
-#[derive(Clone, Debug, Deserialize)]
+/// The plugin's own keys as they are written; README.md of this crate explains each.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs)] // the names are those of the configuration
-pub struct MacvlanConf {
-    #[serde(skip)]
-    pub master: MasterConf,
+struct Keys {
+    #[serde(default, deserialize_with = "none_if_empty")]
+    master: Option<IfName>,
+    #[serde(default)]
+    mtu: u32,
+    #[serde(default)]
+    link_in_container: bool,
     #[serde(default, deserialize_with = "default_if_empty")]
-    pub mode: MacvlanMode,
+    mode: MacvlanMode,
     #[serde(default)]
     mac: String,
-    /// Queue length for broadcasts in packets, 0 for the kernel's default.
     #[serde(default)]
-    pub bcqueuelen: u32,
+    bcqueuelen: u32,
     #[serde(default)]
     runtime_config: RuntimeConfig,
-    /// The MAC address that was asked for.
-    #[serde(skip)]
-    pub asked_mac: Option<Mac>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct RuntimeConfig {
     #[serde(default)]
     mac: String,
 }
 
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct MacvlanConf {
+    /// What the interface sits on.
+    pub master: MasterConf,
+    /// What the interfaces of one master may reach.
+    pub mode: MacvlanMode,
+    /// Queue length for broadcasts in packets, `None` for the kernel's default.
+    pub bc_queue_len: Option<u32>,
+    /// The requested MAC address.
+    pub mac: Option<Mac>,
+}
+
 impl InterfacePlugin for Macvlan {
     type Config = MacvlanConf;
+    type Links = Link;
 
     fn about(&self) -> About {
         About {
             names: &["macvlan"],
             summary: "gives containers interfaces with MAC addresses of their own on a master",
+            kind: Kind::Interface,
         }
     }
 
-    fn validate(&self, config: &mut MacvlanConf, request: &Request) -> Result<()> {
+    fn link_kind(&self) -> &'static str {
+        "macvlan"
+    }
+
+    fn config(&self, request: &Request) -> Result<MacvlanConf> {
         let args = &request.env.args;
         args.only(&["MAC"])?;
-        config.master = request.parse_conf()?;
-        config.asked_mac = asked_mac(&[Config(&config.mac), Args(args), Config(&config.runtime_config.mac)])?;
-        Ok(())
+        let keys: Keys = request.parse_conf()?;
+        Ok(MacvlanConf {
+            master: MasterConf { name: keys.master, mtu: keys.mtu, in_container: keys.link_in_container },
+            mode: keys.mode,
+            bc_queue_len: (keys.bcqueuelen != 0).then_some(keys.bcqueuelen),
+            mac: requested_mac(&[Config(&keys.mac), Args(args), Config(&keys.runtime_config.mac)])?,
+        })
     }
 
-    fn create(&self, site: &Site<'_, '_, MacvlanConf>) -> Result<Created> {
-        let config = site.config;
-        let master = Master::find(site, &config.master)?;
-        let bc_queue_len = (config.bcqueuelen != 0).then_some(config.bcqueuelen);
-        let kind = Kind::Macvlan { lower: master.link.index, mode: config.mode, bc_queue_len };
-        master.create(site, kind, config.master.mtu, config.asked_mac)
+    fn create(&self, context: &Context<'_>, config: &MacvlanConf) -> Result<Link> {
+        let master = Master::find(context, &config.master)?;
+        let (mode, bc_queue_len) = (config.mode, config.bc_queue_len);
+        let kind = netlink::Kind::Macvlan { lower: master.link.index, mode, bc_queue_len };
+        master.create(context, kind, config.mac, RX_HANDLER_RULE)
     }
 
-    fn check(&self, site: &Site<'_, '_, MacvlanConf>, link: &Link, _prev: &AddResult) -> Result<()> {
-        Master::find(site, &site.config.master)?.check(link, "macvlan")?;
+    fn find(&self, _: &Context<'_>, _: &MacvlanConf, link: Link) -> Result<Link> {
+        Ok(link)
+    }
+
+    fn check(&self, context: &Context<'_>, config: &MacvlanConf, link: &Link, _: &AddResult) -> Result<()> {
+        Master::find(context, &config.master)?.check(link)?;
         match link.macvlan_mode() {
-            Some(mode) if mode == site.config.mode => Ok(()),
+            Some(mode) if mode == config.mode => Ok(()),
             found => Err(Error::check(format!(
                 "interface {} has mode {found:?}, not {:?}",
-                link.name, site.config.mode
+                link.name, config.mode
             ))),
         }
     }
@@ -86,7 +112,7 @@ mod tests {
 
     #[test]
     fn an_unknown_mode_lists_the_modes() {
-        let error = serde_json::from_str::<MacvlanConf>(r#"{"mode":"bride"}"#).unwrap_err().to_string();
+        let error = serde_json::from_str::<Keys>(r#"{"mode":"bride"}"#).unwrap_err().to_string();
         for mode in ["bridge", "private", "vepa", "passthru"] {
             assert!(error.contains(&format!("`{mode}`")), "{error}");
         }
@@ -95,7 +121,7 @@ mod tests {
 
     #[test]
     fn an_empty_mode_is_the_default() {
-        let conf: MacvlanConf = serde_json::from_str(r#"{"mode":""}"#).unwrap();
-        assert_eq!(conf.mode, MacvlanMode::Bridge);
+        let keys: Keys = serde_json::from_str(r#"{"mode":""}"#).unwrap();
+        assert_eq!(keys.mode, MacvlanMode::Bridge);
     }
 }

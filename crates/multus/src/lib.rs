@@ -42,7 +42,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use cni_core::plugin::{About, Plugin};
+use cni_core::plugin::{About, Kind, Plugin};
 use cni_core::request::{ExecOptions, Request};
 use cni_core::spec::{AddResult, Result};
 use cni_runtime::{ResultCache, Runtime};
@@ -54,7 +54,11 @@ pub struct Multus;
 
 impl Plugin for Multus {
     fn about(&self) -> About {
-        About { names: &["multus"], summary: "attaches a pod to the networks that its annotations name" }
+        About {
+            names: &["multus"],
+            summary: "attaches a pod to the networks that its annotations name",
+            kind: Kind::Meta,
+        }
     }
 
     fn add(&self, request: &Request) -> Result<AddResult> {

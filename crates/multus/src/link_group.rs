@@ -55,7 +55,7 @@ fn is_ready(runtime: &Runtime, detachment: &Detachment) -> bool {
 fn delete(detachments: &[Detachment]) -> Result<usize> {
     let netns = detachments[0].invocation.netns.as_deref();
     netns.map_or(Ok(()), refuse_own)?;
-    let Some(container) = Netns::open_what_is_left(netns)? else {
+    let Some(container) = Netns::open_remaining(netns)? else {
         return Ok(0);
     };
     let netlink = Netlink::open_in(&container)?;

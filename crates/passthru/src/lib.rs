@@ -1,8 +1,7 @@
-//! A plugin that changes nothing and returns `prevResult`, or an empty result where there is
-//! none. Multus' auxiliary chain begins with it, because a chain must begin with something.
+//! A plugin that changes nothing and returns `prevResult`, or an empty result without one. Multus' auxiliary chain begins with it, because a chain must begin with a plugin.
 #![deny(missing_docs)]
 
-use cni_core::plugin::{About, Plugin};
+use cni_core::plugin::{About, Kind, Plugin};
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Result};
 
@@ -11,7 +10,7 @@ pub struct Passthru;
 
 impl Plugin for Passthru {
     fn about(&self) -> About {
-        About { names: &["passthru"], summary: "changes nothing and returns prevResult" }
+        About { names: &["passthru"], summary: "changes nothing and returns prevResult", kind: Kind::Chained }
     }
 
     fn add(&self, request: &Request) -> Result<AddResult> {

@@ -11,7 +11,7 @@
 
 mod config;
 
-use cni_core::plugin::{About, LinkAtDel, Plugin};
+use cni_core::plugin::{About, Kind, LinkAtDel, Plugin};
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Error, Result};
 
@@ -22,7 +22,11 @@ pub struct Static;
 
 impl Plugin for Static {
     fn about(&self) -> About {
-        About { names: &["static"], summary: "gives the addresses that the configuration names" }
+        About {
+            names: &["static"],
+            summary: "gives the addresses that the configuration names",
+            kind: Kind::Ipam,
+        }
     }
 
     fn add(&self, request: &Request) -> Result<AddResult> {

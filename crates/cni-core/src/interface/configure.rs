@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Site;
+use crate::context::Context;
 use crate::netlink::Link;
 use crate::spec::{AddResult, Cidr, IfName, IpConfig, Result, Route};
 use crate::sysctl::Sysctl;
@@ -12,59 +12,57 @@ use crate::sysctl::Sysctl;
 /// (RFC 4862), an interface that comes up delays them by up to another.
 const DAD_LIMIT: Duration = Duration::from_secs(5);
 
-/// Whether duplicate IPv6 addresses are looked for.
+/// Whether duplicate IPv6 addresses are detected (RFC 4862, section 5.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dad {
-    /// As the kernel is set.
+    /// As the kernel is configured.
     Kernel,
-    /// No: addresses can be used at once.
+    /// No: addresses are usable at once.
     Off,
-    /// Yes, and probes that loop back are recognised (RFC 7527).
+    /// Yes, and the interface's own looped-back probes are recognised (RFC 7527).
     Enhanced,
 }
 
-/// Sets an interface up with the addresses and routes of a result that are its own.
-pub(super) fn configure<C>(site: &Site<'_, '_, C>, link: &Link, dad: Dad, result: &AddResult) -> Result<()> {
-    let container = site.container;
-    let own = result.interfaces.len().checked_sub(1);
-    let ips: Vec<&IpConfig> = result.ips.iter().filter(|ip| ip.interface == own).collect();
-    let ipv6 = ips.iter().any(|ip| ip.address.is_ipv6());
-    site.netns.enter(|| settings(site.ifname, dad, ipv6))??;
-    for ip in &ips {
+/// Sets the container's interface up with its addresses and routes.
+pub(super) fn configure(context: &Context<'_>, link: &Link, dad: Dad, addresses: &AddResult) -> Result<()> {
+    let container = context.container();
+    let ipv6 = addresses.ips.iter().any(|ip| ip.address.is_ipv6());
+    context.namespaces().netns.enter(|| settings(context.ifname(), dad, ipv6))??;
+    for ip in &addresses.ips {
         container.add_address(link, ip.address)?;
     }
-    // The order matters: with its addresses there, the kernel announces them as it comes up.
+    // The order matters: the kernel announces the addresses that an interface has as it comes up.
     container.set_up(link)?;
     if ipv6 {
         container.wait_until_settled(link, DAD_LIMIT)?;
     }
-    for route in &result.routes {
-        let gateway = |ip: &&IpConfig| ip.gateway.filter(|gw| route.dst.same_family(*gw));
-        container.add_route(link, route, route.gw.or_else(|| ips.iter().find_map(gateway)))?;
+    for route in &addresses.routes {
+        let gateway = |ip: &IpConfig| ip.gateway.filter(|gw| route.dst.same_family(*gw));
+        container.add_route(link, route, route.gw.or_else(|| addresses.ips.iter().find_map(gateway)))?;
     }
     Ok(())
 }
 
-/// The settings of the kernel that an interface has before its addresses. With the two
-/// `notify` settings the kernel itself sends gratuitous ARP and unsolicited neighbour
-/// advertisements, when the interface comes up and whenever its MAC address changes.
+/// The kernel settings that an interface gets before its addresses. With the two `notify`
+/// settings the kernel itself sends gratuitous ARP and unsolicited neighbour advertisements,
+/// when the interface comes up and whenever its MAC address changes.
 fn settings(ifname: &IfName, dad: Dad, ipv6: bool) -> Result<()> {
     match dad {
         Dad::Kernel => {}
-        Dad::Off => Sysctl::Ipv6("accept_dad", ifname).prefer("0"),
+        Dad::Off => Sysctl::ipv6("accept_dad", ifname).prefer("0"),
         Dad::Enhanced => {
-            Sysctl::Ipv6("enhanced_dad", ifname).prefer("1");
-            Sysctl::Ipv6("accept_dad", ifname).prefer("1");
+            Sysctl::ipv6("enhanced_dad", ifname).prefer("1");
+            Sysctl::ipv6("accept_dad", ifname).prefer("1");
         }
     }
-    Sysctl::Ipv4("arp_notify", ifname).prefer("1");
+    Sysctl::ipv4("arp_notify", ifname).prefer("1");
     if ipv6 {
         let loopback: IfName = "lo".parse()?;
-        Sysctl::Ipv6("disable_ipv6", &loopback).ensure("0")?;
-        Sysctl::Ipv6("disable_ipv6", ifname).ensure("0")?;
-        // Addresses survive when somebody sets the interface down and up again, as IPv4's do.
-        Sysctl::Ipv6("keep_addr_on_down", ifname).ensure("1")?;
-        Sysctl::Ipv6("ndisc_notify", ifname).prefer("1");
+        Sysctl::ipv6("disable_ipv6", &loopback).ensure("0")?;
+        Sysctl::ipv6("disable_ipv6", ifname).ensure("0")?;
+        // Addresses survive when the interface is set down and up again, as IPv4's do.
+        Sysctl::ipv6("keep_addr_on_down", ifname).ensure("1")?;
+        Sysctl::ipv6("ndisc_notify", ifname).prefer("1");
     }
     Ok(())
 }

@@ -1,14 +1,13 @@
 //! ADD, DEL, CHECK, STATUS and GC of every interface plugin.
 
-use super::master::passing_name;
-use super::{InterfacePlugin, Site, configure, verify};
+use super::master::temporary_name;
+use super::{InterfacePlugin, Links, configure, verify};
+use crate::context::{Context, Located};
 use crate::ipam;
-use crate::netlink::Netlink;
-use crate::netns::Netns;
+use crate::namespaces::Namespaces;
 use crate::plugin::{About, LinkAtDel, Plugin};
 use crate::request::{Command, Request};
 use crate::spec::{AddResult, Error, Result};
-use crate::undo::Undo;
 
 impl<P: InterfacePlugin> Plugin for P {
     fn about(&self) -> About {
@@ -16,40 +15,36 @@ impl<P: InterfacePlugin> Plugin for P {
     }
 
     fn add(&self, request: &Request) -> Result<AddResult> {
-        let config = valid_config(self, request)?;
-        let sides = Sides::open(request)?;
-        let undo = Undo::new();
-        let site = sides.site(request, &config, &undo)?;
+        let config = self.config(request)?;
+        let context = Context::open(request)?;
 
-        let created = self.create(&site)?;
-        let mut result = AddResult { interfaces: created.interfaces, ..AddResult::default() };
+        let mut links = self.create(&context, &config)?;
+        let mut addresses = AddResult::default();
+        if let Some(given) = addresses_of(self, &context, &config)? {
+            addresses = given;
+            self.complete(&config, &mut addresses)?;
+            configure::configure(&context, links.container(), self.dad(&config), &addresses)?;
+        } else if self.sets_up(&config) {
+            context.container().set_up(links.container())?;
+        }
+        self.finish(&context, &config, &mut links, &addresses)?;
 
-        if let Some(addresses) = addresses(self, &site)? {
-            take_addresses(&mut result, addresses);
-            self.adapt(&site, &mut result)?;
-            configure::configure(&site, &created.link, self.dad(&config), &result)?;
-        } else if self.brings_up(&config) {
-            site.container.set_up(&created.link)?;
-        }
-        self.finish(&site, &created.link, &mut result)?;
-        if !request.conf.dns.is_empty() {
-            result.dns = request.conf.dns.clone();
-        }
-        // A result that the caller's version has no words for is a failure: nobody would know of it.
+        let result = result(&context, &links, addresses);
+        // A version that can't express the result fails here, while all can still be undone.
         result.to_json(request.conf.cni_version)?;
-        undo.keep();
+        context.undo.keep();
         Ok(result)
     }
 
     fn del(&self, request: &Request) -> Result<()> {
         let mut errors = Vec::new();
-        match delete_link(request) {
+        match delete_link(request, self.link_kind()) {
             // Its addresses stay reserved as long as the interface has them.
             Err(err) => errors.push(err),
             Ok(()) => errors.extend(release(request).err()),
         }
-        // A configuration that has become invalid since must not keep a container from going.
-        let config = valid_config(self, request).ok();
+        // A configuration that has become invalid since ADD must not keep a pod from terminating.
+        let config = self.config(request).ok();
         errors.extend(self.clean_up(config.as_ref(), request).err());
         Error::all(errors)
     }
@@ -59,23 +54,23 @@ impl<P: InterfacePlugin> Plugin for P {
     }
 
     fn check(&self, request: &Request) -> Result<()> {
-        let config = valid_config(self, request)?;
+        let config = self.config(request)?;
         let prev = request.conf.required_prev_result()?;
-        let (sides, undo) = (Sides::open(request)?, Undo::new());
-        let site = sides.site(request, &config, &undo)?;
+        let context = Context::open(request)?;
         if let Some(ipam) = &request.conf.ipam {
             ipam::call(ipam, request, Command::Check)?;
         }
-        let link = verify::container_link(&site, &prev)?;
-        if self.brings_up(&config) && !link.up {
+        let link = verify::container_link(&context, &prev, self.link_kind())?;
+        if self.sets_up(&config) && !link.up {
             return Err(Error::check(format!("interface {} is down", link.name)));
         }
-        InterfacePlugin::check(self, &site, &link, &prev)?;
-        verify::addresses_and_routes(site.container, &link, &prev)
+        let links = self.find(&context, &config, link)?;
+        InterfacePlugin::check(self, &context, &config, &links, &prev)?;
+        verify::addresses_and_routes(context.container(), links.container(), &prev)
     }
 
     fn status(&self, request: &Request) -> Result<()> {
-        self.ready(&valid_config(self, request)?, request)?;
+        InterfacePlugin::status(self, &self.config(request)?, request)?;
         match &request.conf.ipam {
             Some(ipam) => ipam::call(ipam, request, Command::Status),
             None => Ok(()),
@@ -83,83 +78,64 @@ impl<P: InterfacePlugin> Plugin for P {
     }
 
     fn gc(&self, request: &Request) -> Result<()> {
-        let config = valid_config(self, request)?;
+        let config = self.config(request)?;
         let mut errors = Vec::new();
         if let Some(ipam) = &request.conf.ipam {
             errors.extend(ipam::call(ipam, request, Command::Gc).err());
         }
-        errors.extend(self.collect(&config, request).err());
+        if let Some(valid) = &request.conf.valid_attachments {
+            errors.extend(InterfacePlugin::gc(self, &config, request, valid).err());
+        }
         Error::all(errors)
     }
 }
 
-/// Both sides of an attachment, open.
-struct Sides {
-    netns: Netns,
-    host: Netlink,
-    container: Netlink,
-}
-
-impl Sides {
-    fn open(request: &Request) -> Result<Sides> {
-        let netns = Netns::open_existing(request.netns()?)?;
-        let (host, container) = (Netlink::open()?, Netlink::open_in(&netns)?);
-        Ok(Sides { netns, host, container })
-    }
-
-    fn site<'s, 'n: 's, C>(
-        &'n self,
-        request: &'s Request,
-        config: &'s C,
-        undo: &'s Undo<'n>,
-    ) -> Result<Site<'s, 'n, C>> {
-        let Sides { netns, host, container } = self;
-        let ifname = &request.attachment()?.ifname;
-        Ok(Site { request, config, ifname, host, container, netns, undo })
-    }
-}
-
-fn valid_config<P: InterfacePlugin>(plugin: &P, request: &Request) -> Result<P::Config> {
-    let mut config = request.parse_conf()?;
-    plugin.validate(&mut config, request)?;
-    Ok(config)
-}
-
-/// The addresses of the attachment: from the IPAM plugin, or inherited.
-fn addresses<'n, P: InterfacePlugin>(
+/// The addresses of the attachment, from the IPAM plugin or inherited.
+fn addresses_of<P: InterfacePlugin>(
     plugin: &P,
-    site: &Site<'_, 'n, P::Config>,
+    context: &Context<'_>,
+    config: &P::Config,
 ) -> Result<Option<AddResult>> {
-    let Some(ipam) = &site.request.conf.ipam else {
-        return plugin.inherited(site);
+    let Some(ipam) = &context.request.conf.ipam else {
+        return Ok(plugin.inherited(config));
     };
-    let addresses = ipam::add(ipam, site.request)?;
-    let (ipam, request) = (ipam.clone(), site.request.clone());
-    site.undo.push(format!("addresses of ipam {ipam}"), move || ipam::del(&ipam, &request));
+    let addresses = ipam::add(ipam, context.request)?;
+    let (ipam, request) = (ipam.clone(), context.request.clone());
+    context.undo.push(format!("addresses of ipam {ipam}"), move || ipam::del(&ipam, &request));
     Ok(Some(addresses))
 }
 
-/// Puts addresses into a result: they are of the last interface, the container's.
-fn take_addresses(result: &mut AddResult, addresses: AddResult) {
-    let own = result.interfaces.len().checked_sub(1);
-    result.ips = addresses.ips;
+/// The result of an ADD: its links, and the addresses, which are the container's interface's.
+fn result<L: Links>(context: &Context<'_>, links: &L, addresses: AddResult) -> AddResult {
+    let listed = links.listed();
+    let container = listed.iter().position(|link| matches!(link, Located::Container(_)));
+    let mut result = AddResult {
+        interfaces: listed.into_iter().map(|link| context.interface(link)).collect(),
+        ..addresses
+    };
     for ip in &mut result.ips {
-        ip.interface = own;
+        ip.interface = container;
     }
-    result.routes = addresses.routes;
-    result.dns = addresses.dns;
+    if !context.request.conf.dns.is_empty() {
+        result.dns = context.request.conf.dns.clone();
+    }
+    result
 }
 
-/// Deletes the container's interface where there is one.
-fn delete_link(request: &Request) -> Result<()> {
-    let Some(netns) = Netns::open_what_is_left(request.env.netns.as_deref())? else { return Ok(()) };
-    let container = Netlink::open_in(&netns)?;
+/// Deletes the container's interface, also under the temporary name that a killed ADD left it.
+/// A link of another kind under that name is not ours.
+fn delete_link(request: &Request, kind: &str) -> Result<()> {
+    let Some(namespaces) = Namespaces::open_remaining(request)? else { return Ok(()) };
+    let container = &namespaces.container;
     let ifname = &request.attachment()?.ifname;
     let link = match container.link(ifname)? {
-        None => container.link(&passing_name(ifname))?,
+        None => container.link(&temporary_name(ifname))?,
         link => link,
     };
-    link.map_or(Ok(()), |link| Ok(container.delete_link(&link)?))
+    match link.filter(|link| link.is(kind)) {
+        Some(link) => Ok(container.delete_link(&link)?),
+        None => Ok(()),
+    }
 }
 
 fn release(request: &Request) -> Result<()> {

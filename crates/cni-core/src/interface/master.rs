@@ -1,55 +1,67 @@
-//! Interfaces on a master: what macvlan, ipvlan and their like share.
+//! Masters: the interfaces of the host that macvlan, ipvlan and VLAN interfaces sit on.
 
-use serde::Deserialize;
-
-use super::{Created, Site};
+use crate::context::Context;
 use crate::fnv::fnv1a;
-use crate::netlink::{Errno, Failure, Kind, Link, Netlink, NewLink};
-use crate::spec::{Code, Error, IfName, Mac, Result, none_if_empty};
+use crate::netlink::{self, Errno, Failure, Kind, Link, Netlink, NewLink, RT_TABLE_MAIN};
+use crate::spec::{Error, IfName, Mac, Result};
 
-/// The keys that say which master, and what is the same for all its interfaces.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// What a master of macvlan or ipvlan interfaces must be: the kernel gives an interface one receive
+/// handler (`netdev_rx_handler_register` in net/core/dev.c).
+pub const RX_HANDLER_RULE: &str = "a master carries either macvlan or ipvlan interfaces, is not a port of a bridge then, \
+                                   and with mode passthru carries only one";
+
+/// What a configuration says about a master.
+#[derive(Clone, Debug)]
 pub struct MasterConf {
-    /// The master's name; absent or empty, the link of the default route.
-    #[serde(default, deserialize_with = "none_if_empty")]
-    pub master: Option<IfName>,
-    /// MTU in bytes, 0 for the master's.
-    #[serde(default)]
+    /// The key `master`; `None` for the [default](default_master).
+    pub name: Option<IfName>,
+    /// The key `mtu`, in bytes; 0 for the master's.
     pub mtu: u32,
-    /// Whether the master is in the container's namespace, not on the host.
-    #[serde(default)]
-    pub link_in_container: bool,
+    /// The key `linkInContainer`: the master is in the container's namespace, not on the host.
+    pub in_container: bool,
 }
 
-/// A master that was found.
-pub struct Master<'n> {
+/// The interface that a namespace's packets to unknown destinations leave by: that of the default
+/// route of the main table with the lowest metric, IPv4 before IPv6.
+///
+/// # Errors
+/// When the kernel can't list the routes.
+pub fn default_master(namespace: &Netlink) -> netlink::Result<Option<Link>> {
+    let mut routes = namespace.default_routes()?;
+    routes.retain(|route| route.table == RT_TABLE_MAIN && route.index != 0);
+    routes.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
+    match routes.first() {
+        Some(route) => namespace.link_by_index(route.index),
+        None => Ok(None),
+    }
+}
+
+/// A master that exists.
+pub struct Master<'c> {
     /// The master itself.
     pub link: Link,
-    namespace: &'n Netlink,
+    namespace: &'c Netlink,
     in_container: bool,
+    mtu: Option<u32>,
 }
 
-impl<'n> Master<'n> {
-    /// Finds the master that a configuration means, and checks that the MTU fits it.
+impl<'c> Master<'c> {
+    /// Finds the master that a configuration names, and checks that the MTU fits it.
     ///
     /// # Errors
-    /// [`Code::INVALID_CONFIG`] when there is none, with the interfaces that there are, or
+    /// [`crate::spec::Code::INVALID_CONFIG`] when there is none, with the interfaces that exist, or
     /// when the MTU is larger than the master's.
-    pub fn find<C>(site: &Site<'_, 'n, C>, conf: &MasterConf) -> Result<Master<'n>> {
-        let in_container = conf.link_in_container;
-        let namespace = if in_container { site.container } else { site.host };
-        let found = match &conf.master {
-            Some(name) => namespace.link(name)?,
-            None => namespace
-                .default_route_link()?
-                .map(|index| namespace.link_by_index(index))
-                .transpose()?
-                .flatten(),
+    pub fn find(context: &'c Context<'_>, conf: &MasterConf) -> Result<Master<'c>> {
+        let (namespace, place) = match conf.in_container {
+            true => (context.container(), "the container"),
+            false => (context.host(), "the host"),
         };
-        let place = if in_container { "the container" } else { "the host" };
+        let found = match &conf.name {
+            Some(name) => namespace.link(name)?,
+            None => default_master(namespace)?,
+        };
         let Some(link) = found else {
-            let msg = match &conf.master {
+            let msg = match &conf.name {
                 Some(name) => format!("master {:?} does not exist on {place}", name.as_str()),
                 None => {
                     format!("no master is configured, and {place} has no default route whose link to take")
@@ -67,72 +79,78 @@ impl<'n> Master<'n> {
                 conf.mtu, link.name, link.mtu
             )));
         }
-        Ok(Master { link, namespace, in_container })
+        let mtu = (conf.mtu != 0).then_some(conf.mtu);
+        Ok(Master { link, namespace, in_container: conf.in_container, mtu })
     }
 
-    /// Creates an interface on the master, in the container, under the name it is to have.
+    /// Creates an interface on the master, in the container, under its final name, and registers
+    /// its deletion. `rule` says what a master must be to carry this kind.
     ///
     /// # Errors
     /// When the name is taken, when the master can't carry this kind of interface, when the
     /// kernel refuses.
-    pub fn create<C>(
+    pub fn create(
         &self,
-        site: &Site<'_, 'n, C>,
+        context: &Context<'_>,
         kind: Kind<'_>,
-        mtu: u32,
         mac: Option<Mac>,
-    ) -> Result<Created> {
-        let mut new = NewLink::new(site.ifname, kind).mtu((mtu != 0).then_some(mtu)).mac(mac);
-        if !self.in_container {
-            new = new.in_namespace(site.netns);
-        }
-        let link = self.place(site, &new).map_err(|err| self.explain(site, err))?;
-        let (container, made) = (site.container, link.clone());
-        site.undo.push(format!("interface {}", link.name), move || Ok(container.delete_link(&made)?));
-        Ok(Created { interfaces: vec![site.in_container(&link)], link })
+        rule: &str,
+    ) -> Result<Link> {
+        let new = NewLink::new(context.ifname(), kind).mtu(self.mtu).mac(mac);
+        let created = if self.in_container {
+            context.create_in_container(&new)
+        } else {
+            self.create_from_host(context, new)
+        };
+        created.map_err(|failure| self.explain(context, failure, rule))
     }
 
-    fn place<C>(&self, site: &Site<'_, 'n, C>, new: &NewLink<'_>) -> Result<Link, Failure> {
-        if self.in_container {
-            return self.namespace.create_link(new);
-        }
-        let (host, container) = (self.namespace, site.container);
-        match host.create_link_in_namespace(new) {
+    /// Creates a link in the container by the host's socket: the master's number is the host's.
+    fn create_from_host(&self, context: &Context<'_>, new: NewLink<'_>) -> netlink::Result<Link> {
+        let (host, container) = (self.namespace, context.container());
+        let new = new.in_namespace(&context.namespaces().netns);
+        let find = |name: &str| {
+            let link = container.link(name)?.ok_or_else(|| deleted(&new))?;
+            context.delete_on_undo(&link, |namespaces| &namespaces.container);
+            Ok(link)
+        };
+        match host.create_link_in_namespace(&new) {
             // Older kernels register it on the host first, where the name may be taken.
             Err(Failure { errno: Errno::EEXIST, .. }) if container.link(new.name())?.is_none() => {
-                let passing = passing_name(new.name());
-                if let Some(left) = container.link(&passing)? {
-                    container.delete_link(&left)?;
+                let name = temporary_name(new.name());
+                if let Some(stale) = container.link(&name)? {
+                    container.delete_link(&stale)?;
                 }
-                host.create_link_in_namespace(&new.renamed(&passing))?;
-                let link = found(container.link(&passing)?, new)?;
-                if let Err(err) = container.rename(&link, new.name()) {
-                    let _ = container.delete_link(&link);
-                    return Err(err);
-                }
+                host.create_link_in_namespace(&new.renamed(&name))?;
+                let mut link = find(&name)?;
+                container.rename(&link, new.name())?;
+                link.name = new.name().to_owned();
+                Ok(link)
             }
-            created => created?,
+            created => {
+                created?;
+                find(new.name())
+            }
         }
-        found(container.link(new.name())?, new)
     }
 
     /// What the kernel's bare error numbers mean here.
-    fn explain<C>(&self, site: &Site<'_, 'n, C>, err: Failure) -> Error {
-        let (master, ifname) = (&self.link.name, site.ifname);
-        match err.errno {
-            Errno::EEXIST => site.name_taken(),
-            Errno::EBUSY | Errno::EINVAL => {
-                let users = self.users();
+    fn explain(&self, context: &Context<'_>, failure: Failure, rule: &str) -> Error {
+        let (master, ifname) = (&self.link.name, context.ifname());
+        match failure.errno {
+            Errno::EEXIST if !matches!(context.container().link(ifname), Ok(None)) => context.name_taken(),
+            Errno::EEXIST | Errno::EBUSY | Errno::EINVAL => {
                 let msg = format!("master {master} cannot carry interface {ifname}: it is in another use");
-                let rule = "a master carries either macvlan or ipvlan interfaces, is no port of a bridge then, \
-                            and with mode passthru carries only one";
-                Error::invalid_config(msg).details(rule).details(users).details(Error::from(err).to_string())
+                Error::invalid_config(msg)
+                    .details(rule)
+                    .details(self.users())
+                    .details(Error::from(failure).to_string())
             }
-            _ => err.into(),
+            _ => failure.into(),
         }
     }
 
-    /// Who is seen to use the master; interfaces in containers are not seen from here.
+    /// The links that use the master, as far as this namespace shows them.
     fn users(&self) -> String {
         let links = self.namespace.links().unwrap_or_default();
         let name_of = |index: Option<u32>| {
@@ -147,50 +165,31 @@ impl<'n> Master<'n> {
         if on_it.is_empty() { String::new() } else { format!("it carries {}", on_it.join(", ")) }
     }
 
-    /// Requires, for CHECK, that a link is of a kind and on this master.
+    /// Requires, for CHECK, that a link is on this master.
     ///
     /// # Errors
-    /// [`Code::CHECK_FAILED`] when it is of another kind, or on another master.
-    pub fn check(&self, link: &Link, kind: &str) -> Result<()> {
-        if !link.is(kind) {
-            let found = link.kind.as_deref().unwrap_or("hardware");
-            return Err(Error::check(format!("interface {} is not of kind {kind} but {found}", link.name)));
-        }
+    /// [`crate::spec::Code::CHECK_FAILED`] when it is on another one.
+    pub fn check(&self, link: &Link) -> Result<()> {
         if link.lower == Some(self.link.index) && link.lower_netnsid.is_none() == self.in_container {
             return Ok(());
         }
-        let parent = link.lower.map(|index| self.namespace.link_by_index(index)).transpose()?.flatten();
-        let now = parent.map_or_else(|| "an interface that is not there".to_owned(), |parent| parent.name);
-        Err(Error::check(format!("interface {} is on {now}, not on master {}", link.name, self.link.name))
-            .details("the master was renamed, moved or made anew"))
+        let lower = link.lower.map(|index| self.namespace.link_by_index(index)).transpose()?.flatten();
+        let found = lower.map_or_else(|| "an interface that does not exist".to_owned(), |lower| lower.name);
+        Err(Error::check(format!("interface {} is on {found}, not on master {}", link.name, self.link.name))
+            .details("the master was renamed, moved or created again"))
     }
 }
 
-fn found(link: Option<Link>, new: &NewLink<'_>) -> Result<Link, Failure> {
-    link.ok_or_else(|| Failure {
-        operation: new.to_string(),
-        errno: Errno::ENODEV,
-        kernel_message: String::new(),
-    })
+fn deleted(new: &NewLink<'_>) -> Failure {
+    let kernel_message = "it was deleted as soon as it was created".to_owned();
+    Failure { operation: new.to_string(), errno: Errno::ENODEV, kernel_message }
 }
 
-/// The name that an interface has in passing where its own is taken on the host. It follows from
-/// its own, so that DEL finds what an ADD left that was killed in between.
-/// It is as long as a name may be.
-pub(super) fn passing_name(ifname: &str) -> String {
+/// The temporary name of an interface whose final one is taken on the host. It follows from the
+/// final name, so that DEL finds what an ADD left that was killed before it renamed. It has the
+/// greatest length that a name can have.
+pub(super) fn temporary_name(ifname: &str) -> String {
     format!("cni{:012x}", fnv1a(ifname.as_bytes()) >> 16)
-}
-
-impl<C> Site<'_, '_, C> {
-    /// The error for a name that an interface of the container has already.
-    pub fn name_taken(&self) -> Error {
-        let (ifname, path) = (self.ifname, self.netns.path().display());
-        Error::new(
-            Code::INVALID_ENVIRONMENT,
-            format!("CNI_IFNAME: interface {ifname} exists already in {path}"),
-        )
-        .details("the container is attached by that name already; DEL detaches it")
-    }
 }
 
 #[cfg(test)]
@@ -198,9 +197,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_in_passing_is_a_name_of_its_own() {
-        let names = ["eth0", "eth1", "fifteen-letters"].map(passing_name);
-        assert_eq!(names[0], passing_name("eth0"));
+    fn each_name_has_a_temporary_name_of_its_own() {
+        let names = ["eth0", "eth1", "fifteen-letters"].map(temporary_name);
+        assert_eq!(names[0], temporary_name("eth0"));
         assert!(names[0] != names[1] && names[1] != names[2]);
         assert!(names.iter().all(|name| name.parse::<IfName>().is_ok()), "{names:?}");
     }

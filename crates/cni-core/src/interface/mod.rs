@@ -1,9 +1,8 @@
-//! What all interface plugins do alike: the way of an attachment.
+//! What all interface plugins do alike.
 //!
-//! An interface plugin says what is its own by implementing [`InterfacePlugin`]: its
-//! configuration, how its link is created, what CHECK must find beside it. The rest is here,
-//! once: address management, configuring the link in the container, taking back what was made
-//! when something fails, verifying, deleting.
+//! An interface plugin implements [`InterfacePlugin`]: how its configuration is read, how its link
+//! is created, what CHECK finds beside it. The rest is here, once: address management,
+//! configuring the container's interface, undoing a failed ADD, comparing, deleting.
 
 mod configure;
 mod lifecycle;
@@ -11,160 +10,144 @@ mod mac;
 mod master;
 mod verify;
 
-use serde::de::DeserializeOwned;
-
-use crate::netlink::{Link, Netlink};
-use crate::netns::Netns;
+use crate::context::{Context, Located};
+use crate::netlink::Link;
 use crate::plugin::About;
 use crate::request::Request;
-use crate::spec::{AddResult, IfName, Interface, Result};
-use crate::undo::Undo;
+use crate::spec::{AddResult, Attachment, Result};
 
 pub use configure::{Dad, add_default_routes};
-pub use mac::{MacSource, asked_mac};
-pub use master::{Master, MasterConf};
+pub use mac::{MacSource, requested_mac};
+pub use master::{Master, MasterConf, RX_HANDLER_RULE, default_master};
 pub use verify::{mac_matches, missing};
 
-/// A plugin that makes an interface in a container. Each one is a
+/// A plugin that creates an interface in a container. Each one is a
 /// [`Plugin`](crate::plugin::Plugin).
 pub trait InterfacePlugin: Sync {
-    /// Its own keys of the configuration.
-    type Config: DeserializeOwned;
+    /// The valid configuration: whatever could be wrong was refused when it was read.
+    type Config;
 
-    /// The names it is called by, and what it is.
+    /// The links of an attachment: [`Link`] alone, unless the plugin has links on the host too.
+    type Links: Links;
+
+    /// The names it is called by, and what it does.
     fn about(&self) -> About;
 
-    /// Checks what the types of the configuration can't, before anything is made, and takes in
-    /// what `CNI_ARGS` say.
+    /// The kernel's name for the kind of the container's interface, such as `veth`. DEL deletes no
+    /// other.
+    fn link_kind(&self) -> &'static str;
+
+    /// Reads the configuration, with what `CNI_ARGS` request.
     ///
     /// # Errors
-    /// [`crate::spec::Code::INVALID_CONFIG`], quoting the values that make no sense.
-    fn validate(&self, config: &mut Self::Config, request: &Request) -> Result<()>;
+    /// [`crate::spec::Code::INVALID_CONFIG`], quoting the value that can't be.
+    fn config(&self, request: &Request) -> Result<Self::Config>;
 
-    /// Creates the link in the container, down and without addresses, and whatever it needs
-    /// on the host. The line after one that makes something registers with [`Site::undo`] how
-    /// to unmake it.
+    /// Creates the link in the container, down and without addresses, and what it needs on the
+    /// host. [`Context::create_on_host`] and its like register how to undo what they do.
     ///
     /// # Errors
     /// When the kernel refuses.
-    fn create(&self, site: &Site<'_, '_, Self::Config>) -> Result<Created>;
+    fn create(&self, context: &Context<'_>, config: &Self::Config) -> Result<Self::Links>;
 
-    /// Whether and how duplicate addresses are looked for (RFC 4862, section 5.4).
+    /// Finds, for CHECK, the links that [`InterfacePlugin::create`] gave; `link` is the container's.
+    ///
+    /// # Errors
+    /// [`crate::spec::Code::CHECK_FAILED`] when one is missing.
+    fn find(&self, context: &Context<'_>, config: &Self::Config, link: Link) -> Result<Self::Links>;
+
+    /// Whether and how duplicate addresses are detected (RFC 4862, section 5.4).
     fn dad(&self, _config: &Self::Config) -> Dad {
         Dad::Kernel
     }
 
-    /// Where addresses come from when there is no IPAM plugin: by default from nowhere, and the
-    /// attachment is of layer 2 only.
-    ///
-    /// # Errors
-    /// When they should come from `prevResult` and it is none.
-    fn inherited(&self, _site: &Site<'_, '_, Self::Config>) -> Result<Option<AddResult>> {
-        Ok(None)
+    /// The addresses of an attachment without an IPAM plugin. `None` means layer 2 only.
+    fn inherited(&self, _config: &Self::Config) -> Option<AddResult> {
+        None
     }
 
     /// Completes addresses and routes before they are configured in the container.
     ///
     /// # Errors
     /// When they don't fit the network.
-    fn adapt(&self, _site: &Site<'_, '_, Self::Config>, _result: &mut AddResult) -> Result<()> {
+    fn complete(&self, _config: &Self::Config, _addresses: &mut AddResult) -> Result<()> {
         Ok(())
     }
 
-    /// Does what remains to be done on the host once the container's interface is configured,
-    /// and brings the result up to date.
+    /// Does what remains on the host once the container's interface is configured, and brings
+    /// the links up to date.
     ///
     /// # Errors
     /// When the kernel refuses.
     fn finish(
         &self,
-        _site: &Site<'_, '_, Self::Config>,
-        _link: &Link,
-        _result: &mut AddResult,
+        _context: &Context<'_>,
+        _config: &Self::Config,
+        _links: &mut Self::Links,
+        _addresses: &AddResult,
     ) -> Result<()> {
         Ok(())
     }
 
-    /// Compares what is its own with `prevResult`; name, MAC address, addresses and routes of
+    /// Compares what only this plugin knows of. Name, kind, MAC address, addresses and routes of
     /// the container's interface are compared already.
     ///
     /// # Errors
     /// The first difference.
-    fn check(&self, _site: &Site<'_, '_, Self::Config>, _link: &Link, _prev: &AddResult) -> Result<()> {
+    fn check(
+        &self,
+        _context: &Context<'_>,
+        _config: &Self::Config,
+        _links: &Self::Links,
+        _prev: &AddResult,
+    ) -> Result<()> {
         Ok(())
     }
 
     /// Whether an ADD could be served on this node, apart from its addresses.
     ///
     /// # Errors
-    /// [`crate::spec::Code::UNAVAILABLE`], with what is in the way.
-    fn ready(&self, _config: &Self::Config, _request: &Request) -> Result<()> {
+    /// [`crate::spec::Code::UNAVAILABLE`], with the reason.
+    fn status(&self, _config: &Self::Config, _request: &Request) -> Result<()> {
         Ok(())
     }
 
-    /// Whether the container's interface is set up when it has no addresses.
-    fn brings_up(&self, _config: &Self::Config) -> bool {
+    /// Whether an interface without addresses is set up.
+    fn sets_up(&self, _config: &Self::Config) -> bool {
         true
     }
 
-    /// Takes down what is left on the host when the link is gone; `None` for a configuration
-    /// that can't be read any more.
+    /// Removes, for DEL, what the host has beside the links. The configuration is `None` when it
+    /// has become invalid.
     ///
     /// # Errors
-    /// When something remains.
+    /// When something could not be removed.
     fn clean_up(&self, _config: Option<&Self::Config>, _request: &Request) -> Result<()> {
         Ok(())
     }
 
-    /// Removes from the host what belongs to attachments that are not valid any more.
+    /// Removes, for GC, what the host has of attachments of this network that are not in `valid`.
     ///
     /// # Errors
-    /// When something remains.
-    fn collect(&self, _config: &Self::Config, _request: &Request) -> Result<()> {
+    /// When something could not be removed.
+    fn gc(&self, _config: &Self::Config, _request: &Request, _valid: &[Attachment]) -> Result<()> {
         Ok(())
     }
 }
 
-/// Where an attachment is made: the call, both sides of the network, and what to undo.
-pub struct Site<'s, 'n, C> {
-    /// The call.
-    pub request: &'s Request,
-    /// The plugin's configuration.
-    pub config: &'s C,
-    /// The name of the container's interface.
-    pub ifname: &'s IfName,
-    /// The host.
-    pub host: &'n Netlink,
-    /// The container.
-    pub container: &'n Netlink,
-    /// The container's namespace.
-    pub netns: &'s Netns,
-    /// What to take back when something fails.
-    pub undo: &'s Undo<'n>,
-}
+/// The links of one attachment.
+pub trait Links {
+    /// The container's interface.
+    fn container(&self) -> &Link;
 
-/// What [`InterfacePlugin::create`] made.
-#[derive(Clone, Debug)]
-pub struct Created {
-    /// The interfaces for the result, that of the container last.
-    pub interfaces: Vec<Interface>,
-    /// The link in the container.
-    pub link: Link,
-}
-
-impl<C> Site<'_, '_, C> {
-    /// An entry of the result for a link of the host.
-    pub fn on_host(&self, link: &Link) -> Interface {
-        Interface { name: link.name.clone(), mac: mac(link), ..Interface::default() }
-    }
-
-    /// An entry of the result for a link in the container.
-    pub fn in_container(&self, link: &Link) -> Interface {
-        let sandbox = self.netns.path().display().to_string();
-        Interface { name: link.name.clone(), mac: mac(link), sandbox, ..Interface::default() }
+    /// All of them in the order of the result.
+    fn listed(&self) -> Vec<Located<'_>> {
+        vec![Located::Container(self.container())]
     }
 }
 
-fn mac(link: &Link) -> String {
-    link.mac.map(|mac| mac.to_string()).unwrap_or_default()
+impl Links for Link {
+    fn container(&self) -> &Link {
+        self
+    }
 }

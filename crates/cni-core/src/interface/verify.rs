@@ -1,12 +1,12 @@
 //! Comparing a result with the kernel, for CHECK.
 
-use super::Site;
+use crate::context::Context;
 use crate::netlink::{Link, Netlink};
 use crate::spec::{AddResult, Error, Result};
 
-/// The interface of the container that a result names, as the kernel has it.
-pub(super) fn container_link<C>(site: &Site<'_, '_, C>, prev: &AddResult) -> Result<Link> {
-    let (ifname, sandbox) = (site.ifname, site.netns.path().display().to_string());
+/// The container's interface that a result names, as the kernel has it.
+pub(crate) fn container_link(context: &Context<'_>, prev: &AddResult, kind: &str) -> Result<Link> {
+    let (ifname, sandbox) = (context.ifname(), context.namespaces().sandbox());
     let Some(expected) = prev.interfaces.iter().find(|i| i.name == ifname.as_str() && !i.sandbox.is_empty())
     else {
         return Err(Error::check(format!("prevResult has no interface {ifname} in a container")));
@@ -17,27 +17,34 @@ pub(super) fn container_link<C>(site: &Site<'_, '_, C>, prev: &AddResult) -> Res
             expected.sandbox
         )));
     }
-    let link = site.container.link(ifname)?.ok_or_else(|| missing(ifname, "the container"))?;
+    let link = context.container().link(ifname)?.ok_or_else(|| missing(ifname, "the container"))?;
     mac_matches(&link, &expected.mac)?;
+    if !link.is(kind) {
+        let found = link.kind.as_deref().unwrap_or("hardware");
+        return Err(Error::check(format!("interface {ifname} is of kind {found}, not {kind}")));
+    }
     Ok(link)
 }
 
-/// The error for an interface that is gone.
+/// The error for an interface that is missing.
 pub fn missing(name: &str, place: &str) -> Error {
     Error::check(format!("interface {name} is missing on {place}"))
 }
 
-/// Requires a link to have the MAC address that a result says, where it says one.
+/// Requires a link to have the MAC address that a result has for it, if it has one.
 pub fn mac_matches(link: &Link, expected: &str) -> Result<()> {
     let found = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
     if expected.is_empty() || expected.eq_ignore_ascii_case(&found) {
         return Ok(());
     }
-    Err(Error::check(format!("interface {} has MAC address {found}, it was made with {expected}", link.name)))
+    Err(Error::check(format!(
+        "interface {} has MAC address {found}, it was created with {expected}",
+        link.name
+    )))
 }
 
 /// Requires the addresses and routes of a result.
-pub(super) fn addresses_and_routes(container: &Netlink, link: &Link, prev: &AddResult) -> Result<()> {
+pub(crate) fn addresses_and_routes(container: &Netlink, link: &Link, prev: &AddResult) -> Result<()> {
     let name = &link.name;
     let addresses = container.addresses(link)?;
     let own =

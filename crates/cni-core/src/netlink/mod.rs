@@ -33,6 +33,7 @@ pub use create::{IpvlanMode, Kind, MacvlanMode, NewLink};
 pub use link::{Link, OperState};
 pub use nix::errno::Errno;
 pub use route::InstalledRoute;
+pub use uapi::RT_TABLE_MAIN;
 
 use connection::{Connection, Next, Refusal};
 use message::{Answer, Message};

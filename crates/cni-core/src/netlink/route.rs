@@ -137,18 +137,6 @@ impl Netlink {
         Ok(found.concat())
     }
 
-    /// The link that packets to nowhere in particular leave by: that of the default route
-    /// with the lowest metric of the main table, IPv4 before IPv6. By number.
-    ///
-    /// # Errors
-    /// When the kernel can't answer.
-    pub fn default_route_link(&self) -> Result<Option<u32>> {
-        let mut routes = self.default_routes()?;
-        routes.retain(|route| route.table == RT_TABLE_MAIN && route.index != 0);
-        routes.sort_by_key(|route| (route.dst.is_ipv6(), route.priority));
-        Ok(routes.first().map(|route| route.index))
-    }
-
     /// Adds a route through a link. A route with the same destination and metric that is there
     /// already stays: an IPv4 route goes before it, so that the latest is used (`fib_table_insert` in
     /// net/ipv4/fib_trie.c), an IPv6 route becomes one more next hop of it (`fib6_add_rt2node` in

@@ -29,7 +29,8 @@ pub(crate) const RTN_UNICAST: u8 = 1;
 pub(crate) const RTPROT_BOOT: u8 = 3;
 pub(crate) const RT_SCOPE_UNIVERSE: u8 = 0;
 pub(crate) const RT_SCOPE_LINK: u8 = 253;
-pub(crate) const RT_TABLE_MAIN: u32 = 254;
+/// The table that routes go to by default.
+pub const RT_TABLE_MAIN: u32 = 254;
 
 // include/uapi/linux/if_link.h
 pub(crate) const IFLA_ADDRESS: u16 = 1;
