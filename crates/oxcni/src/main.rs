@@ -16,6 +16,7 @@ use cni_core::plugin::{self, Plugin};
 /// Every plugin. There is no other list of them.
 static PLUGINS: &[&dyn Plugin] = &[
     &oxcni_bridge::Bridge,
+    &oxcni_dummy::Dummy,
     &oxcni_host_local::HostLocal,
     &oxcni_ipvlan::Ipvlan,
     &oxcni_loopback::Loopback,
@@ -24,6 +25,8 @@ static PLUGINS: &[&dyn Plugin] = &[
     &oxcni_multus::Multus,
     &oxcni_passthru::Passthru,
     &oxcni_static::Static,
+    &oxcni_tuning::TUNING,
+    &oxcni_vlan::Vlan,
 ];
 
 const USAGE: &str = "\

@@ -1,0 +1,7 @@
+//! The tuning plugin as a program of its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cni_core::plugin::main(&[&oxcni_tuning::TUNING])
+}
