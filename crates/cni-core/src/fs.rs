@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, and locks that several processes respect.
+//! Files that appear with their whole content, and locks between processes.
 //!
 //! ```
 //! use cni_core::fs::Folder;
@@ -37,12 +37,11 @@ pub use stat::{Stat, Timestamp};
 
 use crate::spec::{Code, Error};
 
-/// How the names of files begin that are not whole yet. What a killed process left under
-/// such a name is worth nothing, and whoever holds the folder's lock may remove it.
+/// The beginning of the temporary names of unfinished files. A killed process leaves such a
+/// file; the holder of the folder's lock may remove it.
 pub const UNFINISHED: &str = ".oxcni-";
 
-/// An open folder. Names are those of files directly in it: anything else is refused, so
-/// that no name can lead out of it.
+/// An open folder. A name must be that of a file directly in it; a path is refused.
 #[derive(Debug)]
 pub struct Folder {
     file: File,
@@ -60,7 +59,7 @@ impl Folder {
         Ok(Folder { file, path: path.to_owned() })
     }
 
-    /// Opens a folder, made first with all above it (mode 0755) where it does not exist.
+    /// Opens a folder. Where it is missing, it and its missing parents are made with mode 0755.
     ///
     /// # Errors
     /// Those of mkdir(2) and open(2).
@@ -68,7 +67,7 @@ impl Folder {
         Folder::open_or_create_with(path, 0o755)
     }
 
-    /// [`Folder::open_or_create`] with another mode for what is made.
+    /// [`Folder::open_or_create`] with another mode for new folders.
     ///
     /// # Errors
     /// Those of mkdir(2) and open(2).
@@ -82,7 +81,7 @@ impl Folder {
         }
     }
 
-    /// The path that it was opened by.
+    /// The path by which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -105,8 +104,8 @@ impl Folder {
         Ok(futimens(&self.file, &TimeSpec::UTIME_OMIT, &TimeSpec::new(time.sec, time.nsec))?)
     }
 
-    /// Opens a file to read; `None` when there is none. Symbolic links are not followed, and
-    /// a pipe without a writer is not waited for.
+    /// Opens a file to read; `None` where it is missing. Symbolic links are not followed, and
+    /// the call does not wait for a writer of a pipe.
     ///
     /// # Errors
     /// Those of open(2).
@@ -119,7 +118,7 @@ impl Folder {
         }
     }
 
-    /// The content of a file, at most `max` bytes of it; `None` when there is none.
+    /// The first `max` bytes of a file; `None` where it is missing.
     ///
     /// # Errors
     /// Those of open(2) and read(2).
@@ -130,11 +129,11 @@ impl Folder {
         read_at_most(&mut file, max).map(Some)
     }
 
-    /// Makes a file that holds `contents` from the moment it can be seen, with an extended
-    /// attribute where the file system has those; `false` when the name is taken.
+    /// Makes a file atomically: it has all of `contents` as soon as it is visible, and an
+    /// extended attribute where the file system supports that. `false` where the name exists.
     ///
     /// # Errors
-    /// Those of open(2), write(2) and link(2); no file is left then.
+    /// Those of open(2), write(2) and link(2); no file remains then.
     pub fn create(
         &self,
         name: &str,
@@ -146,7 +145,7 @@ impl Folder {
         let fill = |file: &mut File| {
             file.write_all(contents)?;
             if let Some((key, value)) = attribute {
-                // Not every file system has attributes, and no caller depends on them.
+                // Not every file system supports attributes, and no caller depends on them.
                 let _ = attribute::set_attribute(file, key, value);
             }
             Ok(())
@@ -156,25 +155,25 @@ impl Folder {
             Ok(fd) => {
                 let mut file = File::from(fd);
                 fill(&mut file)?;
-                // A file without a name gets one through /proc (open(2), "O_TMPFILE").
+                // The path in /proc gives the unnamed file a name (open(2), "O_TMPFILE").
                 let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
                 let follow = AtFlags::AT_SYMLINK_FOLLOW;
                 match linkat(AT_FDCWD, unnamed.as_str(), &self.file, name, follow) {
                     Ok(()) => return Ok(true),
                     Err(Errno::EEXIST) => return Ok(false),
-                    // No /proc here.
+                    // /proc is not mounted.
                     Err(Errno::ENOENT | Errno::ENOTDIR) => {}
                     Err(errno) => return Err(errno.into()),
                 }
             }
-            // Not on this file system (the same page, "ERRORS").
+            // The file system does not support O_TMPFILE (open(2), "ERRORS").
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {}
             Err(errno) => return Err(errno.into()),
         }
         self.create_by_name(name, mode, fill)
     }
 
-    /// [`Folder::create`] where files without a name are not to be had.
+    /// [`Folder::create`] where O_TMPFILE is not supported.
     fn create_by_name(
         &self,
         name: &str,
@@ -191,10 +190,10 @@ impl Folder {
         }
     }
 
-    /// Writes a file, in one step in place of the one of that name where there is one.
+    /// Writes a file and atomically replaces the one of that name.
     ///
     /// # Errors
-    /// Those of open(2), write(2) and rename(2); the earlier file is as it was then.
+    /// Those of open(2), write(2) and rename(2); the earlier file is unchanged then.
     pub fn replace(&self, name: &str, contents: &[u8], mode: u32) -> io::Result<()> {
         leaf(name)?;
         let unfinished = self.unfinished(mode, |file| file.write_all(contents))?;
@@ -204,10 +203,10 @@ impl Folder {
         })
     }
 
-    /// Writes a small file that may be lost, but must never be torn: where it has that length
-    /// already, by one write(2) in place; else it is removed first, and missing for a moment.
+    /// Writes a small file that may be lost, but never torn. A file of the same length is
+    /// overwritten by one write(2); another is removed first, so that it is missing for a moment.
     ///
-    /// That is much faster than [`Folder::replace`]: ext4 writes a file to the disk when it is
+    /// This is much faster than [`Folder::replace`]: ext4 writes a file to the disk when it is
     /// renamed over another (ext4(5), "auto_da_alloc").
     ///
     /// # Errors
@@ -227,7 +226,23 @@ impl Folder {
         }
     }
 
-    /// Makes a file under a name that no other process uses, and gives the name.
+    /// Writes a file in place, which is made where it is missing. A reader without the
+    /// caller's lock may see a part of it.
+    ///
+    /// The file is cut off after the write: ext4 writes a file to the disk that was cut off at
+    /// 0 before (ext4(5), "auto_da_alloc").
+    ///
+    /// # Errors
+    /// Those of open(2), write(2) and ftruncate(2).
+    pub fn overwrite(&self, name: &str, contents: &[u8], mode: u32) -> io::Result<()> {
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = self.openat(name, flags, mode)?;
+        file.write_all_at(contents, 0)?;
+        file.set_len(contents.len() as u64)
+    }
+
+    /// Makes a file under a name that no other process uses, and returns the name.
     fn unfinished(&self, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -244,7 +259,7 @@ impl Folder {
         }
     }
 
-    /// Removes a file; `false` when there is none.
+    /// Removes a file; `false` where it is missing.
     ///
     /// # Errors
     /// Those of unlink(2).
@@ -257,11 +272,10 @@ impl Folder {
         }
     }
 
-    /// Waits for the exclusive lock on a file of the folder, which is made where it is
-    /// missing (flock(2)).
+    /// Waits for the exclusive lock on a file of the folder (flock(2)). A missing file is made.
     ///
     /// # Errors
-    /// Those of open(2) and flock(2); [`io::ErrorKind::TimedOut`] where this call's time is over.
+    /// Those of open(2) and flock(2); [`io::ErrorKind::TimedOut`] after the time limit of the call.
     pub fn lock(&self, name: &str) -> io::Result<Lock> {
         let flags =
             OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
@@ -269,7 +283,7 @@ impl Folder {
         lock::take(file, lock::Kind::Exclusive)
     }
 
-    /// The names of all that is in the folder, in no order.
+    /// The names of all entries of the folder, unordered.
     ///
     /// # Errors
     /// Those of getdents(2).
@@ -283,8 +297,7 @@ impl Folder {
     }
 }
 
-/// Reads a file whose place a configuration names: at most `max` bytes, without waiting for
-/// a writer where it is a pipe.
+/// Reads the first `max` bytes of a file. The call does not wait for a writer of a pipe.
 ///
 /// # Errors
 /// Those of open(2) and read(2).
@@ -293,7 +306,7 @@ pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     read_at_most(&mut OpenOptions::new().read(true).custom_flags(nonblock).open(path)?, max)
 }
 
-/// Writes a file, in one step in place of the one of that name where there is one.
+/// Writes a file and atomically replaces the one of that name.
 ///
 /// # Errors
 /// Those of [`Folder::replace`], and a path without a file name.
@@ -303,12 +316,12 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     Folder::open(parent.unwrap_or(Path::new(".")))?.replace(name, contents, mode)
 }
 
-/// Writes a file that must survive a crash of the machine, in one step in place of the one of that
-/// name where there is one: `fill` writes the content, and content and name are on disk when this
-/// returns. The file has exactly the `mode`, whatever the umask is.
+/// Writes a file and atomically replaces the one of that name. `fill` writes the content. Content
+/// and name are on disk when this returns, and the file has exactly the `mode`, whatever the
+/// umask is.
 ///
 /// # Errors
-/// Those of `fill`, open(2), fsync(2) and rename(2); the earlier file is as it was then, unless only
+/// Those of `fill`, open(2), fsync(2) and rename(2). The earlier file is unchanged then, unless only
 /// the folder could not be synchronised.
 pub fn replace_synced(
     path: &Path,
@@ -330,16 +343,17 @@ pub fn replace_synced(
     folder.file.sync_all()
 }
 
-/// Whether this process may make files in a folder (access(2)).
+/// Checks that this process may make files in a folder.
 ///
 /// # Errors
-/// Why not.
+/// Those of access(2).
 pub fn check_writable(path: &Path) -> io::Result<()> {
     Ok(access(path, AccessFlags::W_OK | AccessFlags::X_OK)?)
 }
 
-/// The error of something done to a file: what, which, what the system said, what helps.
-pub fn failed(doing: &str, path: &Path, err: io::Error) -> Error {
+/// The error of an operation on a file: the operation, the path, the system's message, and what
+/// to do about it.
+pub fn failed(operation: &str, path: &Path, err: io::Error) -> Error {
     let help = match err.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOSPC) => "the file system is full (df, df -i)",
         Some(Errno::EDQUOT) => "the quota on this file system is used up",
@@ -351,19 +365,19 @@ pub fn failed(doing: &str, path: &Path, err: io::Error) -> Error {
         _ => "",
     };
     if err.kind() == io::ErrorKind::TimedOut {
-        let msg = format!("{doing} {}: it took too long", path.display());
-        return Error::new(Code::TRY_AGAIN, msg).details("another call holds it (fuser tells which)");
+        let msg = format!("{operation} {}: it took too long", path.display());
+        return Error::new(Code::TRY_AGAIN, msg).details("another call holds it; fuser(1) shows which");
     }
-    Error::io(format_args!("{doing} {}", path.display()), err).details(help)
+    Error::io(format_args!("{operation} {}", path.display()), err).details(help)
 }
 
-/// The part of the time below a second, from the clock that needs no system call.
+/// The nanoseconds of the current time within its second.
 pub fn nanoseconds_now() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.map_or(0, |now| now.subsec_nanos())
 }
 
-/// The content of an open file, at most `max` bytes of it.
+/// The first `max` bytes of an open file.
 ///
 /// # Errors
 /// Those of read(2).
@@ -373,7 +387,7 @@ pub fn read_at_most(file: &mut File, max: usize) -> io::Result<Vec<u8>> {
     loop {
         match file.read(&mut bytes[len..]) {
             Ok(0) => break,
-            // A file gives less than was asked for only at its end (read(2)).
+            // A regular file returns fewer bytes than requested only at its end (read(2)).
             Ok(read) if len + read < bytes.len() => {
                 len += read;
                 break;
@@ -397,7 +411,7 @@ fn mode_of(mode: u32) -> Mode {
     Mode::from_bits_truncate(mode)
 }
 
-/// Refuses a name that is not one of a file directly in a folder.
+/// Refuses a name that is not that of a file directly in a folder.
 fn leaf(name: &str) -> io::Result<()> {
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
         return Err(io::ErrorKind::InvalidInput.into());

@@ -9,10 +9,10 @@ use crate::range::{RangeSet, address, number};
 use crate::reservation::Owner;
 use crate::store::Store;
 
-/// Reserves one address of each range set, or none at all.
+/// Reserves one address of each range set. After a failure none of them stays reserved.
 ///
 /// # Errors
-/// [`Code::EXHAUSTED`] when there is none, [`Code::INVALID_ENVIRONMENT`] when the attachment
+/// [`Code::EXHAUSTED`] when no address is free, [`Code::INVALID_ENVIRONMENT`] when the attachment
 /// has one already.
 pub(crate) fn allocate(store: &mut Store, wanted: &[Wanted], owner: &Owner) -> Result<Vec<IpConfig>> {
     refuse_second(store, wanted, owner)?;
@@ -21,10 +21,10 @@ pub(crate) fn allocate(store: &mut Store, wanted: &[Wanted], owner: &Owner) -> R
         match reserve_one(store, i, one, owner) {
             Ok(ip) => ips.push(ip),
             Err(err) => {
-                // What was reserved before this call is not this call's to release.
+                // Only what this call reserved: an earlier call may have reserved more.
                 for ip in &ips {
                     if let Err(err) = store.release(ip.address.ip(), owner) {
-                        eprintln!("host-local: taking back {}: {err}", ip.address.ip());
+                        eprintln!("host-local: releasing {} again: {err}", ip.address.ip());
                     }
                 }
                 return Err(err.context(format_args!("range set {i}")));
@@ -73,7 +73,7 @@ fn reserve_requested(store: &mut Store, ip: IpAddr, owner: &Owner) -> Result<IpA
         .details("DEL of that attachment releases it, or GC when the container is gone"))
 }
 
-/// Reserves the next address in turn, so that one that was released is not soon given out again.
+/// Reserves the next address in turn, so that a released address is not soon allocated again.
 fn reserve_next(store: &mut Store, i: usize, set: &RangeSet, owner: &Owner) -> Result<IpAddr> {
     let last = store.last_reserved(i);
     let mut searched = false;
@@ -84,12 +84,12 @@ fn reserve_next(store: &mut Store, i: usize, set: &RangeSet, owner: &Owner) -> R
         if store.reserve(ip, owner)? {
             return Ok(ip);
         }
-        // There is a file that the index does not know.
+        // A file that the index does not have.
         if std::mem::replace(&mut searched, true) {
             return Err(Error::new(Code::IO, format!("{ip} is neither free nor held"))
                 .details("something changes the data folder without its lock"));
         }
-        store.distrust_index()?;
+        store.rebuild_index()?;
     }
 }
 
@@ -97,8 +97,8 @@ fn reserve_next(store: &mut Store, i: usize, set: &RangeSet, owner: &Owner) -> R
 pub(crate) fn next_free(store: &mut Store, set: &RangeSet, last: Option<IpAddr>) -> Result<Option<IpAddr>> {
     match once_around(store, set, last)? {
         None => {
-            // Somebody may have removed files in the moment before our own last change.
-            store.distrust_index()?;
+            // Another process may have removed files just before the last change of this program.
+            store.rebuild_index()?;
             once_around(store, set, last)
         }
         free => Ok(free),
@@ -107,18 +107,18 @@ pub(crate) fn next_free(store: &mut Store, set: &RangeSet, last: Option<IpAddr>)
 
 fn once_around(store: &mut Store, set: &RangeSet, last: Option<IpAddr>) -> Result<Option<IpAddr>> {
     let ranges = set.ranges();
-    let last = last.and_then(|ip| Some((ranges.iter().position(|range| range.contains(ip))?, ip)));
-    let (start, mark) = last.map_or((0, None), |(at, ip)| (at, Some(ip)));
-    // The range of the mark comes first from there on, and once more at the end.
+    let found = last.and_then(|ip| Some((ranges.iter().position(|range| range.contains(ip))?, ip)));
+    let (start, last) = found.map_or((0, None), |(at, ip)| (at, Some(ip)));
+    // The range of the last reservation comes first, from there on, and as a whole at the end.
     for turn in 0..=ranges.len() {
         let range = &ranges[(start + turn) % ranges.len()];
         let mut from = range.first;
-        match mark {
-            Some(mark) if turn == 0 => {
-                if mark == range.last {
+        match last {
+            Some(last) if turn == 0 => {
+                if last == range.last {
                     continue;
                 }
-                from = address(mark, number(mark) + 1);
+                from = address(last, number(last) + 1);
             }
             None if turn == ranges.len() => break,
             _ => {}
@@ -130,7 +130,7 @@ fn once_around(store: &mut Store, set: &RangeSet, last: Option<IpAddr>) -> Resul
     Ok(None)
 }
 
-/// Says how large a range set is and who has it all.
+/// The error of a range set without a free address, with its size and how much of it is held.
 pub(crate) fn exhausted(store: &mut Store, set: &RangeSet) -> Error {
     let err = Error::new(Code::EXHAUSTED, format!("no IP addresses available in range set: {set}"));
     let addresses = match set.size() {
@@ -139,11 +139,11 @@ pub(crate) fn exhausted(store: &mut Store, set: &RangeSet) -> Error {
     };
     match store.count_in(set) {
         Ok((held, containers)) => err.details(format!(
-            "it has {addresses} to give out, {held} are held by {containers} containers; GC with \
+            "it has {addresses} to allocate, {held} are held by {containers} containers; GC with \
              cni.dev/valid-attachments releases those of containers that are gone"
         )),
         Err(count) => {
-            err.details(format!("it has {addresses} to give out; counting who holds them: {count}"))
+            err.details(format!("it has {addresses} to allocate; counting the reservations: {count}"))
         }
     }
 }

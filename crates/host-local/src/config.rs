@@ -1,4 +1,4 @@
-//! The configuration, checked.
+//! The configuration of host-local.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::range::{RangeConf, RangeSet, refuse_overlaps};
 use crate::store::Reclaim;
 
-/// Where the Go plugin keeps its reservations too.
+/// The default of the Go plugin, too.
 const DATA_DIR: &str = "/var/lib/cni/networks";
 
-/// How many ranges a configuration may have, so that no ADD has to make more files than this.
+/// How many ranges a configuration may have: an ADD makes a file for each range set.
 const MAX_RANGES: usize = 1024;
 
 /// What host-local reads of a network configuration.
@@ -31,7 +31,7 @@ struct NetworkConf {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct IpamConf {
-    // The form from before there were several ranges.
+    // The older form: one range.
     subnet: Option<String>,
     range_start: Option<String>,
     range_end: Option<String>,
@@ -63,7 +63,7 @@ struct CniArgs {
     ips: Vec<String>,
 }
 
-/// A range set, and the address of it that is asked for.
+/// A range set, and the requested address of it.
 pub(crate) struct Wanted {
     pub(crate) set: RangeSet,
     pub(crate) requested: Option<IpAddr>,
@@ -73,21 +73,21 @@ pub(crate) struct Wanted {
 pub(crate) struct Config {
     /// The folder of the network's reservations.
     pub(crate) folder: PathBuf,
-    /// What an attachment gets: one address of each.
+    /// An attachment gets one address of each.
     pub(crate) wanted: Vec<Wanted>,
     /// Routes for the result.
     pub(crate) routes: Vec<Route>,
-    /// The file that name servers are read from.
+    /// The file from which `dns` of the result is read.
     pub(crate) resolv_conf: Option<PathBuf>,
-    /// What to do about reservations of earlier boots.
+    /// Whether reservations of earlier boots are reclaimed.
     pub(crate) reclaim: Reclaim,
 }
 
 impl Config {
-    /// Reads all of it.
+    /// Reads the configuration and CNI_ARGS.
     ///
     /// # Errors
-    /// [`Code::INVALID_CONFIG`] with the values that don't go together.
+    /// [`Code::INVALID_CONFIG`] or [`Code::INVALID_ENVIRONMENT`], with the wrong value.
     pub(crate) fn parse(request: &Request) -> Result<Config> {
         let conf: NetworkConf = request.parse_conf()?;
         let ipam = conf.ipam.ok_or_else(|| Error::invalid_config("the configuration has no \"ipam\""))?;
@@ -104,7 +104,7 @@ impl Config {
         let sets = range_sets(&sets, request.conf.cni_version)?;
         Ok(Config {
             folder: network_folder(request, &ipam.data_dir),
-            wanted: match_up(sets, &requested)?,
+            wanted: assign(sets, &requested)?,
             routes: ipam.routes,
             resolv_conf: Some(PathBuf::from(ipam.resolv_conf)).filter(|path| !path.as_os_str().is_empty()),
             reclaim: match ipam.reclaim_after_reboot {
@@ -114,7 +114,7 @@ impl Config {
         })
     }
 
-    /// Requires that there are ranges. STATUS does without: a runtime may give them at ADD only.
+    /// Requires at least one range. STATUS does not: a runtime may give ranges at ADD only.
     pub(crate) fn require_ranges(self) -> Result<Config> {
         if self.wanted.is_empty() {
             return Err(Error::invalid_config("no IP ranges are configured")
@@ -153,7 +153,7 @@ fn range_sets(confs: &[Vec<RangeConf>], version: Version) -> Result<Vec<RangeSet
     Ok(sets)
 }
 
-/// The addresses that are asked for, from all three places, in this order.
+/// The requested addresses from all three places, in this order.
 fn requested(request: &Request, args: &[String], runtime: &[String]) -> Result<Vec<IpAddr>> {
     request.env.args.only(&["IP"])?;
     let from_env = request.env.args.get("IP").filter(|ip| !ip.is_empty());
@@ -173,7 +173,7 @@ fn requested(request: &Request, args: &[String], runtime: &[String]) -> Result<V
     Ok(requested)
 }
 
-/// An address, perhaps with a prefix length, which does not count: the subnet has one.
+/// An address. A prefix length is ignored: that of the subnet counts.
 fn parse_requested(text: &str) -> Option<IpAddr> {
     match text.split_once('/') {
         Some(_) => text.parse::<cni_core::spec::Cidr>().ok().map(|cidr| cidr.ip()),
@@ -181,8 +181,8 @@ fn parse_requested(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Gives each requested address to its range set, which has one at most.
-fn match_up(sets: Vec<RangeSet>, requested: &[IpAddr]) -> Result<Vec<Wanted>> {
+/// Assigns each requested address to its range set, which takes one at most.
+fn assign(sets: Vec<RangeSet>, requested: &[IpAddr]) -> Result<Vec<Wanted>> {
     let mut wanted: Vec<_> = sets.into_iter().map(|set| Wanted { set, requested: None }).collect();
     for ip in requested {
         let found = wanted.iter_mut().find_map(|wanted| {

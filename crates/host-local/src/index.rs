@@ -1,43 +1,48 @@
-//! The index: which addresses an owner holds and which are free, without reading a folder.
+//! The index: which addresses an owner holds and which are free, without reading the data folder.
 //!
-//! The reservation files are the truth. The index is a file elsewhere that says the same as
-//! they do for as long as its stamp is the time at which the folder was changed last; it may
-//! be deleted, cut off or scribbled over at any time, and is then made again from the files.
+//! The reservation files are the truth. The index is a folder of small files elsewhere. It is
+//! valid while its stamp is the modification time of the data folder, and can be deleted, cut
+//! off or overwritten at any time: the store then makes it again from the reservation files.
 //!
 //! ```text
-//! page 0           magic, stamp, sizes, the boot in which the files were looked through
-//! pages of owners  slots of 40 bytes: hash of owner and n, family, hash of the container, owner, n-th address
-//! pages of blocks  slots of 64 bytes: hash of the base, family, base, a bit for each of 256 addresses
+//! state      JSON: the format, the stamp, the number of buckets and of entries
+//! 0, 1, ...  a bucket: a checksum, then records of 48 bytes
 //! ```
+//!
+//! Each reservation has two records: one under the hash of its owner and one under the hash of
+//! its block of 256 addresses. The hash selects the bucket.
 
-pub(crate) mod hash;
-mod header;
-mod pages;
-mod table;
-
-use std::collections::HashSet;
-use std::fs::File;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::IpAddr;
-use std::rc::Rc;
 
-pub(crate) use header::{BootId, Header};
-use pages::{PAGE, Pages};
-use table::{STATE, Table};
+use cni_core::fs::{Folder, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use crate::range::{Range, RangeSet, address, number};
+use crate::hash;
+use crate::range::{RangeSet, address, number};
 use crate::reservation::Owner;
 
-const OWNER_SLOT: usize = 40;
-const BLOCK_SLOT: usize = 64;
-const BITMAP: usize = 32;
-const OWNER: usize = 16;
-const ADDRESS: usize = 24;
+/// The layout of the files and of the hashes in them.
+const FORMAT: &str = "oxcni host-local index 2";
 
-/// One reservation, as the index knows it.
+const STATE: &str = "state";
+
+/// The longest file of an index that is read, in bytes.
+const MAX_LEN: usize = 64 << 20;
+
+/// Records per bucket of a new index, on average: three of the four KiB of a page.
+const FILL: u64 = 64;
+
+/// The words of a record: key, owner, container, family, and the address in two.
+const WORDS: usize = 6;
+
+/// One reservation, as the index has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
+    /// The hash of the owner.
     owner: u64,
+    /// The hash of the container ID.
     container: u64,
     ip: IpAddr,
 }
@@ -45,247 +50,269 @@ pub(crate) struct Entry {
 impl Entry {
     /// The entry of a reservation.
     pub(crate) fn new(ip: IpAddr, owner: &Owner) -> Entry {
-        // One byte of a slot is its state: the container's hash has the other seven.
-        let container = hash::of_bytes(owner.container_id()) >> 8;
-        Entry { owner: hash::of_owner(owner), container, ip }
+        Entry { owner: hash_of_owner(owner), container: hash::of_bytes(owner.container_id()), ip }
     }
 
-    /// The slot of an owner's n-th address.
-    fn to_slot(self, n: u64) -> [u8; OWNER_SLOT] {
-        let mut slot = [0; OWNER_SLOT];
-        slot[..8].copy_from_slice(&hash::of_nth(self.owner, n).to_le_bytes());
-        slot[8..16].copy_from_slice(&(self.container << 8 | u64::from(family(self.ip))).to_le_bytes());
-        slot[OWNER..ADDRESS].copy_from_slice(&self.owner.to_le_bytes());
-        slot[ADDRESS..].copy_from_slice(&number(self.ip).to_le_bytes());
-        slot
+    fn keys(self) -> [u64; 2] {
+        [self.owner, hash_of_block(self.ip)]
     }
+}
 
-    fn from_slot(slot: &[u8]) -> io::Result<Entry> {
-        let word =
-            |at: usize| slot.get(at..).and_then(|rest| rest.first_chunk()).copied().map(u64::from_le_bytes);
-        let bits = slot.get(ADDRESS..).and_then(|rest| rest.first_chunk()).copied().map(u128::from_le_bytes);
-        let (Some(second), Some(owner), Some(bits)) = (word(8), word(OWNER), bits) else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        let ip = match slot[STATE] {
-            4 => address([0, 0, 0, 0].into(), bits),
-            6 => address([0; 16].into(), bits),
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        };
-        Ok(Entry { owner, container: second >> 8, ip })
-    }
+fn hash_of_owner(owner: &Owner) -> u64 {
+    hash::of_bytes(&owner.contents())
+}
+
+/// The hash of an address' block of 256.
+fn hash_of_block(ip: IpAddr) -> u64 {
+    let mut bytes = [0; 17];
+    bytes[0] = family(ip);
+    bytes[1..].copy_from_slice(&(number(ip) >> 8).to_le_bytes());
+    hash::of_bytes(&bytes)
 }
 
 fn family(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { 4 } else { 6 }
 }
 
-/// The index of one network's folder.
+/// An entry under one of its keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Record {
+    key: u64,
+    entry: Entry,
+}
+
+impl Record {
+    fn to_words(self) -> [u64; WORDS] {
+        let Entry { owner, container, ip } = self.entry;
+        let bits = number(ip);
+        [self.key, owner, container, family(ip).into(), bits as u64, (bits >> 64) as u64]
+    }
+
+    fn from_words(words: [u64; WORDS]) -> Option<Record> {
+        let [key, owner, container, family, low, high] = words;
+        let bits = u128::from(high) << 64 | u128::from(low);
+        let ip = match family {
+            4 => address([0, 0, 0, 0].into(), bits),
+            6 => address([0; 16].into(), bits),
+            _ => return None,
+        };
+        Some(Record { key, entry: Entry { owner, container, ip } })
+    }
+}
+
+/// Some of the records, and whether their file has to be written.
+#[derive(Default)]
+struct Bucket {
+    records: Vec<Record>,
+    changed: bool,
+}
+
+impl Bucket {
+    /// The content of the file of a bucket.
+    fn to_bytes(&self, number: u32, buckets: u32) -> Vec<u8> {
+        let words = self.records.iter().flat_map(|record| record.to_words());
+        let sum = checksum(number, buckets, words.clone());
+        std::iter::once(sum).chain(words).flat_map(u64::to_le_bytes).collect()
+    }
+
+    /// Reads a file; `None` where it is damaged.
+    fn from_bytes(bytes: &[u8], number: u32, buckets: u32) -> Option<Bucket> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let (sum, words) = words.split_first()?;
+        let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let sum_is_right = u64::from_le_bytes(*sum) == checksum(number, buckets, words.iter().copied());
+        if !rest.is_empty() || !sum_is_right {
+            return None;
+        }
+        let (records, rest) = words.as_chunks::<WORDS>();
+        let records = records.iter().map(|words| Record::from_words(*words)).collect::<Option<_>>()?;
+        rest.is_empty().then_some(Bucket { records, changed: false })
+    }
+}
+
+/// The checksum of a bucket. It covers its number and the number of buckets: a file in the
+/// place of another is as wrong as a torn one.
+fn checksum(number: u32, buckets: u32, words: impl Iterator<Item = u64>) -> u64 {
+    let seed = u64::from(buckets) << 32 | u64::from(number);
+    words.fold(hash::mix(seed), |sum, word| hash::mix(sum ^ word))
+}
+
+/// What the index knows of itself.
+#[derive(Serialize, Deserialize, Clone, Debug)]
+struct State {
+    format: String,
+    /// The modification time of the data folder; `None` while the index is being changed.
+    stamp: Option<(i64, i64)>,
+    /// The boot in which the data folder was searched for reservations of earlier boots.
+    reclaimed_in: Option<String>,
+    buckets: u32,
+    entries: u64,
+}
+
+impl State {
+    fn empty() -> State {
+        State { format: FORMAT.to_owned(), stamp: None, reclaimed_in: None, buckets: 1, entries: 0 }
+    }
+
+    fn read(folder: &Folder) -> Option<State> {
+        let state: State = serde_json::from_slice(&folder.read(STATE, 4096).ok()??).ok()?;
+        (state.format == FORMAT && state.buckets > 0).then_some(state)
+    }
+}
+
+/// The index of one data folder.
 pub(crate) struct Index {
-    pages: Pages,
-    header: Header,
-    /// Whether all pages have to be written, and not only those that changed.
+    /// The folder of its files; `None` where it is kept in memory only.
+    folder: Option<Folder>,
+    /// Whether a write has failed. The next call makes the index again then.
+    write_failed: bool,
+    state: State,
+    loaded: BTreeMap<u32, Bucket>,
+    /// Whether all buckets are in memory, and none of the files counts.
     whole: bool,
+    changing: bool,
 }
 
 impl Index {
-    /// Reads the beginning of an index file.
-    ///
-    /// # Errors
-    /// When it is none of this format, or not whole.
-    pub(crate) fn read(file: Rc<File>) -> io::Result<Index> {
-        let len = file.metadata()?.len();
-        let mut pages = Pages::of(file);
-        let header = Header::read(pages.read(0)?).ok_or(io::ErrorKind::InvalidData)?;
-        if len != header.pages() * PAGE as u64 {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        Ok(Index { pages, header, whole: false })
+    /// Opens an index; an empty one that agrees with nothing where there is none.
+    pub(crate) fn open(folder: Option<Folder>) -> Index {
+        let state = folder.as_ref().and_then(State::read);
+        let whole = state.is_none();
+        let state = state.unwrap_or_else(State::empty);
+        Index { folder, write_failed: false, state, loaded: BTreeMap::new(), whole, changing: false }
     }
 
-    /// The index of some reservations, with room for as many again.
+    /// Whether it was made from a data folder of that modification time.
+    pub(crate) fn agrees_with(&self, modified: Timestamp) -> bool {
+        self.state.stamp == Some((modified.sec, modified.nsec))
+    }
+
+    /// The boot in which the data folder was searched for reservations of earlier boots.
+    pub(crate) fn reclaimed_in(&self) -> Option<&str> {
+        self.state.reclaimed_in.as_deref()
+    }
+
+    /// Notes that the data folder was searched in this boot.
+    pub(crate) fn set_reclaimed_in(&mut self, boot: Option<&str>) {
+        self.state.reclaimed_in = boot.map(str::to_owned);
+    }
+
+    /// Whether [`Index::begin`] was called, and [`Index::finish`] was not.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.changing
+    }
+
+    /// Marks the files as invalid. To be called before the data folder is changed.
+    pub(crate) fn begin(&mut self) {
+        if std::mem::replace(&mut self.changing, true) {
+            return;
+        }
+        self.state.stamp = None;
+        self.write_failed = self.write_state().is_err();
+    }
+
+    /// Writes what has changed and marks the files as valid for that modification time.
     ///
     /// # Errors
-    /// None that can happen: the pages are in memory.
-    pub(crate) fn of(entries: impl ExactSizeIterator<Item = Entry> + Clone) -> io::Result<Index> {
-        let mut blocks: Vec<_> =
-            entries.clone().map(|entry| (family(entry.ip), number(entry.ip) >> 8)).collect();
-        blocks.sort_unstable();
-        blocks.dedup();
-        let header = Header {
-            owner_pages: Table::pages_for(entries.len() as u64, OWNER_SLOT),
-            block_pages: Table::pages_for(blocks.len() as u64, BLOCK_SLOT),
-            ..Header::default()
+    /// Those of open(2) and write(2); the files stay invalid.
+    pub(crate) fn finish(&mut self, modified: Timestamp) -> io::Result<()> {
+        self.changing = false;
+        let Some(folder) = self.folder.as_ref().filter(|_| !self.write_failed) else {
+            return Ok(());
         };
-        let mut index = Index { pages: Pages::empty(), header, whole: true };
-        for entry in entries {
-            index.put(entry)?;
-        }
-        Ok(index)
-    }
-
-    pub(crate) fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// Notes in which boot the folder was searched for reservations of earlier ones.
-    pub(crate) fn set_reclaimed_in(&mut self, boot: Option<BootId>) {
-        self.header.reclaimed_in = boot;
-    }
-
-    fn owners(&self) -> Table {
-        Table::new(1, self.header.owner_pages, OWNER_SLOT)
-    }
-
-    fn blocks(&self) -> Table {
-        Table::new(1 + self.header.owner_pages, self.header.block_pages, BLOCK_SLOT)
-    }
-
-    /// Writes all that changed but the header, which says that the rest is not to be trusted
-    /// until [`Index::write_header`].
-    ///
-    /// # Errors
-    /// Those of write(2).
-    pub(crate) fn write_tables(&mut self, file: &File) -> io::Result<()> {
         if self.whole {
-            // Not by way of 0: ext4 writes a file to the disk that was cut off entirely. Every
-            // page is written here anyway.
-            file.set_len(self.header.pages() * PAGE as u64)?;
-            for page in 1..self.header.pages() {
-                self.pages.change(u32::try_from(page).unwrap_or(u32::MAX))?;
+            remove_except(folder, self.state.buckets)?;
+            for number in 0..self.state.buckets {
+                self.loaded.entry(number).or_default().changed = true;
             }
             self.whole = false;
         }
-        self.pages.write_changed(file)
-    }
-
-    /// Writes the header with a stamp, or with none.
-    ///
-    /// # Errors
-    /// Those of write(2).
-    pub(crate) fn write_header(&self, file: &File, header: &Header) -> io::Result<()> {
-        let mut page = Pages::empty();
-        header.write(page.change(0)?);
-        page.write_changed(file)
-    }
-
-    /// The addresses that an owner may hold: all that it does, and by a rare chance others,
-    /// so that the file has to be looked at.
-    ///
-    /// # Errors
-    /// When the index can't be read or is damaged.
-    pub(crate) fn held_by(&mut self, owner: &Owner) -> io::Result<Vec<IpAddr>> {
-        let owner = hash::of_owner(owner);
-        let mut held = Vec::new();
-        while let Some(entry) = self.nth(owner, held.len() as u64)? {
-            held.push(entry.ip);
+        for (number, bucket) in self.loaded.iter_mut().filter(|(_, bucket)| bucket.changed) {
+            folder.overwrite(&number.to_string(), &bucket.to_bytes(*number, self.state.buckets), 0o600)?;
+            bucket.changed = false;
         }
-        Ok(held)
+        self.state.stamp = Some((modified.sec, modified.nsec));
+        self.write_state()
     }
 
-    /// An owner's n-th reservation.
-    fn nth(&mut self, owner: u64, n: u64) -> io::Result<Option<Entry>> {
-        let owners = self.owners();
-        let Some(slot) = self.slot_of_nth(owner, n)? else {
-            return Ok(None);
+    fn write_state(&self) -> io::Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
         };
-        owners.slot(&mut self.pages, slot)?.map(Entry::from_slot).transpose()
+        folder.overwrite(STATE, &serde_json::to_vec(&self.state)?, 0o600)
     }
 
-    fn slot_of_nth(&mut self, owner: u64, n: u64) -> io::Result<Option<u64>> {
-        let bytes = owner.to_le_bytes();
-        self.owners().find(&mut self.pages, hash::of_nth(owner, n), |slot| slot[OWNER..ADDRESS] == bytes)
+    /// Ends as a process does that is killed: nothing more is written.
+    #[cfg(test)]
+    pub(crate) fn abandon(&mut self) {
+        self.write_failed = true;
     }
 
-    /// How many reservations an owner has. They are numbered without gaps, so that the
-    /// number is found in a few steps.
-    fn count(&mut self, owner: u64) -> io::Result<u64> {
-        let mut above = 1;
-        while above <= self.header.owners && self.slot_of_nth(owner, above - 1)?.is_some() {
-            above *= 2;
+    /// Replaces all entries.
+    pub(crate) fn fill(&mut self, entries: &[Entry]) {
+        let buckets = (2 * entries.len() as u64).div_ceil(FILL).max(1);
+        self.state.buckets = u32::try_from(buckets).unwrap_or(u32::MAX);
+        self.state.entries = 0;
+        self.loaded.clear();
+        self.whole = true;
+        for entry in entries {
+            // Without a file there is nothing that could fail.
+            let _ = self.put(*entry);
         }
-        let mut below = above / 2;
-        while above - below > 1 {
-            let middle = below + (above - below) / 2;
-            if self.slot_of_nth(owner, middle - 1)?.is_some() { below = middle } else { above = middle }
-        }
-        Ok(below)
     }
 
-    /// Notes a reservation.
+    /// Adds an entry.
     ///
     /// # Errors
-    /// When the index can't be read or is damaged.
+    /// When a file is missing or damaged.
     pub(crate) fn insert(&mut self, entry: Entry) -> io::Result<()> {
-        let (owners, blocks) = (self.owners(), self.blocks());
-        if owners.is_crowded(self.header.owners) || blocks.is_crowded(self.header.blocks) {
+        if self.state.entries > FILL * u64::from(self.state.buckets) {
             let entries = self.entries()?;
-            let header = self.header.clone();
-            *self = Index::of(entries.into_iter())?;
-            self.header.reclaimed_in = header.reclaimed_in;
+            self.fill(&entries);
         }
         self.put(entry)
     }
 
     fn put(&mut self, entry: Entry) -> io::Result<()> {
-        let blocks = self.blocks();
-        let n = self.count(entry.owner)?;
-        self.owners().insert(&mut self.pages, &entry.to_slot(n))?;
-        self.header.owners += 1;
-        let slot = match self.block(entry.ip)? {
-            Some(slot) => slot,
-            None => {
-                blocks.insert(&mut self.pages, &empty_block(entry.ip))?;
-                self.header.blocks += 1;
-                self.block(entry.ip)?.ok_or(io::ErrorKind::InvalidData)?
-            }
-        };
-        let (byte, bit) = bit_of(entry.ip);
-        blocks.slot_mut(&mut self.pages, slot)?[BITMAP + byte] |= bit;
+        for key in entry.keys() {
+            let bucket = self.bucket_of(key)?;
+            bucket.records.push(Record { key, entry });
+            bucket.changed = true;
+        }
+        self.state.entries += 1;
         Ok(())
     }
 
-    /// Forgets a reservation.
+    /// Removes an entry.
     ///
     /// # Errors
-    /// When the index can't be read, is damaged, or did not know it.
+    /// When a file is missing or damaged, or has no such entry.
     pub(crate) fn remove(&mut self, entry: Entry) -> io::Result<()> {
-        let (owners, blocks) = (self.owners(), self.blocks());
-        let count = self.count(entry.owner)?;
-        let last = count.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
-        // From the end: whoever releases all of an owner does so too.
-        let mut n = last;
-        while self.nth(entry.owner, n)?.is_none_or(|nth| nth.ip != entry.ip) {
-            n = n.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
+        for key in entry.keys() {
+            let bucket = self.bucket_of(key)?;
+            // From the end: the addresses of an owner are released in that order.
+            let found = bucket.records.iter().rposition(|record| *record == Record { key, entry });
+            bucket.records.remove(found.ok_or(io::ErrorKind::InvalidData)?);
+            bucket.changed = true;
         }
-        if let (Some(moved), Some(slot)) = (self.nth(entry.owner, last)?, self.slot_of_nth(entry.owner, n)?) {
-            owners.slot_mut(&mut self.pages, slot)?.copy_from_slice(&moved.to_slot(n));
-        }
-        let slot = self.slot_of_nth(entry.owner, last)?.ok_or(io::ErrorKind::InvalidData)?;
-        owners.remove(&mut self.pages, slot)?;
-        self.header.owners = self.header.owners.saturating_sub(1);
-        let slot = self.block(entry.ip)?.ok_or(io::ErrorKind::InvalidData)?;
-        let (byte, bit) = bit_of(entry.ip);
-        let block = blocks.slot_mut(&mut self.pages, slot)?;
-        block[BITMAP + byte] &= !bit;
-        if block[BITMAP..].iter().all(|byte| *byte == 0) {
-            blocks.remove(&mut self.pages, slot)?;
-            self.header.blocks = self.header.blocks.saturating_sub(1);
-        }
+        self.state.entries = self.state.entries.saturating_sub(1);
         Ok(())
     }
 
-    /// The slot of an address' block; `None` when nothing of the block is held.
-    fn block(&mut self, ip: IpAddr) -> io::Result<Option<u64>> {
-        let wanted = empty_block(ip);
-        let hash = hash_of_block(ip);
-        self.blocks().find(&mut self.pages, hash, |slot| slot[..BITMAP] == wanted[..BITMAP])
-    }
-
-    /// The first address that nobody holds from `from` to the end of a range, but not its gateway.
+    /// The addresses that an owner may hold: all that it holds, and where two hashes are equal
+    /// others too. The reservation file has to be compared.
     ///
     /// # Errors
-    /// When the index can't be read or is damaged.
+    /// When a file is missing or damaged.
+    pub(crate) fn held_by(&mut self, owner: &Owner) -> io::Result<Vec<IpAddr>> {
+        let key = hash_of_owner(owner);
+        Ok(self.entries_under(key)?.filter(|entry| entry.owner == key).map(|entry| entry.ip).collect())
+    }
+
+    /// The first free address from `from` to `to`, both inclusive, that is not the gateway.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
     pub(crate) fn first_free(
         &mut self,
         from: IpAddr,
@@ -293,23 +320,18 @@ impl Index {
         gateway: IpAddr,
     ) -> io::Result<Option<IpAddr>> {
         let (mut next, last) = (number(from), number(to));
-        let gateway = (gateway.is_ipv4() == from.is_ipv4()).then(|| number(gateway));
-        // Each turn passes a block of which all was held: there are at most as many of those
-        // as reservations, whatever the size of the range.
+        // Each turn skips a block of which every address is held, so there are at most as many
+        // turns as reservations, whatever the size of the range.
         while next <= last {
             let end = last.min(next | 0xff);
-            let held: [u8; BITMAP] = match self.block(address(from, next))? {
-                Some(slot) => {
-                    let slot = self.blocks().slot(&mut self.pages, slot)?;
-                    slot.and_then(|slot| slot[BITMAP..].first_chunk().copied()).unwrap_or_default()
+            let mut held = [false; 256];
+            for entry in self.entries_under(hash_of_block(address(from, next)))? {
+                if entry.ip.is_ipv4() == from.is_ipv4() && number(entry.ip) >> 8 == next >> 8 {
+                    held[(number(entry.ip) & 0xff) as usize] = true;
                 }
-                None => [0; BITMAP],
-            };
-            let is_held = |n: u128| {
-                let (byte, bit) = bit(n);
-                held[byte] & bit != 0
-            };
-            if let Some(free) = (next..=end).find(|n| Some(*n) != gateway && !is_held(*n)) {
+            }
+            let is_free = |n: &u128| !held[(n & 0xff) as usize] && address(from, *n) != gateway;
+            if let Some(free) = (next..=end).find(is_free) {
                 return Ok(Some(address(from, free)));
             }
             let Some(after) = end.checked_add(1) else {
@@ -320,56 +342,70 @@ impl Index {
         Ok(None)
     }
 
-    /// How many containers hold how many addresses of a range set.
+    /// How many addresses of a range set are held, and by how many containers.
     ///
     /// # Errors
-    /// When the index can't be read or is damaged.
-    pub(crate) fn count_in(&mut self, set: &RangeSet) -> io::Result<(u64, usize)> {
-        let allocatable = |range: &Range, ip| ip != range.gateway;
-        let entries = self.entries()?;
-        let held: Vec<_> = entries
-            .iter()
-            .filter(|entry| set.range_of(entry.ip).is_some_and(|range| allocatable(range, entry.ip)))
-            .collect();
+    /// When a file is missing or damaged.
+    pub(crate) fn count_in(&mut self, set: &RangeSet) -> io::Result<(usize, usize)> {
+        let can_be_given =
+            |entry: &Entry| set.range_of(entry.ip).is_some_and(|range| entry.ip != range.gateway);
+        let held: Vec<Entry> = self.entries()?.into_iter().filter(can_be_given).collect();
         let containers: HashSet<u64> = held.iter().map(|entry| entry.container).collect();
-        Ok((held.len() as u64, containers.len()))
+        Ok((held.len(), containers.len()))
     }
 
-    /// All reservations.
     fn entries(&mut self) -> io::Result<Vec<Entry>> {
-        let owners = self.owners();
         let mut entries = Vec::new();
-        for slot in 0..owners.capacity() {
-            if let Some(slot) = owners.slot(&mut self.pages, slot)? {
-                entries.push(Entry::from_slot(slot)?);
-            }
+        for number in 0..self.state.buckets {
+            // The records under the owner: each entry once.
+            let records = self.bucket(number)?.records.iter();
+            entries
+                .extend(records.filter(|record| record.key == record.entry.owner).map(|record| record.entry));
         }
         Ok(entries)
     }
+
+    fn entries_under(&mut self, key: u64) -> io::Result<impl Iterator<Item = Entry>> {
+        let records = self.bucket_of(key)?.records.iter();
+        Ok(records.filter(move |record| record.key == key).map(|record| record.entry))
+    }
+
+    fn bucket_of(&mut self, key: u64) -> io::Result<&mut Bucket> {
+        // The remainder is less than the number of buckets.
+        self.bucket((key % u64::from(self.state.buckets)) as u32)
+    }
+
+    fn bucket(&mut self, number: u32) -> io::Result<&mut Bucket> {
+        use std::collections::btree_map::Entry;
+        let place = match self.loaded.entry(number) {
+            Entry::Occupied(bucket) => return Ok(bucket.into_mut()),
+            Entry::Vacant(place) => place,
+        };
+        let bucket = match &self.folder {
+            Some(folder) if !self.whole => {
+                let bytes = folder.read(&number.to_string(), MAX_LEN)?;
+                let bucket = bytes.and_then(|bytes| Bucket::from_bytes(&bytes, number, self.state.buckets));
+                bucket.ok_or(io::ErrorKind::InvalidData)?
+            }
+            _ => Bucket::default(),
+        };
+        Ok(place.insert(bucket))
+    }
 }
 
-fn bit(number: u128) -> (usize, u8) {
-    let low = (number & 0xff) as usize;
-    (low / 8, 1 << (low % 8))
-}
-
-fn bit_of(ip: IpAddr) -> (usize, u8) {
-    bit(number(ip))
-}
-
-fn hash_of_block(ip: IpAddr) -> u64 {
-    let mut bytes = [0; 17];
-    bytes[0] = family(ip);
-    bytes[1..].copy_from_slice(&(number(ip) >> 8).to_le_bytes());
-    hash::of_bytes(&bytes)
-}
-
-fn empty_block(ip: IpAddr) -> [u8; BLOCK_SLOT] {
-    let mut slot = [0; BLOCK_SLOT];
-    slot[..8].copy_from_slice(&hash_of_block(ip).to_le_bytes());
-    slot[STATE] = family(ip);
-    slot[16..32].copy_from_slice(&(number(ip) >> 8 << 8).to_le_bytes());
-    slot
+/// Removes every file but the state and the buckets below a number.
+fn remove_except(folder: &Folder, buckets: u32) -> io::Result<()> {
+    for name in folder.names()? {
+        let name = name?;
+        let Some(name) = name.to_str() else {
+            continue;
+        };
+        let is_bucket = name.parse().is_ok_and(|number: u32| number < buckets);
+        if name != STATE && !is_bucket {
+            folder.remove(name)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! host-local: an IPAM plugin that gives out addresses of ranges and remembers them in files
-//! on this node.
+//! host-local: an IPAM plugin that allocates addresses from ranges and keeps the reservations
+//! in files on this node.
 //!
 //! ```no_run
 //! // All of the program:
@@ -8,15 +8,16 @@
 //! }
 //! ```
 //!
-//! The files and the lock are those of the Go plugin of the same name, so that both can take
-//! turns on one folder. What is ours stays out of its way: an index under `/run`, which
+//! The files and the lock are those of the Go plugin of the same name, so that both plugins can
+//! work on one folder. The Go plugin does not see what is added: an index under `/run`, which
 //! keeps the cost of a call independent of the number of reservations, and an extended
-//! attribute with the boot id on each file, by which a later boot knows that the container
-//! is gone.
+//! attribute on each file with the boot ID, which shows after a reboot that the container is
+//! gone.
 #![deny(missing_docs)]
 
 mod allocate;
 mod config;
+mod hash;
 mod index;
 mod range;
 mod reservation;
@@ -43,7 +44,7 @@ impl Plugin for HostLocal {
     fn about(&self) -> About {
         About {
             names: &["host-local"],
-            summary: "gives out addresses of ranges, remembered on this node",
+            summary: "allocates addresses from ranges, and keeps the reservations on this node",
             kind: Kind::Ipam,
         }
     }
@@ -88,13 +89,14 @@ fn del(node: &Node, request: &Request) -> Result<()> {
         return Ok(());
     };
     if release_all(&mut store, &owner)? == 0 {
-        // Only then: the file of a very old version may be another interface's.
+        // A file of a very old version has no interface name. It may belong to another interface
+        // of the container, so it is released last.
         release_all(&mut store, &owner.without_ifname())?;
     }
     Ok(())
 }
 
-/// Releases what an owner holds, as much of it as can be.
+/// Releases the addresses of an owner, also after a failure, and returns how many there were.
 fn release_all(store: &mut Store, owner: &Owner) -> Result<usize> {
     let held = store.held_by(owner)?;
     let release = |ip: &IpAddr| store.release(*ip, owner).err();
@@ -107,21 +109,23 @@ fn check(node: &Node, request: &Request) -> Result<()> {
     let owner = Owner::of(request.attachment()?);
     let config = Config::parse(request)?.require_ranges()?;
     let result = request.conf.prev_result()?.unwrap_or_default();
-    let nothing = || Error::check(format!("no address is reserved for {owner}"));
+    let none_held = || Error::check(format!("no address is reserved for {owner}"));
     let Some(mut store) = Store::open(node, &config.folder, Reclaim::Empty)? else {
-        return Err(nothing().details(format!("there is no folder {}", config.folder.display())));
+        return Err(none_held().details(format!("there is no folder {}", config.folder.display())));
     };
     let mut held = store.held_by(&owner)?;
     held.extend(store.held_by(&owner.without_ifname())?);
     if held.is_empty() {
-        return Err(nothing().details(format!("looked in {}", config.folder.display())));
+        return Err(none_held().details(format!("searched {}", config.folder.display())));
     }
     let ours = |ip: &IpAddr| config.wanted.iter().any(|one| one.set.range_of(*ip).is_some());
     for ip in result.ips.iter().map(|ip| ip.address.ip()).filter(ours) {
         if !held.contains(&ip) {
-            let holder = store.owner_of(ip)?.map_or("nobody".to_owned(), |holder| holder.to_string());
-            return Err(Error::check(format!("{ip} is not reserved for {owner}, as prevResult has it"))
-                .details(format!("{holder} holds it")));
+            let holder =
+                store.owner_of(ip)?.map_or("it is free".to_owned(), |other| format!("{other} holds it"));
+            return Err(
+                Error::check(format!("{ip} of prevResult is not reserved for {owner}")).details(holder)
+            );
         }
     }
     Ok(())
@@ -154,7 +158,7 @@ fn gc(node: &Node, request: &Request) -> Result<()> {
     let Some(mut store) = Store::open(node, &config::folder(request), Reclaim::Empty)? else {
         return Ok(());
     };
-    // A file that names no interface is kept with any of its container's.
+    // A file without an interface name is kept with any valid attachment of its container.
     let keep: HashSet<Owner> =
         valid.iter().map(Owner::of).flat_map(|owner| [owner.without_ifname(), owner]).collect();
     store.release_unless(|owner| keep.contains(owner))

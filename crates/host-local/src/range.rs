@@ -1,4 +1,4 @@
-//! Ranges of addresses, and what can be wrong with them.
+//! Ranges of addresses, and their checks.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cni_core::spec::{Cidr, Error, Result};
 use serde::Deserialize;
 
-/// A range as a configuration writes it.
+/// A range in the configuration.
 #[derive(Deserialize, Clone, Default, Debug)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct RangeConf {
@@ -25,7 +25,7 @@ pub(crate) struct Range {
     pub(crate) first: IpAddr,
     /// The last address, inclusive.
     pub(crate) last: IpAddr,
-    /// The gateway, which is never given out. It may be outside the subnet.
+    /// The gateway, which is never allocated. It may be outside the subnet.
     pub(crate) gateway: IpAddr,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Range {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct RangeSet(Vec<Range>);
 
-/// An address as a number, to count with.
+/// An address as a number.
 pub(crate) fn number(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => u32::from(ip).into(),
@@ -41,17 +41,17 @@ pub(crate) fn number(ip: IpAddr) -> u128 {
     }
 }
 
-/// The address with a number, of the family that `like` has.
+/// The address with a number, of the family of `like`.
 pub(crate) fn address(like: IpAddr, number: u128) -> IpAddr {
     match like {
-        // Numbers come from addresses of the family, and never leave its subnet.
+        // The number is that of an IPv4 address.
         IpAddr::V4(_) => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
         IpAddr::V6(_) => Ipv6Addr::from(number).into(),
     }
 }
 
 impl Range {
-    /// Checks what was configured, and fills in what was not.
+    /// Checks the configured values and sets the defaults.
     pub(crate) fn parse(conf: &RangeConf) -> Result<Range> {
         let text = conf.subnet.as_deref().filter(|text| !text.is_empty()).ok_or_else(|| {
             Error::invalid_config("a range has no subnet").details("such as \"subnet\": \"10.1.0.0/16\"")
@@ -89,12 +89,12 @@ impl Range {
         Ok(Range { subnet, first, last, gateway })
     }
 
-    /// Whether an address is in the range. The gateway may be.
+    /// Whether an address is in the range. The gateway can be in it.
     pub(crate) fn contains(&self, ip: IpAddr) -> bool {
         ip.is_ipv4() == self.first.is_ipv4() && self.first <= ip && ip <= self.last
     }
 
-    /// How many addresses can be given out.
+    /// How many addresses can be allocated.
     pub(crate) fn size(&self) -> u128 {
         let all = (number(self.last) - number(self.first)).saturating_add(1);
         all - u128::from(self.contains(self.gateway))
@@ -102,7 +102,7 @@ impl Range {
 
     /// An address of the range with its prefix length.
     pub(crate) fn cidr(&self, ip: IpAddr) -> Cidr {
-        // The prefix length is that of a subnet of the same family.
+        // The prefix length fits: the subnet has the same family.
         Cidr::new(ip, self.subnet.prefix()).unwrap_or(Cidr::host(ip))
     }
 }
@@ -121,8 +121,8 @@ fn member(text: &Option<String>, key: &str, subnet: Cidr) -> Result<Option<IpAdd
     Ok(Some(ip))
 }
 
-/// The last address of a subnet that a container can have: in IPv4 the very last one is for
-/// broadcast (RFC 919), in IPv6 there is no such thing.
+/// The last address of a subnet that a container can have. In IPv4 the last address of all is
+/// the broadcast address (RFC 919), in IPv6 there is no broadcast.
 fn last_of(subnet: Cidr) -> IpAddr {
     let last = subnet.broadcast();
     if last.is_ipv4() { address(last, number(last) - 1) } else { last }
@@ -135,7 +135,7 @@ impl fmt::Display for Range {
 }
 
 impl RangeSet {
-    /// Checks the ranges, each for itself and all against each other.
+    /// Checks each range, and that they have one family and no overlap.
     pub(crate) fn parse(confs: &[RangeConf]) -> Result<RangeSet> {
         let ranges = confs.iter().map(Range::parse).collect::<Result<Vec<_>>>()?;
         let Some(head) = ranges.first() else {
@@ -167,13 +167,13 @@ impl RangeSet {
         self.0.iter().find(|range| range.contains(ip))
     }
 
-    /// How many addresses can be given out.
+    /// How many addresses can be allocated.
     pub(crate) fn size(&self) -> u128 {
         self.0.iter().fold(0, |sum, range| sum.saturating_add(range.size()))
     }
 }
 
-/// Refuses ranges that have an address in common, by looking at neighbours in order.
+/// Refuses ranges that overlap. Sorted, only neighbours have to be compared.
 pub(crate) fn refuse_overlaps<'a>(ranges: impl Iterator<Item = &'a Range>, what: &str) -> Result<()> {
     let mut ranges: Vec<&Range> = ranges.collect();
     ranges.sort_by_key(|range| range.first);
@@ -189,7 +189,6 @@ pub(crate) fn refuse_overlaps<'a>(ranges: impl Iterator<Item = &'a Range>, what:
 
 impl fmt::Display for RangeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Enough to recognise it by.
         const SHOWN: usize = 4;
         for (i, range) in self.0.iter().take(SHOWN).enumerate() {
             write!(f, "{}{range}", if i == 0 { "" } else { "," })?;
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_configured_is_filled_in() {
+    fn missing_values_have_defaults() {
         let v4 = range(r#"{"subnet":"10.1.2.0/24"}"#).unwrap();
         assert_eq!(v4.to_string(), "10.1.2.1-10.1.2.254");
         assert_eq!((v4.gateway.to_string().as_str(), v4.size()), ("10.1.2.1", 253));
@@ -231,8 +230,8 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_quoted() {
-        for (json, words) in [
+    fn an_error_names_the_wrong_value() {
+        for (json, message) in [
             (r#"{}"#, "no subnet"),
             (r#"{"subnet":"10.1.2.0"}"#, "10.1.2.0"),
             (
@@ -263,7 +262,7 @@ mod tests {
         ] {
             let err = range(json).unwrap_err();
             assert_eq!(err.code(), Code::INVALID_CONFIG, "{json}");
-            assert!(err.to_string().contains(words), "{json}: {err}");
+            assert!(err.to_string().contains(message), "{json}: {err}");
         }
     }
 
@@ -273,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_set_has_one_family_and_no_overlaps() {
-        for (json, words) in [
+        for (json, message) in [
             ("[]", "empty"),
             (r#"[{"subnet":"10.0.0.0/24"},{"subnet":"fd00::/64"}]"#, "10.0.0.0/24 and fd00::/64"),
             (r#"[{"subnet":"10.0.0.0/24"},{"subnet":"10.0.0.0/16"}]"#, "overlap"),
@@ -284,7 +283,7 @@ mod tests {
         ] {
             let err = set(json).unwrap_err();
             assert_eq!(err.code(), Code::INVALID_CONFIG);
-            assert!(err.to_string().contains(words), "{json}: {err}");
+            assert!(err.to_string().contains(message), "{json}: {err}");
         }
         let apart = r#"[{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.10"},{"subnet":"10.0.0.0/24","rangeEnd":"10.0.0.9"}]"#;
         assert_eq!(set(apart).unwrap().size(), 253);

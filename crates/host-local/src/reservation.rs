@@ -1,21 +1,20 @@
-//! What stands in a reservation's file, and what its name says.
+//! The name and the content of a reservation file.
 //!
-//! The format is the Go plugin's, so that both can take turns on one folder: the file is
-//! named by the address and holds `<container id>` CR LF `<ifname>`. Files that a very old
-//! version wrote hold the container id alone.
+//! The format is that of the Go plugin, so that both can work on one folder: the name is the
+//! address, the content `<container id>` CR LF `<ifname>`. Files of very old versions have the
+//! container ID alone.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use cni_core::spec::Attachment;
 
-/// The longest file that is read as a reservation, in bytes. A container id has at most 255
-/// of them and an interface name 15; what is longer is held by nobody that can be named.
+/// How much of a file is read, in bytes. A container ID has at most 255 and an interface name 15.
 pub(crate) const MAX_LEN: usize = 1024;
 
 const LINE_BREAK: &[u8] = b"\r\n";
 
-/// Who holds an address.
+/// The attachment that holds an address.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Owner {
     container_id: Vec<u8>,
@@ -24,7 +23,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// The owner that an attachment is.
+    /// The owner for an attachment.
     pub(crate) fn of(attachment: &Attachment) -> Owner {
         Owner {
             container_id: attachment.container_id.as_bytes().to_vec(),
@@ -32,12 +31,12 @@ impl Owner {
         }
     }
 
-    /// The same container as a very old version would have noted it.
+    /// The same container in the form of very old versions.
     pub(crate) fn without_ifname(&self) -> Owner {
         Owner { container_id: self.container_id.clone(), ifname: None }
     }
 
-    /// The owner that a file names. White space around it does not count.
+    /// Reads the content of a file. White space around it is ignored.
     pub(crate) fn parse(contents: &[u8]) -> Owner {
         let contents = contents.trim_ascii();
         match contents.windows(2).position(|window| window == LINE_BREAK) {
@@ -49,7 +48,7 @@ impl Owner {
         }
     }
 
-    /// What the file of a reservation holds.
+    /// The content of the file of a reservation.
     pub(crate) fn contents(&self) -> Vec<u8> {
         match &self.ifname {
             Some(ifname) => [&self.container_id, LINE_BREAK, ifname].concat(),
@@ -57,13 +56,13 @@ impl Owner {
         }
     }
 
-    /// The container, as far as it can be named.
+    /// The container ID. The Go plugin writes any bytes.
     pub(crate) fn container_id(&self) -> &[u8] {
         &self.container_id
     }
 
-    /// Whether the file said nothing: whoever made it was killed before it wrote.
-    pub(crate) fn is_nobody(&self) -> bool {
+    /// Whether the file was empty: the process that made it was killed before it wrote.
+    pub(crate) fn is_empty(&self) -> bool {
         self.container_id.is_empty() && self.ifname.is_none()
     }
 }
@@ -73,21 +72,21 @@ impl fmt::Display for Owner {
         let text =
             |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(255)]).escape_debug().to_string();
         match &self.ifname {
-            _ if self.is_nobody() => f.write_str("nobody that can be named"),
+            _ if self.is_empty() => f.write_str("a file without a container ID"),
             Some(ifname) => write!(f, "container {} ({})", text(&self.container_id), text(ifname)),
             None => write!(f, "container {}", text(&self.container_id)),
         }
     }
 }
 
-/// The address that a file reserves; `None` for the name of anything else.
+/// The address that a file reserves; `None` where the file is not a reservation.
 pub(crate) fn address_of(name: &str) -> Option<IpAddr> {
     let ip: IpAddr = name.parse().ok()?;
-    // Another spelling of an address is no reservation: nothing would look for it there.
+    // Another spelling of an address is not a reservation: no lookup would find it.
     (file_name(ip) == name).then_some(ip)
 }
 
-/// The name of an address' file.
+/// The name of the file that reserves an address.
 pub(crate) fn file_name(ip: IpAddr) -> String {
     ip.to_string()
 }
@@ -113,7 +112,7 @@ mod tests {
         for old in [&b"c1"[..], b"c1\n", b"c1\r\n"] {
             assert_eq!(Owner::parse(old), owner("c1", "eth0").without_ifname());
         }
-        assert!(Owner::parse(b" \r\n").is_nobody());
+        assert!(Owner::parse(b" \r\n").is_empty());
     }
 
     #[test]

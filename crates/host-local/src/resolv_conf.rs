@@ -1,4 +1,4 @@
-//! Name servers out of a file such as `/etc/resolv.conf` (resolv.conf(5)).
+//! DNS settings from a file such as `/etc/resolv.conf` (resolv.conf(5)).
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ const MAX_LEN: usize = 1 << 20;
 /// Reads a file.
 ///
 /// # Errors
-/// When it can't be read. What it says beyond what a result has a place for is passed over.
+/// When it can't be read. Settings that a result has no key for are ignored.
 pub(crate) fn read(path: &Path) -> Result<Dns> {
     let text = fs::read_bounded(path, MAX_LEN).map_err(|err| fs::failed("reading resolvConf", path, err))?;
     Ok(parse(&String::from_utf8_lossy(&text)))
@@ -20,11 +20,11 @@ pub(crate) fn read(path: &Path) -> Result<Dns> {
 fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines() {
-        let mut words = line.split_whitespace();
-        let (Some(keyword), Some(first)) = (words.next(), words.next()) else {
+        let mut fields = line.split_whitespace();
+        let (Some(keyword), Some(first)) = (fields.next(), fields.next()) else {
             continue;
         };
-        let values = std::iter::once(first).chain(words).map(str::to_owned);
+        let values = std::iter::once(first).chain(fields).map(str::to_owned);
         match keyword {
             "nameserver" => dns.nameservers.push(first.to_owned()),
             "domain" => first.clone_into(&mut dns.domain),
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_four_keywords_are_understood() {
+    fn four_keywords_are_read() {
         let dns = parse(
             "# nameserver 192.0.2.1\n; search x\nnameserver 192.0.2.2\n  nameserver\t192.0.2.3 # first\n\
              domain example.com\nsearch a b\nsearch c\noptions ndots:5 rotate\nsortlist 1.2.3.4\nnameserver\n",

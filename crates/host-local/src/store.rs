@@ -1,29 +1,31 @@
 //! The reservations of one network on this node, locked for as long as the [`Store`] lives.
 
 use std::ffi::CStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use cni_core::fs::{self, Folder, Lock, Stat, Timestamp, UNFINISHED};
+use cni_core::fs::{self, Folder, Lock, Stat, UNFINISHED};
 use cni_core::spec::{Error, Result};
 
-use crate::index::{BootId, Entry, Index, hash};
+use crate::hash;
+use crate::index::{Entry, Index};
 use crate::range::RangeSet;
 use crate::reservation::{self, MAX_LEN, Owner};
 
-/// The boot in which a reservation was made, and a number for what its file holds.
+/// The attribute of a reservation: the boot in which it was made, and a hash of its content.
 const BOOT_ATTRIBUTE: &CStr = c"user.oxcni.boot_id";
+
+/// The length of a boot ID, a UUID, in bytes.
+const BOOT_ID_LEN: usize = 36;
 
 /// Where a node keeps what is not in the data folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     /// The folder of the indices, which a reboot empties.
     pub(crate) index_dir: PathBuf,
-    /// The file that tells this boot from every other.
+    /// The file with the ID of this boot.
     pub(crate) boot_id: PathBuf,
 }
 
@@ -33,18 +35,27 @@ impl Node {
         Node { index_dir: "/run/oxcni/host-local".into(), boot_id: "/proc/sys/kernel/random/boot_id".into() }
     }
 
-    /// This boot; `None` where /proc does not say.
-    fn boot_id(&self) -> Option<BootId> {
-        fs::read_bounded(&self.boot_id, 64).ok()?.trim_ascii().try_into().ok()
+    /// The ID of this boot, a UUID; `None` where /proc is not mounted.
+    fn boot_id(&self) -> Option<String> {
+        let text = String::from_utf8(fs::read_bounded(&self.boot_id, 64).ok()?).ok()?;
+        Some(text.trim().to_owned()).filter(|id| id.len() == BOOT_ID_LEN)
+    }
+
+    /// The folder of the index of a data folder, named by what identifies the data folder
+    /// whatever path it is opened by.
+    fn index_folder(&self, data: Stat) -> Option<Folder> {
+        let path = self.index_dir.join(format!("{:x}-{}", data.dev, data.ino));
+        Folder::open_or_create_with(&path, 0o700).ok()
     }
 }
 
-/// Which reservations that nobody will release are taken away when the folder is looked through.
+/// Which reservations are removed when the data folder is searched, because no DEL will.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reclaim {
-    /// Files without content: whoever was killed before writing it does not hold the lock any more.
+    /// Files without content: the process that made one was killed before it wrote, since it
+    /// does not hold the lock any more.
     Empty,
-    /// Those, and what this program reserved before the last boot.
+    /// Those, and what this program reserved in earlier boots.
     EarlierBoots,
 }
 
@@ -52,23 +63,19 @@ pub(crate) enum Reclaim {
 pub(crate) struct Store {
     folder: Folder,
     _lock: Lock,
-    boot_id: Option<BootId>,
+    boot_id: Option<String>,
     index: Index,
-    /// Where the index is kept; `None` where it can't be.
-    file: Option<Rc<File>>,
-    /// Whether the index' file says that it is not to be trusted.
-    invalidated: bool,
 }
 
 impl Store {
-    /// Opens the reservations in a folder, which is made where it is missing.
+    /// Opens the reservations in a folder. A missing folder is made.
     pub(crate) fn open_or_create(node: &Node, path: &Path, reclaim: Reclaim) -> Result<Store> {
         let folder =
             Folder::open_or_create(path).map_err(|err| fs::failed("opening the data folder", path, err))?;
         Store::lock(node, folder, reclaim)
     }
 
-    /// Opens the reservations in a folder; `None` when there is no such folder.
+    /// Opens the reservations in a folder; `None` where there is no folder.
     pub(crate) fn open(node: &Node, path: &Path, reclaim: Reclaim) -> Result<Option<Store>> {
         match Folder::open(path) {
             Ok(folder) => Store::lock(node, folder, reclaim).map(Some),
@@ -80,34 +87,26 @@ impl Store {
     fn lock(node: &Node, folder: Folder, reclaim: Reclaim) -> Result<Store> {
         let lock =
             folder.lock("lock").map_err(|err| fs::failed("locking", &folder.path().join("lock"), err))?;
-        let boot_id = node.boot_id();
         let stat = folder.stat().map_err(|err| fs::failed("looking at", folder.path(), err))?;
-        let file = open_index(node, stat).map(Rc::new);
-        let current = file.clone().and_then(|file| current(file, stat));
-        let mut store = Store {
-            index: Index::of([].into_iter()).map_err(defect)?,
-            folder,
-            _lock: lock,
-            boot_id,
-            file,
-            invalidated: false,
-        };
-        match current {
-            Some(index) if !store.wants_search(&index, reclaim) => store.index = index,
-            _ => store.search(reclaim)?,
+        let index = Index::open(node.index_folder(stat));
+        let agrees = index.agrees_with(stat.modified);
+        let mut store = Store { folder, _lock: lock, boot_id: node.boot_id(), index };
+        if !agrees || store.has_to_reclaim(reclaim) {
+            store.search(reclaim)?;
         }
         Ok(store)
     }
 
-    /// Whether the folder has to be looked through for reservations of earlier boots.
-    fn wants_search(&self, index: &Index, reclaim: Reclaim) -> bool {
+    /// Whether the data folder has to be searched for reservations of earlier boots.
+    fn has_to_reclaim(&self, reclaim: Reclaim) -> bool {
         reclaim == Reclaim::EarlierBoots
             && self.boot_id.is_some()
-            && index.header().reclaimed_in != self.boot_id
+            && self.index.reclaimed_in() != self.boot_id.as_deref()
     }
 
-    /// Looks through the folder and makes the index again.
+    /// Searches the data folder, removes what is to be reclaimed, and makes the index again.
     fn search(&mut self, reclaim: Reclaim) -> Result<()> {
+        self.index.begin();
         let failed = |path: &Path, err| fs::failed("reading the data folder", path, err);
         let mut entries = Vec::new();
         for name in self.folder.names().map_err(|err| failed(self.folder.path(), err))? {
@@ -116,32 +115,32 @@ impl Store {
                 continue;
             };
             if name.starts_with(UNFINISHED) {
-                // Whoever was writing it does not hold the lock any more.
+                // Its process was killed: it does not hold the lock any more.
                 let _ = self.folder.remove(name);
             }
             let Some(ip) = reservation::address_of(name) else {
                 continue;
             };
-            let (owner, is_stale) = self.look_at(name, reclaim);
+            let (owner, is_stale) = self.inspect(name, reclaim);
             if !is_stale || !self.folder.remove(name).unwrap_or(false) {
                 entries.push(Entry::new(ip, &owner));
             }
         }
-        self.index = Index::of(entries.into_iter()).map_err(defect)?;
-        self.index.set_reclaimed_in(self.boot_id.filter(|_| reclaim == Reclaim::EarlierBoots));
-        self.invalidate();
+        self.index.fill(&entries);
+        let searched = self.boot_id.as_deref().filter(|_| reclaim == Reclaim::EarlierBoots);
+        self.index.set_reclaimed_in(searched);
         Ok(())
     }
 
-    /// Who a file says holds its address, and whether it is to be reclaimed. A file that
-    /// can't be read holds its address all the same.
-    fn look_at(&self, name: &str, reclaim: Reclaim) -> (Owner, bool) {
-        let nobody = Owner::parse(b"");
+    /// The owner that a file names, and whether the file is to be reclaimed. A file that can't
+    /// be read holds its address all the same.
+    fn inspect(&self, name: &str, reclaim: Reclaim) -> (Owner, bool) {
+        let unnamed = Owner::parse(b"");
         let Ok(Some(mut file)) = self.folder.open_file(name) else {
-            return (nobody, false);
+            return (unnamed, false);
         };
         let Ok(contents) = fs::read_at_most(&mut file, MAX_LEN) else {
-            return (nobody, false);
+            return (unnamed, false);
         };
         let owner = Owner::parse(&contents);
         let is_stale = match reclaim {
@@ -153,31 +152,31 @@ impl Store {
         (owner, is_stale)
     }
 
-    /// Whether this program wrote the file before the last boot, and nobody changed it since.
+    /// Whether this program wrote the file in an earlier boot, and it was not changed since.
     fn is_of_earlier_boot(&self, file: &File, contents: &[u8]) -> bool {
-        let Some(this_boot) = self.boot_id else {
+        let Some(this_boot) = &self.boot_id else {
             return false;
         };
         let mut buffer = [0; 64];
         let Some(value) = fs::attribute(file, BOOT_ATTRIBUTE, &mut buffer) else {
             return false;
         };
-        match value.split_first_chunk() {
-            Some((boot, rest)) => *boot != this_boot && rest == seal(contents).as_bytes(),
+        match value.split_at_checked(BOOT_ID_LEN) {
+            Some((boot, rest)) => boot != this_boot.as_bytes() && rest == seal(contents).as_bytes(),
             None => false,
         }
     }
 
-    /// Runs something on the index; where that turns out to be damaged, on a new one.
+    /// Runs an operation on the index; where the index is damaged, on a new one.
     fn indexed<T>(&mut self, run: impl Fn(&mut Index) -> io::Result<T>) -> Result<T> {
         if let Ok(value) = run(&mut self.index) {
             return Ok(value);
         }
         self.search(Reclaim::Empty)?;
-        run(&mut self.index).map_err(defect)
+        run(&mut self.index).map_err(|err| Error::io("defect: host-local's index in memory", err))
     }
 
-    /// The addresses that an owner holds, as the files say.
+    /// The addresses that an owner holds, according to the reservation files.
     pub(crate) fn held_by(&mut self, owner: &Owner) -> Result<Vec<IpAddr>> {
         let held = self.indexed(|index| index.held_by(owner))?;
         let mut verified = Vec::with_capacity(held.len());
@@ -189,36 +188,36 @@ impl Store {
         Ok(verified)
     }
 
-    /// Who holds an address; `None` when nobody does.
+    /// The owner of an address; `None` where it is free.
     pub(crate) fn owner_of(&self, ip: IpAddr) -> Result<Option<Owner>> {
         let name = reservation::file_name(ip);
         match self.folder.read(&name, MAX_LEN) {
             Ok(contents) => Ok(contents.map(|contents| Owner::parse(&contents))),
-            // Something else of that name.
+            // A folder or a link of that name.
             Err(_) => Ok(Some(Owner::parse(b""))),
         }
     }
 
-    /// The first free address from `from` to `to` that is not the gateway.
+    /// The first free address from `from` to `to`, both inclusive, that is not the gateway.
     pub(crate) fn first_free(&mut self, from: IpAddr, to: IpAddr, gateway: IpAddr) -> Result<Option<IpAddr>> {
         self.indexed(|index| index.first_free(from, to, gateway))
     }
 
     /// How many addresses of a range set are held, and by how many containers.
-    pub(crate) fn count_in(&mut self, set: &RangeSet) -> Result<(u64, usize)> {
+    pub(crate) fn count_in(&mut self, set: &RangeSet) -> Result<(usize, usize)> {
         self.indexed(|index| index.count_in(set))
     }
 
-    /// Reserves an address; `false` when it is held.
+    /// Reserves an address; `false` where it is held.
     ///
-    /// Nothing is flushed to the disk: what a power cut makes of the file, empty or whole, is
-    /// of an earlier boot by then and will be reclaimed.
+    /// The file is not flushed to the disk. After a power cut it may be empty, and it belongs
+    /// to an earlier boot, so that it is reclaimed.
     pub(crate) fn reserve(&mut self, ip: IpAddr, owner: &Owner) -> Result<bool> {
-        self.invalidate();
+        self.index.begin();
         let name = reservation::file_name(ip);
         let contents = owner.contents();
-        let mark = self.boot_id.map(|boot| [&boot[..], seal(&contents).as_bytes()].concat());
-        let attribute = mark.as_ref().map(|mark| (BOOT_ATTRIBUTE, &mark[..]));
+        let mark = self.boot_id.as_ref().map(|boot| format!("{boot}{}", seal(&contents)));
+        let attribute = mark.as_ref().map(|mark| (BOOT_ATTRIBUTE, mark.as_bytes()));
         let created = self
             .folder
             .create(&name, &contents, 0o600, attribute)
@@ -232,14 +231,14 @@ impl Store {
         Ok(true)
     }
 
-    /// Makes the index again because it did not know what the files say.
-    pub(crate) fn distrust_index(&mut self) -> Result<()> {
+    /// Makes the index again, where it is found to differ from the files.
+    pub(crate) fn rebuild_index(&mut self) -> Result<()> {
         self.search(Reclaim::Empty)
     }
 
     /// Releases an address that an owner holds.
     pub(crate) fn release(&mut self, ip: IpAddr, owner: &Owner) -> Result<()> {
-        self.invalidate();
+        self.index.begin();
         let name = reservation::file_name(ip);
         self.folder
             .remove(&name)
@@ -250,7 +249,7 @@ impl Store {
         Ok(())
     }
 
-    /// Releases every address but those whose owner is to be kept.
+    /// Releases every address whose owner is not to be kept.
     pub(crate) fn release_unless(&mut self, keep: impl Fn(&Owner) -> bool) -> Result<()> {
         let mut errors = Vec::new();
         let names = self
@@ -260,7 +259,7 @@ impl Store {
         let held: Vec<IpAddr> =
             names.filter_map(|name| reservation::address_of(name.ok()?.to_str()?)).collect();
         for ip in held {
-            if let Some(owner) = self.owner_of(ip)?.filter(|owner| !owner.is_nobody() && !keep(owner))
+            if let Some(owner) = self.owner_of(ip)?.filter(|owner| !owner.is_empty() && !keep(owner))
                 && let Err(err) = self.release(ip, &owner)
             {
                 errors.push(err);
@@ -272,13 +271,13 @@ impl Store {
     /// The address of a range set that was reserved last.
     pub(crate) fn last_reserved(&self, set: usize) -> Option<IpAddr> {
         let text = self.folder.read(&mark_name(set), 64).ok()??;
-        // A mark that can't be read costs a turn of the round, no more.
+        // Without it the search begins at the first address of the set.
         std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
     /// Notes which address of a range set was reserved last.
     pub(crate) fn set_last_reserved(&mut self, set: usize, ip: IpAddr) -> Result<()> {
-        self.invalidate();
+        self.index.begin();
         let name = mark_name(set);
         self.folder
             .rewrite(&name, ip.to_string().as_bytes(), 0o600)
@@ -288,75 +287,34 @@ impl Store {
     /// Ends as a process does that is killed: without writing the index.
     #[cfg(test)]
     pub(crate) fn abandon(mut self) {
-        self.file = None;
+        self.index.abandon();
     }
 
-    /// Says in the index' file that it is not to be trusted, before anything is changed.
-    fn invalidate(&mut self) {
-        if std::mem::replace(&mut self.invalidated, true) {
-            return;
-        }
-        let mut header = self.index.header().clone();
-        header.stamp = None;
-        if let Some(file) = &self.file
-            && self.index.write_header(file, &header).is_err()
-        {
-            self.file = None;
-        }
-    }
-
-    /// Writes the index, so that the next call need not look through the folder.
+    /// Writes the index, so that the next call need not search the data folder.
     ///
-    /// The stamp is a time that the kernel never sets: it takes the folder's, which the last
-    /// change set, and moves it back by less than a millisecond. Where the kernel's clock for
-    /// this is coarse, another program could change the folder within the same tick, and the
-    /// time alone would not show it. How far it is moved back differs from call to call, so
-    /// that two processes that see different indices of one folder don't stamp alike.
+    /// The stamp is a time that the kernel never sets: the modification time that the last
+    /// change gave the folder, less up to a millisecond. The kernel's clock for modification
+    /// times can be coarse: another program could change the folder within the same tick, and
+    /// an unaltered time would not show it. The difference varies from call to call, so that
+    /// two processes with different indices of one folder don't set the same time.
     fn write_index(&mut self) -> io::Result<()> {
-        let Some(file) = &self.file else {
-            return Ok(());
-        };
-        self.index.write_tables(file)?;
         let changed = self.folder.stat()?.modified;
         let stamp = changed.minus(1 + i64::from(fs::nanoseconds_now() % 999_999));
         self.folder.set_modified(stamp)?;
-        // A file system that keeps coarser times than that can't be relied on.
+        // A file system with coarser times can't show later changes.
         if self.folder.stat()?.modified != stamp {
             return Ok(());
         }
-        let mut header = self.index.header().clone();
-        header.stamp = Some(stamp);
-        self.index.write_header(file, &header)
+        self.index.finish(stamp)
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        if self.invalidated {
-            // Without it the next call takes longer, and that is all.
+        if self.index.is_changing() {
+            // Where this fails, the next call searches the data folder.
             let _ = self.write_index();
         }
-    }
-}
-
-/// The index in a file, where it says what the folder does.
-fn current(file: Rc<File>, folder: Stat) -> Option<Index> {
-    let index = Index::read(file).ok()?;
-    let stamp: Timestamp = index.header().stamp?;
-    (folder.modified == stamp).then_some(index)
-}
-
-/// Opens the file of a folder's index, named by what identifies the folder however it is reached.
-fn open_index(node: &Node, folder: Stat) -> Option<File> {
-    let path = node.index_dir.join(format!("{:x}-{}.index", folder.dev, folder.ino));
-    let open =
-        || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    match open() {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => {
-            Folder::open_or_create_with(&node.index_dir, 0o700).ok()?;
-            open().ok()
-        }
-        opened => opened.ok(),
     }
 }
 
@@ -364,11 +322,7 @@ fn mark_name(set: usize) -> String {
     format!("last_reserved_ip.{set}")
 }
 
-/// What stands behind the boot id, so that a file that somebody edited is left alone.
+/// What follows the boot ID in the attribute, so that an edited file is not reclaimed.
 fn seal(contents: &[u8]) -> String {
     format!(" {:016x}", hash::of_bytes(contents))
-}
-
-fn defect(err: io::Error) -> Error {
-    Error::io("defect: the index of host-local in memory", err)
 }

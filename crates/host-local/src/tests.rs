@@ -32,7 +32,7 @@ fn an_attachment_gets_an_address_a_gateway_and_routes() {
 }
 
 #[test]
-fn what_stands_on_disk_is_what_the_go_plugin_writes() {
+fn the_files_are_those_of_the_go_plugin() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     fixture.add(&conf, "c1").unwrap();
@@ -48,7 +48,7 @@ fn what_stands_on_disk_is_what_the_go_plugin_writes() {
 }
 
 #[test]
-fn addresses_go_round() {
+fn addresses_are_allocated_in_turn() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     for turn in 0..7 {
@@ -74,7 +74,7 @@ fn a_set_of_several_ranges_is_used_up_range_by_range() {
 }
 
 #[test]
-fn an_exhausted_range_says_its_size_and_who_holds_it() {
+fn the_error_of_an_exhausted_range_has_its_size_and_the_holders() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     for i in 0..5 {
@@ -83,7 +83,7 @@ fn an_exhausted_range_says_its_size_and_who_holds_it() {
     let err = fixture.add(&conf, "c5").unwrap_err();
     assert_eq!(err.code(), Code::EXHAUSTED);
     assert!(err.msg().contains("no IP addresses available in range set: 10.1.2.1-10.1.2.6"), "{err}");
-    assert!(err.to_string().contains("5 addresses to give out, 5 are held by 5 containers; GC"), "{err}");
+    assert!(err.to_string().contains("5 addresses to allocate, 5 are held by 5 containers; GC"), "{err}");
     assert_eq!(fixture.status(&conf).unwrap_err().code(), Code::EXHAUSTED);
     fixture.gc(&conf, &["c1", "c3"]).unwrap();
     assert_eq!(fixture.reservations(), ["10.1.2.3", "10.1.2.5"]);
@@ -91,20 +91,20 @@ fn an_exhausted_range_says_its_size_and_who_holds_it() {
 }
 
 #[test]
-fn a_file_removed_behind_our_back_is_seen_before_a_range_is_called_exhausted() {
+fn a_removed_file_is_found_before_a_range_is_reported_exhausted() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     for i in 0..5 {
         fixture.add(&conf, &format!("c{i}")).unwrap();
     }
-    // As when it was removed while a call of ours was under way.
+    // As when it was removed during a call.
     unnoticed(&fixture, || std::fs::remove_file(fixture.folder().join("10.1.2.4")).unwrap());
     fixture.status(&conf).unwrap();
     assert_eq!(addresses(&fixture.add(&conf, "c5").unwrap()), ["10.1.2.4/29"]);
 }
 
 #[test]
-fn what_one_set_gave_is_released_when_another_is_exhausted() {
+fn the_address_of_one_set_is_released_when_another_is_exhausted() {
     let fixture = Fixture::new();
     let conf = fixture.conf(
         json!({"ranges": [[{"subnet": "10.1.2.0/24"}], [{"subnet": "fd00::/126", "rangeEnd": "fd00::2"}]]}),
@@ -140,7 +140,7 @@ fn a_request_that_cannot_be_met_reserves_nothing() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     fixture.add_with(&conf, "c1", "IP=10.1.2.3").unwrap();
-    for (args, code, words) in [
+    for (args, code, message) in [
         ("IP=10.9.9.9", Code::INVALID_CONFIG, "10.9.9.9 is outside every range"),
         ("IP=fd00::9", Code::INVALID_CONFIG, "no IPv6 range"),
         ("IP=10.1.2.1", Code::INVALID_CONFIG, "10.1.2.1 is the gateway"),
@@ -150,7 +150,7 @@ fn a_request_that_cannot_be_met_reserves_nothing() {
     ] {
         let err = fixture.add_with(&conf, "c2", args).unwrap_err();
         assert_eq!(err.code(), code, "{args}: {err}");
-        assert!(err.to_string().contains(words), "{args}: {err}");
+        assert!(err.to_string().contains(message), "{args}: {err}");
         assert_eq!(fixture.reservations(), ["10.1.2.3"]);
     }
 }
@@ -167,9 +167,9 @@ fn an_attachment_is_added_once() {
 }
 
 #[test]
-fn mistakes_have_the_code_of_an_invalid_configuration() {
+fn a_wrong_value_has_the_code_of_an_invalid_configuration() {
     let fixture = Fixture::new();
-    for (ipam, words) in [
+    for (ipam, message) in [
         (json!({}), "no IP ranges"),
         (json!({"ranges": []}), "no IP ranges"),
         (json!({"ranges": [[]]}), "empty"),
@@ -184,7 +184,7 @@ fn mistakes_have_the_code_of_an_invalid_configuration() {
     ] {
         let err = fixture.add(&fixture.conf(ipam.clone()), "c1").unwrap_err();
         assert!([Code::INVALID_CONFIG, Code::IO].contains(&err.code()), "{ipam}: {err}");
-        assert!(err.to_string().contains(words), "{ipam}: {err}");
+        assert!(err.to_string().contains(message), "{ipam}: {err}");
     }
     assert!(!fixture.data_dir().exists());
     let many: Vec<_> =
@@ -234,7 +234,7 @@ fn del_needs_no_folder_and_no_valid_ranges() {
 }
 
 #[test]
-fn what_go_reserves_in_between_is_seen_at_once() {
+fn a_reservation_of_the_go_plugin_is_seen_at_once() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     fixture.add(&conf, "c1").unwrap();
@@ -242,13 +242,13 @@ fn what_go_reserves_in_between_is_seen_at_once() {
     assert_eq!(addresses(&fixture.add(&conf, "c2").unwrap()), ["10.1.2.4/29"]);
     std::fs::remove_file(fixture.folder().join("10.1.2.2")).unwrap();
     std::fs::remove_file(fixture.folder().join("10.1.2.4")).unwrap();
-    let ask = |id| fixture.add_with(&conf, id, "IP=10.1.2.2").map(|result| addresses(&result));
-    assert_eq!(ask("c3").unwrap(), ["10.1.2.2/29"]);
+    let request = |id| fixture.add_with(&conf, id, "IP=10.1.2.2").map(|result| addresses(&result));
+    assert_eq!(request("c3").unwrap(), ["10.1.2.2/29"]);
     assert!(fixture.check(&conf, "c2").is_err());
     fixture.check(&conf, "go").unwrap();
 }
 
-/// Does something to the folder and takes back what shows it.
+/// Changes the folder and restores its modification time.
 fn unnoticed(fixture: &Fixture, change: impl Fn()) {
     let folder = Folder::open(&fixture.folder()).unwrap();
     let time = folder.stat().unwrap().modified;
@@ -257,11 +257,11 @@ fn unnoticed(fixture: &Fixture, change: impl Fn()) {
 }
 
 #[test]
-fn the_folder_is_looked_through_only_when_somebody_else_changed_it() {
+fn the_folder_is_searched_only_when_another_program_changed_it() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     fixture.add(&conf, "c1").unwrap();
-    // Looking through the folder takes this away.
+    // A search of the folder removes this file.
     let witness = fixture.folder().join(".oxcni-witness");
     unnoticed(&fixture, || std::fs::write(&witness, "").unwrap());
     fixture.add(&conf, "c2").unwrap();
@@ -275,7 +275,7 @@ fn the_folder_is_looked_through_only_when_somebody_else_changed_it() {
 }
 
 #[test]
-fn a_file_that_the_index_does_not_know_is_respected() {
+fn a_file_that_the_index_does_not_have_is_respected() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     fixture.add(&conf, "c1").unwrap();
@@ -284,12 +284,12 @@ fn a_file_that_the_index_does_not_know_is_respected() {
     assert_eq!(fixture.reservations(), ["10.1.2.2", "10.1.2.3", "10.1.2.4"]);
 }
 
-/// Returns when somebody waits for the lock on an inode (proc_locks(5)).
+/// Returns when a process waits for the lock on an inode (proc_locks(5)).
 fn await_waiter(inode: u64) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let waits = |line: &str| line.contains("->") && line.contains(&format!(":{inode} "));
     while !std::fs::read_to_string("/proc/locks").unwrap().lines().any(waits) {
-        assert!(Instant::now() < deadline, "nobody waits for the lock");
+        assert!(Instant::now() < deadline, "no process waits for the lock");
         std::thread::yield_now();
     }
 }
@@ -324,12 +324,15 @@ fn check_compares_with_prev_result() {
     fixture.check(&conf, "c1").unwrap();
     conf["prevResult"]["ips"][0]["address"] = "10.1.2.3/29".into();
     let err = fixture.check(&conf, "c1").unwrap_err();
-    assert!(err.to_string().contains("10.1.2.3 is not reserved for container c1 (eth0)"), "{err}");
-    assert!(err.to_string().contains("nobody holds it"), "{err}");
+    assert!(
+        err.to_string().contains("10.1.2.3 of prevResult is not reserved for container c1 (eth0)"),
+        "{err}"
+    );
+    assert!(err.to_string().contains("it is free"), "{err}");
 }
 
 #[test]
-fn gc_keeps_what_is_valid_and_needs_to_be_told_what_is() {
+fn gc_keeps_what_is_valid_and_does_nothing_without_a_list() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     fixture.add(&conf, "c1").unwrap();
@@ -354,7 +357,7 @@ fn an_empty_file_is_reclaimed() {
 }
 
 #[test]
-fn what_is_no_reservation_file_is_left_alone() {
+fn other_files_are_left_alone() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     std::fs::create_dir_all(fixture.folder().join("10.1.2.2")).unwrap();
@@ -370,7 +373,7 @@ fn what_is_no_reservation_file_is_left_alone() {
 }
 
 #[test]
-fn reservations_of_an_earlier_boot_are_reclaimed_if_they_are_ours_and_unchanged() {
+fn unchanged_reservations_of_this_program_are_reclaimed_after_a_reboot() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     for id in ["c1", "c2", "c3"] {
@@ -400,7 +403,7 @@ fn reclaiming_can_be_turned_off_and_on_again() {
 }
 
 #[test]
-fn status_looks_before_an_add_has_to_fail() {
+fn status_fails_where_an_add_would() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());
     fixture.status(&conf).unwrap();

@@ -1,4 +1,4 @@
-//! Extended attributes of open files (xattr(7)), which neither std nor nix has.
+//! Extended attributes of open files (xattr(7)), for which std and nix have no functions.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -18,8 +18,8 @@ pub(super) fn set_attribute(file: &File, key: &CStr, value: &[u8]) -> io::Result
     Ok(())
 }
 
-/// The value of an attribute, read into `buffer`; `None` when the file does not have it, the
-/// file system has no attributes, or it is longer than the buffer.
+/// The value of an attribute, read into `buffer`; `None` where the file does not have it, the
+/// file system does not support attributes, or the value is longer than the buffer.
 #[allow(unsafe_code)] // a plain system call; pointers and lengths are those of live slices
 pub fn attribute<'a>(file: &File, key: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     // SAFETY: the kernel reads `key` up to its NUL and writes at most `buffer.len()` bytes.

@@ -1,7 +1,7 @@
-//! Locks, and waiting for them no longer than somebody waits for us.
+//! Locks between processes, with the time limit of the call.
 //!
-//! A plugin that hangs in a process of its own is killed when its time is over. Nobody can do
-//! that to one that runs in its caller's process: all that it can hang at is a lock.
+//! A plugin in a process of its own is killed after its time limit. A plugin in the process of
+//! its caller can't be killed, and the only thing it can hang at is a lock.
 
 use std::cell::Cell;
 use std::fs::{File, TryLockError};
@@ -20,17 +20,17 @@ pub struct Lock {
     _file: File,
 }
 
-/// Whom a lock keeps out.
+/// Which other locks a lock excludes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// Those who want it exclusively.
+    /// Exclusive ones.
     Shared,
-    /// All others.
+    /// All.
     Exclusive,
 }
 
-/// Runs a closure in which no lock of this thread is waited for longer than the limit, nor
-/// longer than a limit around it.
+/// Runs a closure in which this thread waits for locks until the time limit at most, and until
+/// that of an enclosing call.
 pub(crate) fn within<T>(limit: Option<Duration>, work: impl FnOnce() -> T) -> T {
     let outer = DEADLINE.get();
     let own = limit.map(|limit| Instant::now() + limit);
@@ -39,7 +39,7 @@ pub(crate) fn within<T>(limit: Option<Duration>, work: impl FnOnce() -> T) -> T 
     work()
 }
 
-/// The limit around [`within`], for its end.
+/// Restores the limit of the enclosing call at the end of [`within`].
 struct Restore(Option<Instant>);
 
 impl Drop for Restore {
@@ -62,14 +62,14 @@ pub(crate) fn take(file: File, kind: Kind) -> io::Result<Lock> {
         Err(TryLockError::WouldBlock) => {}
         Err(TryLockError::Error(err)) => return Err(err),
     }
-    // flock(2) knows no time limit, and to ask again and again would let others pass by. A thread
-    // waits in our place; what it gets too late, it lets go.
-    let (given, got) = mpsc::channel();
+    // flock(2) has no time limit, and repeated attempts would let other processes overtake. A
+    // thread waits instead; it releases a lock that it gets too late.
+    let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().spawn(move || {
-        let _ = given.send(kind.wait(&file).map(|()| Lock { _file: file }));
+        let _ = sender.send(kind.wait(&file).map(|()| Lock { _file: file }));
     })?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    got.recv_timeout(left).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    receiver.recv_timeout(remaining).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 impl Kind {
@@ -109,7 +109,7 @@ mod tests {
         drop(held);
         assert!(waiting.join().unwrap());
         assert_eq!(DEADLINE.get(), None);
-        // Those who gave up hold nothing.
+        // The attempts that timed out hold no lock.
         assert!(take(open(), Kind::Exclusive).is_ok());
     }
 }

@@ -1,16 +1,16 @@
-//! What a folder says of itself.
+//! Identity and modification time of a folder.
 
-/// A point in time as file systems keep it: seconds and nanoseconds since 1970.
+/// A time of a file system: seconds and nanoseconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Timestamp {
     /// Whole seconds.
     pub sec: i64,
-    /// Nanoseconds, below a milliard.
+    /// Nanoseconds, less than 10^9.
     pub nsec: i64,
 }
 
 impl Timestamp {
-    /// The time that many nanoseconds earlier.
+    /// The time so many nanoseconds earlier.
     #[must_use]
     pub fn minus(self, nanoseconds: i64) -> Timestamp {
         const SECOND: i64 = 1_000_000_000;
@@ -19,13 +19,13 @@ impl Timestamp {
     }
 }
 
-/// What identifies a file for as long as it exists, and when it was changed last.
+/// What identifies a file while it exists, and its modification time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stat {
     /// The device.
     pub dev: u64,
-    /// The number of the inode on the device.
+    /// The inode number on the device.
     pub ino: u64,
-    /// The time of the last change of its content.
+    /// The modification time.
     pub modified: Timestamp,
 }

@@ -35,7 +35,7 @@ fn without_unnamed_files_a_file_is_made_once_too() {
 }
 
 #[test]
-fn what_could_not_be_filled_is_not_left() {
+fn a_file_that_could_not_be_filled_does_not_remain() {
     let (_place, folder) = folder();
     let full = |_: &mut File| Err(io::ErrorKind::StorageFull.into());
     assert!(folder.create_by_name("a", 0o600, full).is_err());
@@ -63,7 +63,19 @@ fn rewriting_takes_any_length() {
 }
 
 #[test]
-fn no_name_leads_out_of_the_folder() {
+fn overwriting_keeps_the_file_and_takes_any_length() {
+    let (place, folder) = folder();
+    for contents in ["a longer text", "short", ""] {
+        folder.overwrite("a", contents.as_bytes(), 0o600).unwrap();
+        assert_eq!(folder.read("a", 100).unwrap().unwrap(), contents.as_bytes());
+    }
+    assert_eq!(names(&folder), ["a"]);
+    std::os::unix::fs::symlink("a", place.path().join("link")).unwrap();
+    assert!(folder.overwrite("link", b"x", 0o600).is_err());
+}
+
+#[test]
+fn a_path_is_not_a_name() {
     let (_place, folder) = folder();
     for name in ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\0b"] {
         assert!(folder.create(name, b"", 0o600, None).is_err(), "{name:?}");
@@ -89,7 +101,7 @@ fn reading_is_bounded_and_follows_no_link() {
 }
 
 #[test]
-fn a_pipe_without_a_writer_is_not_waited_for() {
+fn reading_does_not_wait_for_the_writer_of_a_pipe() {
     let (place, folder) = folder();
     nix::unistd::mkfifo(&place.path().join("pipe"), Mode::S_IRWXU).unwrap();
     assert_eq!(folder.read("pipe", 10).unwrap().unwrap(), b"");
@@ -97,7 +109,7 @@ fn a_pipe_without_a_writer_is_not_waited_for() {
 }
 
 #[test]
-fn a_lock_keeps_others_out_until_it_is_dropped() {
+fn a_lock_excludes_others_until_it_is_dropped() {
     let (place, folder) = folder();
     let lock = folder.lock("lock").unwrap();
     let other = File::open(place.path().join("lock")).unwrap();
@@ -107,7 +119,7 @@ fn a_lock_keeps_others_out_until_it_is_dropped() {
 }
 
 #[test]
-fn attributes_are_kept_where_the_file_system_has_them() {
+fn attributes_are_kept_where_the_file_system_supports_them() {
     let (_place, folder) = folder();
     folder.create("a", b"", 0o600, Some((c"user.oxcni.test", b"value"))).unwrap();
     let file = folder.open_file("a").unwrap().unwrap();
@@ -131,7 +143,7 @@ fn time_is_set_to_the_nanosecond() {
 }
 
 #[test]
-fn a_failure_says_what_helps() {
+fn an_error_says_what_to_do() {
     let err = failed("writing", Path::new("/x"), Errno::EROFS.into());
     assert_eq!(err.code(), crate::spec::Code::IO);
     assert!(err.msg().contains("writing /x: "), "{err}");

@@ -1,6 +1,6 @@
 //! A node in a temporary folder: its data folder, its indices, its boot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cni_core::request::{Environment, Request};
 use cni_core::spec::{AddResult, Attachment, CniArgs, NetConf, Result};
@@ -22,7 +22,7 @@ impl Fixture {
         fixture
     }
 
-    /// The node was started again: another boot id, and nothing left under /run.
+    /// Reboots the node: another boot ID, and an empty /run.
     pub(super) fn boot(&self, number: u32) {
         std::fs::write(&self.node.boot_id, format!("00000000-0000-0000-0000-{number:012}\n")).unwrap();
         let _ = std::fs::remove_dir_all(&self.node.index_dir);
@@ -37,9 +37,15 @@ impl Fixture {
         self.data_dir().join("net")
     }
 
-    /// The file of the index, where there is one.
-    pub(super) fn index(&self) -> Option<PathBuf> {
-        Some(std::fs::read_dir(&self.node.index_dir).ok()?.next()?.unwrap().path())
+    /// The files of the index, in order; none where there is no index.
+    pub(super) fn index(&self) -> Vec<PathBuf> {
+        let paths = |folder: &Path| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten();
+            entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+        };
+        let mut files: Vec<_> = paths(&self.node.index_dir).iter().flat_map(|folder| paths(folder)).collect();
+        files.sort();
+        files
     }
 
     /// The names of all reservations, in order.

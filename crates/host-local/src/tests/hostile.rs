@@ -1,4 +1,4 @@
-//! Any bytes, anywhere: an answer or an error, and nothing outside the data folder.
+//! Any bytes as input and in files: a result or an error, and no file outside the data folder.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn run_all(fixture: &Fixture, request: &cni_core::request::Request) {
     let _ = crate::gc(node, request);
 }
 
-/// A name that could be in a data folder, or had better not be there.
+/// A name in a data folder: of a reservation, of another file of host-local, or any.
 fn file_name() -> impl Strategy<Value = String> {
     prop_oneof![
         (0u8..=255).prop_map(|n| format!("10.1.2.{n}")),
@@ -63,15 +63,20 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_as_the_index(bytes in vec(any::<u8>(), 0..9000), magic in any::<bool>()) {
+    fn any_bytes_as_a_file_of_the_index(bytes in vec(any::<u8>(), 0..9000), file in 0usize..2, at in any::<usize>(), kept in any::<bool>()) {
         let fixture = Fixture::new();
         let conf = fixture.conf(whole());
         fixture.add(&conf, "c1").unwrap();
+        let path = &fixture.index()[file];
         let mut bytes = bytes;
-        if magic && bytes.len() > 16 {
-            bytes[8..16].copy_from_slice(b"oxcniHL1");
+        if kept && !bytes.is_empty() {
+            // The same but for one byte.
+            let byte = bytes[0];
+            bytes = fs::read(path).unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
         }
-        fs::write(fixture.index().unwrap(), bytes).unwrap();
+        fs::write(path, bytes).unwrap();
         fixture.check(&conf, "c1").unwrap();
         prop_assert!(fixture.add(&conf, "c1").is_err());
         fixture.del(&conf, "c1");

@@ -1,8 +1,9 @@
 //! Any sequence of calls, of changes by another program, of damage to the index and of
-//! reboots agrees with a model that knows no index.
+//! reboots agrees with a model that has no index.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use cni_core::spec::{AddResult, Code, Result};
 use proptest::prelude::*;
@@ -12,7 +13,7 @@ use super::fixture::{Fixture, addresses, attachment};
 use crate::reservation::Owner;
 use crate::store::{Reclaim, Store};
 
-/// The addresses of 10.1.2.0/28 that can be given out; .1 is the gateway.
+/// The addresses of 10.1.2.0/28 that can be allocated; .1 is the gateway.
 const FIRST: u8 = 2;
 const LAST: u8 = 14;
 
@@ -34,14 +35,14 @@ enum Step {
 
 #[derive(Clone, Debug)]
 enum Damage {
-    Delete,
-    Truncate(u16),
-    Overwrite(u16, u8),
-    Garbage(Vec<u8>),
-    /// An index of some calls ago comes back.
+    Delete(usize),
+    Truncate(usize, u16),
+    Overwrite(usize, u16, u8),
+    Garbage(usize, Vec<u8>),
+    /// The index of an earlier call is restored.
     Save,
     Restore,
-    /// No index can be kept at all, and later it can again.
+    /// The folder of the index can't be made, and later it can.
     NoPlace,
     Place,
 }
@@ -49,11 +50,13 @@ enum Damage {
 fn step() -> impl Strategy<Value = Step> {
     let id = || 0u8..6;
     let ip = || FIRST - 1..=LAST + 1;
+    let file = || 0usize..2;
     let damage = prop_oneof![
-        Just(Damage::Delete),
-        any::<u16>().prop_map(Damage::Truncate),
-        (0u16..3 * 4096, any::<u8>()).prop_map(|(at, byte)| Damage::Overwrite(at, byte)),
-        proptest::collection::vec(any::<u8>(), 0..100).prop_map(Damage::Garbage),
+        file().prop_map(Damage::Delete),
+        (file(), 0u16..1000).prop_map(|(file, len)| Damage::Truncate(file, len)),
+        (file(), 0u16..1000, any::<u8>()).prop_map(|(file, at, byte)| Damage::Overwrite(file, at, byte)),
+        (file(), proptest::collection::vec(any::<u8>(), 0..100))
+            .prop_map(|(file, bytes)| Damage::Garbage(file, bytes)),
         Just(Damage::Save),
         Just(Damage::Restore),
         Just(Damage::NoPlace),
@@ -73,7 +76,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What should be in the folder: address, holder (`None` for an empty file), boot of ours.
+/// The expected folder: address, holder (`None` for an empty file), the boot of a reservation
+/// of this program.
 #[derive(Default, Debug)]
 struct Model {
     held: BTreeMap<u8, (Option<u8>, Option<u32>)>,
@@ -97,7 +101,7 @@ impl Model {
         self.held.retain(|_, (holder, _)| *holder != Some(id));
     }
 
-    /// What an ADD must do: the address that it gives, or the code of its error.
+    /// The expected outcome of an ADD: its address, or the code of its error.
     fn add(&mut self, id: u8, requested: Option<u8>) -> Result<u8, Code> {
         if let Some(ip) = requested.filter(|ip| !(FIRST..=LAST).contains(ip)) {
             debug_assert!(ip == FIRST - 1 || ip == LAST + 1);
@@ -124,14 +128,14 @@ struct World {
     fixture: Fixture,
     conf: Value,
     model: Model,
-    saved: Option<Vec<u8>>,
+    saved: Vec<(PathBuf, Vec<u8>)>,
 }
 
 impl World {
     fn new() -> World {
         let fixture = Fixture::new();
         let conf = fixture.conf(json!({"subnet": "10.1.2.0/28"}));
-        World { fixture, conf, model: Model { boot: 1, ..Model::default() }, saved: None }
+        World { fixture, conf, model: Model { boot: 1, ..Model::default() }, saved: Vec::new() }
     }
 
     fn run(&mut self, step: &Step) {
@@ -210,24 +214,40 @@ impl World {
             }
             _ => {}
         }
-        let Some(path) = self.fixture.index() else {
-            return;
-        };
-        let mut bytes = fs::read(&path).unwrap();
-        match damage {
-            Damage::Delete => return fs::remove_file(path).unwrap(),
-            Damage::Save => return self.saved = Some(bytes),
-            Damage::Restore => bytes = self.saved.clone().unwrap_or_default(),
-            Damage::Truncate(len) => bytes.truncate((*len).into()),
-            Damage::Overwrite(at, with) => {
-                if let Some(byte) = bytes.get_mut(usize::from(*at)) {
-                    *byte = *with;
-                }
+        let files = self.fixture.index();
+        let (file, change): (usize, Box<dyn Fn(&mut Vec<u8>)>) = match damage {
+            Damage::Save => {
+                let read = |path: PathBuf| (path.clone(), fs::read(path).unwrap());
+                self.saved = files.into_iter().map(read).collect();
+                return;
             }
-            Damage::Garbage(garbage) => bytes.clone_from(garbage),
-            Damage::NoPlace | Damage::Place => {}
+            Damage::Restore => {
+                for (path, bytes) in self.saved.iter().filter(|(path, _)| path.parent().unwrap().exists()) {
+                    fs::write(path, bytes).unwrap();
+                }
+                return;
+            }
+            Damage::NoPlace | Damage::Place => return,
+            Damage::Delete(file) => {
+                files.get(*file).map(fs::remove_file);
+                return;
+            }
+            Damage::Truncate(file, len) => (*file, Box::new(|bytes| bytes.truncate((*len).into()))),
+            Damage::Overwrite(file, at, with) => (
+                *file,
+                Box::new(|bytes| {
+                    if let Some(byte) = bytes.get_mut(usize::from(*at)) {
+                        *byte = *with;
+                    }
+                }),
+            ),
+            Damage::Garbage(file, garbage) => (*file, Box::new(|bytes| bytes.clone_from(garbage))),
+        };
+        if let Some(path) = files.get(file) {
+            let mut bytes = fs::read(path).unwrap();
+            change(&mut bytes);
+            fs::write(path, bytes).unwrap();
         }
-        fs::write(path, bytes).unwrap();
     }
 
     fn assert_agrees(&self) {
