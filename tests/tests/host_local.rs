@@ -1,4 +1,4 @@
-//! host-local: what it gives, what it keeps on disk, and what trouble does to it.
+//! host-local: its results, its files on disk, and its behaviour under failures.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use oxcni_tests::{Container, Host, Network, both_flavours, eventually};
 use serde_json::{Value, json};
 
-/// Where a reservation says in which boot it was made; a fingerprint of its content follows.
+/// The attribute of a reservation: the boot in which it was made, and a hash of its content.
 const MARK: &str = "user.oxcni.boot_id";
 const DATA: &str = "/var/lib/cni/networks/net";
 
@@ -29,12 +29,12 @@ fn range<'h>(host: &'h Host, start: &str, end: &str) -> Network<'h> {
     ))
 }
 
-/// The id of this boot.
+/// The ID of this boot.
 fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id").trim().to_owned()
 }
 
-/// What a reboot leaves of a reservation that we made: the file, marked with the boot before.
+/// The effect of a reboot on a reservation: its mark has another boot ID, and /run is empty.
 fn reboot(host: &Host, address: &str) {
     let file = format!("{DATA}/{address}");
     let mark = oxcni_tests::get_xattr(&host.path(&file), MARK).expect("our mark");
@@ -64,7 +64,7 @@ both_flavours! {
         assert_eq!(net.add_addresses(&three), ["10.1.2.10"]);
     }
 
-    fn exhausted_range_tells_its_size_and_what_is_held(host) {
+    fn error_of_an_exhausted_range_has_its_size_and_what_is_held(host) {
         let net = range(&host, "10.1.2.10", "10.1.2.12");
         for _ in 0..3 {
             net.add(&host.container()).succeeds();
@@ -72,7 +72,7 @@ both_flavours! {
         let before = host.reservations("net");
         let error = net.add(&host.container()).error();
         assert!(error.code >= 11, "{error:?}");
-        assert!(error.text().contains("3 addresses to give out, 3 are held"), "{}", error.text());
+        assert!(error.text().contains("3 addresses to allocate, 3 are held"), "{}", error.text());
         assert!(error.text().contains("10.1.2.10"), "the range is not named: {}", error.text());
         assert_eq!(host.reservations("net"), before);
     }
@@ -85,7 +85,7 @@ both_flavours! {
         assert_eq!(host.reservations("net"), before);
     }
 
-    fn second_set_that_fails_gives_the_first_back(host) {
+    fn failure_of_the_second_set_releases_the_address_of_the_first(host) {
         let net = host.network(config(json!({ "ranges": [
             [{ "subnet": "10.1.2.0/24" }],
             [{ "subnet": "10.1.3.0/24", "rangeStart": "10.1.3.9", "rangeEnd": "10.1.3.9" }] ] })));
@@ -115,7 +115,7 @@ both_flavours! {
         assert_eq!(host.reservations("net").len(), 1);
     }
 
-    fn del_of_a_stranger_releases_nothing(host) {
+    fn del_of_another_attachment_releases_nothing(host) {
         let net = subnet(&host);
         let pod = host.container();
         net.add(&pod).succeeds();
@@ -137,19 +137,19 @@ both_flavours! {
         subnet(&host).del(&host.container()).succeeds();
     }
 
-    fn del_finds_what_others_wrote_meanwhile(host) {
+    fn del_finds_changes_of_another_program(host) {
         let net = subnet(&host);
         let (one, two) = (host.container(), host.container());
         net.add(&one).succeeds();
         net.add(&two).succeeds();
-        // Behind our back, as the Go plugin does: one released, one reserved.
+        // The Go plugin released one address and reserved others.
         host.sh(&format!("rm {DATA}/10.1.2.3; printf 'c9\\r\\neth0' > {DATA}/10.1.2.4; printf 'c2\\r\\neth0' > {DATA}/10.1.2.77"));
         net.del(&two).succeeds();
         assert_eq!(host.reservations("net").into_keys().collect::<Vec<_>>(), ["10.1.2.2", "10.1.2.4"]);
         assert_eq!(net.add_addresses(&two), ["10.1.2.5"]);
     }
 
-    fn check_wants_the_reservation(host) {
+    fn check_requires_the_reservation(host) {
         let net = subnet(&host);
         let pod = host.container();
         let result = net.add(&pod).result();
@@ -182,13 +182,13 @@ both_flavours! {
         subnet(&host).status().succeeds();
     }
 
-    fn status_tells_a_folder_that_can_not_be_written(host) {
+    fn status_reports_a_folder_that_can_not_be_written(host) {
         host.sh("mkdir -p /var/lib/cni/networks; printf x > /var/lib/cni/networks/net");
         let error = subnet(&host).status().error();
         assert!([50, 51].contains(&error.code), "{error:?}");
     }
 
-    fn empty_files_of_others_are_reclaimed(host) {
+    fn empty_files_are_reclaimed(host) {
         let net = range(&host, "10.1.2.10", "10.1.2.11");
         host.sh(&format!("mkdir -p {DATA}; : > {DATA}/10.1.2.10; : > {DATA}/10.1.2.11"));
         assert_eq!(net.add_addresses(&host.container()), ["10.1.2.10"]);
@@ -197,7 +197,7 @@ both_flavours! {
     }
 
     fn reservation_carries_this_boot(host) needs [UserXattr] {
-        host.mount_xattr_data().expect("asked before");
+        host.mount_xattr_data().expect("checked before");
         subnet(&host).add(&host.container()).succeeds();
         let file = host.path(&format!("{DATA}/10.1.2.2"));
         let mark = oxcni_tests::get_xattr(&file, MARK).expect("our mark");
@@ -205,11 +205,11 @@ both_flavours! {
     }
 
     fn own_reservation_of_an_earlier_boot_is_reclaimed(host) needs [UserXattr] {
-        host.mount_xattr_data().expect("asked before");
+        host.mount_xattr_data().expect("checked before");
         let net = range(&host, "10.1.2.10", "10.1.2.11");
         net.add(&host.container()).succeeds();
         net.add(&host.container()).succeeds();
-        assert!(!net.add(&host.container()).ok(), "of this boot, and reclaimed");
+        assert!(!net.add(&host.container()).ok(), "a reservation of this boot was reclaimed");
         reboot(&host, "10.1.2.11");
         let after = host.container();
         assert_eq!(net.add_addresses(&after), ["10.1.2.11"]);
@@ -220,7 +220,7 @@ both_flavours! {
     }
 
     fn reclaiming_can_be_turned_off(host) needs [UserXattr] {
-        host.mount_xattr_data().expect("asked before");
+        host.mount_xattr_data().expect("checked before");
         let net = range(&host, "10.1.2.10", "10.1.2.10");
         net.add(&host.container()).succeeds();
         reboot(&host, "10.1.2.10");
@@ -239,21 +239,21 @@ both_flavours! {
         assert_eq!(host.reservations("net")["10.1.2.10"], "theirs\r\neth0");
     }
 
-    fn own_reservation_that_somebody_rewrote_is_not_reclaimed(host) needs [UserXattr] {
-        host.mount_xattr_data().expect("asked before");
+    fn reservation_that_another_program_made_again_is_not_reclaimed(host) needs [UserXattr] {
+        host.mount_xattr_data().expect("checked before");
         let net = range(&host, "10.1.2.10", "10.1.2.10");
         net.add(&host.container()).succeeds();
-        // The Go plugin released it and took it again: a new file without our mark.
+        // The Go plugin released the address and reserved it again: a new file without the mark.
         host.sh(&format!("rm {DATA}/10.1.2.10; printf 'theirs\\r\\neth0' > {DATA}/10.1.2.10; rm -rf /run/oxcni"));
         assert!(!net.add(&host.container()).ok());
         assert_eq!(host.reservations("net")["10.1.2.10"], "theirs\r\neth0");
     }
 
-    fn own_reservation_that_somebody_wrote_over_is_not_reclaimed(host) needs [UserXattr] {
-        host.mount_xattr_data().expect("asked before");
+    fn reservation_that_another_program_overwrote_is_not_reclaimed(host) needs [UserXattr] {
+        host.mount_xattr_data().expect("checked before");
         let net = range(&host, "10.1.2.10", "10.1.2.10");
         net.add(&host.container()).succeeds();
-        // The same file with our mark of an earlier boot, and another holder.
+        // The same file with the mark of an earlier boot, and another owner.
         host.sh(&format!("printf 'theirs\\r\\neth0' > {DATA}/10.1.2.10"));
         reboot(&host, "10.1.2.10");
         assert!(!net.add(&host.container()).ok());
@@ -278,17 +278,17 @@ both_flavours! {
         subnet(&host).add(&host.container()).fails(5, &["/var/lib/cni/networks"]);
     }
 
-    fn data_folder_full_is_an_io_error_and_holds_nothing(host) {
+    fn full_data_folder_is_an_io_error_and_keeps_no_reservation(host) {
         let net = subnet(&host);
         host.sh("mkdir -p /var/lib/cni/networks; mount -t tmpfs -o size=64k,nr_inodes=64 tmpfs /var/lib/cni/networks");
         net.add(&host.container()).succeeds();
-        // No room for a byte, then no room for a name: an address is not given, or given and on disk.
+        // First no space for data, then none for names: an ADD fails, or its reservation is on disk.
         host.sh("dd if=/dev/zero of=/var/lib/cni/networks/fill bs=4k 2>/dev/null || true");
-        holds_what_it_gives(&host, &net);
+        reserves_what_it_returns(&host, &net);
         host.sh("rm /var/lib/cni/networks/fill; i=0; while touch /var/lib/cni/networks/f$i 2>/dev/null; do i=$((i+1)); done");
         let error = net.add(&host.container()).fails(5, &[]);
         assert!(error.text().to_lowercase().contains("no space"), "{error:?}");
-        holds_what_it_gives(&host, &net);
+        reserves_what_it_returns(&host, &net);
         host.sh("rm /var/lib/cni/networks/f*");
         net.add(&host.container()).succeeds();
         net.gc(&[]).succeeds();
@@ -351,7 +351,7 @@ both_flavours! {
         }
     }
 
-    fn strange_files_in_the_folder_are_left_alone(host) {
+    fn other_files_in_the_folder_are_left_alone(host) {
         host.sh(&format!(
             "mkdir -p {DATA}/sub; printf c1 > {DATA}/sub/10.1.2.9; printf x > {DATA}/README; \
              ln -s /etc/passwd {DATA}/10.1.2.200; mkdir {DATA}/10.1.2.201; mkfifo {DATA}/10.1.2.202"
@@ -378,8 +378,8 @@ both_flavours! {
     }
 }
 
-/// Each reservation that a call answers for is on disk, whole; and no other one is.
-fn holds_what_it_gives(host: &Host, net: &Network<'_>) {
+/// An ADD either reserves the address that it returns, or fails and reserves nothing.
+fn reserves_what_it_returns(host: &Host, net: &Network<'_>) {
     let before = host.reservations("net");
     let pod: Container<'_> = host.container();
     let outcome = net.add(&pod);
@@ -393,7 +393,7 @@ fn holds_what_it_gives(host: &Host, net: &Network<'_>) {
     }
 }
 
-/// True where the process, or a child of it, is blocked in flock(2) or waits in `/proc/locks`.
+/// Whether the process or a child of it waits for a lock (proc_locks(5)).
 fn waits_for_a_lock(process: u32) -> bool {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     let processes = children.split_whitespace().map(str::to_owned).chain([process.to_string()]);

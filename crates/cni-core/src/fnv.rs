@@ -1,4 +1,4 @@
-//! FNV-1a (RFC 9923): a number for some bytes that is the same in every version of the program.
+//! FNV-1a (RFC 9923): a hash that is the same in every version of the program.
 
 /// The 64 bits of FNV-1a.
 pub fn fnv1a(bytes: &[u8]) -> u64 {
@@ -11,7 +11,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_those_that_the_algorithm_gives() {
+    fn hashes_are_the_published_ones() {
         // As published with the algorithm.
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);

@@ -1,4 +1,4 @@
-//! Where addresses come from.
+//! The configuration of static.
 
 use std::net::IpAddr;
 
@@ -46,20 +46,20 @@ struct Addresses {
 
 /// The configuration of an attachment.
 pub(crate) struct Config {
-    /// Its addresses, of the source that counts.
+    /// Its addresses, from the source with the highest precedence.
     pub(crate) ips: Vec<IpConfig>,
     /// Its routes.
     pub(crate) routes: Vec<Route>,
-    /// Its name servers.
+    /// Its DNS settings.
     pub(crate) dns: Dns,
 }
 
 impl Config {
-    /// Reads all of it: `ipam.addresses` and those of CNI_ARGS, in place of them `args.cni.ips`,
-    /// in place of these `runtimeConfig.ips`.
+    /// Reads the configuration and CNI_ARGS. `runtimeConfig.ips` has precedence over
+    /// `args.cni.ips`, and that over `ipam.addresses` and CNI_ARGS, which add up.
     ///
     /// # Errors
-    /// [`Code::INVALID_CONFIG`] or [`Code::INVALID_ENVIRONMENT`], with the value that is wrong.
+    /// [`Code::INVALID_CONFIG`] or [`Code::INVALID_ENVIRONMENT`], with the wrong value.
     pub(crate) fn parse(request: &Request) -> Result<Config> {
         let conf: NetworkConf = request.parse_conf()?;
         let ipam = conf.ipam.ok_or_else(|| Error::invalid_config("the configuration has no \"ipam\""))?;
@@ -96,9 +96,9 @@ fn configured((i, entry): (usize, &Address)) -> Result<IpConfig> {
     Ok(ip_config((address, gateway)))
 }
 
-/// Adds the addresses of CNI_ARGS, and gives its gateways to those of them in whose subnet
-/// they are. Both are lists with commas. Gateways of the configuration stay as they are, as
-/// with the Go plugin.
+/// Adds the addresses of CNI_ARGS. A gateway of CNI_ARGS becomes that of each of these addresses
+/// whose subnet contains it. Both are lists with commas. Gateways of the configuration are not
+/// changed, as with the Go plugin.
 fn from_args(request: &Request, ips: &mut Vec<IpConfig>) -> Result<()> {
     let args = &request.env.args;
     args.only(&["IP", "GATEWAY"])?;

@@ -1,5 +1,4 @@
-//! static: an IPAM plugin that gives the addresses that the configuration names, and keeps
-//! no record of them.
+//! static: an IPAM plugin that returns the configured addresses, and keeps no record of them.
 //!
 //! ```no_run
 //! // All of the program:
@@ -22,11 +21,7 @@ pub struct Static;
 
 impl Plugin for Static {
     fn about(&self) -> About {
-        About {
-            names: &["static"],
-            summary: "gives the addresses that the configuration names",
-            kind: Kind::Ipam,
-        }
+        About { names: &["static"], summary: "returns the configured addresses", kind: Kind::Ipam }
     }
 
     fn add(&self, request: &Request) -> Result<AddResult> {
@@ -34,8 +29,7 @@ impl Plugin for Static {
         Ok(AddResult { ips, routes, dns, ..AddResult::default() })
     }
 
-    /// Nothing was reserved, so that nothing has to be released, whatever is wrong with the
-    /// configuration by now.
+    /// There is nothing to release, also where the configuration has become invalid.
     fn del(&self, _request: &Request) -> Result<()> {
         Ok(())
     }
@@ -44,7 +38,7 @@ impl Plugin for Static {
         LinkAtDel::Ignores
     }
 
-    /// Every address that is configured must be in `prevResult`, with its gateway.
+    /// Every configured address must be in `prevResult`, with its gateway.
     fn check(&self, request: &Request) -> Result<()> {
         let config = Config::parse(request)?;
         let result = request.conf.required_prev_result()?;
@@ -52,12 +46,12 @@ impl Plugin for Static {
             let ip = wanted.address.ip();
             let found: Vec<_> = result.ips.iter().filter(|found| found.address.ip() == ip).collect();
             if found.is_empty() {
-                return Err(Error::check(format!("{ip} is configured and not in prevResult")));
+                return Err(Error::check(format!("{ip} is configured, and is not in prevResult")));
             }
             if let Some(gateway) = wanted.gateway
                 && found.iter().all(|found| found.gateway != Some(gateway))
             {
-                return Err(Error::check(format!("{ip} has another gateway in prevResult than {gateway}")));
+                return Err(Error::check(format!("{ip} does not have the gateway {gateway} in prevResult")));
             }
         }
         Ok(())

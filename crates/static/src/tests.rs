@@ -39,7 +39,7 @@ fn two() -> Value {
 }
 
 #[test]
-fn configured_addresses_routes_and_name_servers_are_given() {
+fn configured_addresses_routes_and_dns_are_returned() {
     assert_eq!(add(&two(), "").unwrap(), ["10.1.2.3/24 via 10.1.2.1", "fd00::3/64"]);
     let result = Static.add(&request(&two(), "")).unwrap();
     assert_eq!(result.routes[0].dst.to_string(), "0.0.0.0/0");
@@ -47,7 +47,7 @@ fn configured_addresses_routes_and_name_servers_are_given() {
 }
 
 #[test]
-fn no_address_is_a_result_without_addresses() {
+fn without_addresses_the_result_has_none() {
     assert!(add(&conf(json!({})), "").unwrap().is_empty());
 }
 
@@ -72,14 +72,14 @@ fn args_replace_addresses_and_the_runtime_replaces_those() {
 }
 
 #[test]
-fn mistakes_are_quoted() {
+fn an_error_names_the_wrong_value() {
     let with =
         |address: &str, gateway: &str| conf(json!({"addresses": [{"address": address, "gateway": gateway}]}));
     let mut runtime = two();
     runtime["runtimeConfig"] = json!({"ips": ["10.8.8.8"]});
     let mut none = two();
     none.as_object_mut().unwrap().remove("ipam");
-    for (conf, args, code, words) in [
+    for (conf, args, code, message) in [
         (with("10.1.2.3", ""), "", Code::INVALID_CONFIG, "ipam.addresses[0].address: \"10.1.2.3\""),
         (with("", ""), "", Code::INVALID_CONFIG, "ipam.addresses[0].address: \"\""),
         (with("10.1.2.3/24", "gw"), "", Code::INVALID_CONFIG, "\"gw\" is not an IP address"),
@@ -97,7 +97,7 @@ fn mistakes_are_quoted() {
     ] {
         let err = add(&conf, args).unwrap_err();
         assert_eq!(err.code(), code, "{err}");
-        assert!(err.to_string().contains(words), "{err}");
+        assert!(err.to_string().contains(message), "{err}");
     }
 }
 
@@ -125,7 +125,7 @@ fn check_finds_a_missing_address_and_another_gateway() {
     assert!(err.msg().contains("fd00::3"), "{err}");
     let err = check(json!([{"address": "10.1.2.3/24", "gateway": "10.1.2.2"}, {"address": "fd00::3/64"}]))
         .unwrap_err();
-    assert!(err.msg().contains("another gateway"), "{err}");
+    assert!(err.msg().contains("does not have the gateway 10.1.2.1"), "{err}");
     assert_eq!(Static.check(&request(&two(), "")).unwrap_err().code(), Code::INVALID_CONFIG);
 }
 

@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 
 /// An IP address with its prefix length, written `10.1.2.3/24`. Host bits are kept.
 ///
-/// Derefs to [`IpNetwork`], which has the arithmetic. Unlike it, a prefix length must be
-/// given, and as a number: that is what the specification calls CIDR notation.
+/// Derefs to [`IpNetwork`], which has the arithmetic. Unlike there, the prefix length is
+/// required, and must be a number: the CIDR notation of the specification.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cidr(IpNetwork);
 
 impl Cidr {
-    /// An address with a prefix length in bits; `None` when it is longer than the address.
+    /// An address with a prefix length in bits; `None` where it is longer than the address.
     pub fn new(ip: IpAddr, prefix: u8) -> Option<Cidr> {
         IpNetwork::new(canonical(ip), prefix).ok().map(Cidr)
     }
 
-    /// An address with the prefix length that covers nothing else, /32 or /128.
+    /// An address with the prefix length of a single address, /32 or /128.
     pub fn host(ip: IpAddr) -> Cidr {
         Cidr(canonical(ip).into())
     }
 
-    /// The default route's destination of the family that `like` has: `0.0.0.0/0` or `::/0`.
+    /// The destination of a default route, of the family of `like`: `0.0.0.0/0` or `::/0`.
     pub fn default_of(like: IpAddr) -> Cidr {
         let zero: IpAddr = match like {
             IpAddr::V4(_) => [0, 0, 0, 0].into(),
@@ -41,7 +41,7 @@ impl Cidr {
         Cidr(IpNetwork::new(self.0.network(), self.0.prefix()).unwrap_or(self.0))
     }
 
-    /// Whether both are of one family.
+    /// Whether both have the same address family.
     pub fn same_family(self, other: IpAddr) -> bool {
         self.0.is_ipv4() == other.is_ipv4()
     }
@@ -52,7 +52,7 @@ impl Cidr {
     }
 }
 
-/// IPv4 wrapped into IPv6 (`::ffff:10.0.0.1`) is IPv4: the kernel would refuse to route it.
+/// An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) becomes IPv4: the kernel has no routes for it.
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
@@ -106,7 +106,7 @@ impl From<Cidr> for String {
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// The address from the kernel's bytes; `None` when they are not six
+    /// The address from the kernel's bytes; `None` where it does not have six
     /// (a tunnel has four, InfiniBand twenty).
     pub fn from_bytes(bytes: &[u8]) -> Option<Mac> {
         bytes.try_into().ok().map(Mac)
@@ -129,9 +129,9 @@ impl fmt::Display for Mac {
 impl FromStr for Mac {
     type Err = String;
 
-    /// Two hexadecimal digits a byte with `:` or `-` between them, or the three groups of
-    /// four digits with `.` that some switches print. Addresses that no interface can have
-    /// are refused here rather than by the kernel.
+    /// Two hexadecimal digits per byte, separated by `:` or `-`, or three groups of four digits
+    /// separated by `.`, as some switches print them. Addresses that no interface can have are
+    /// refused.
     fn from_str(text: &str) -> Result<Mac, String> {
         let wrong = || format!("{text:?} is not a MAC address such as 02:00:5e:10:00:01");
         let (separator, digits) = if text.contains('.') {

@@ -4,13 +4,13 @@ use super::{Code, Error, Result};
 
 /// The pairs of `CNI_ARGS`. Keys are case-sensitive.
 ///
-/// A plugin names the keys that it knows with [`CniArgs::only`]; any other is an error
-/// unless the caller said `IgnoreUnknown=1`, as kubelet's runtimes do.
+/// A plugin lists its keys with [`CniArgs::only`]; any other key is an error unless the caller
+/// sets `IgnoreUnknown=1`, as the runtimes of Kubernetes do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CniArgs(Vec<(String, String)>);
 
 impl CniArgs {
-    /// Reads the variable; the empty string has no pairs.
+    /// Reads the variable. The empty string has no pairs.
     ///
     /// # Errors
     /// [`Code::INVALID_ENVIRONMENT`] for a pair without exactly one `=`.
@@ -26,12 +26,12 @@ impl CniArgs {
         pairs.map(parse).collect::<Result<_>>().map(CniArgs)
     }
 
-    /// The value of a key; of several, the last counts.
+    /// The value of a key. Of several pairs the last counts.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// These arguments with one set, as `CNI_ARGS` text, to hand on to a delegate.
+    /// These arguments with one pair replaced, for a delegate.
     #[must_use]
     pub fn with(&self, key: &str, value: &str) -> CniArgs {
         let mut pairs: Vec<_> = self.0.iter().filter(|(k, _)| k != key).cloned().collect();
@@ -39,7 +39,7 @@ impl CniArgs {
         CniArgs(pairs)
     }
 
-    /// Requires that no key but the given ones is there, unless `IgnoreUnknown` is set.
+    /// Refuses keys other than the known ones, unless `IgnoreUnknown` is set.
     ///
     /// # Errors
     /// [`Code::INVALID_ENVIRONMENT`], naming every unknown key.
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_needs_leave() {
+    fn an_unknown_key_needs_ignore_unknown() {
         let args = |text| CniArgs::parse(text).unwrap();
         assert!(args("").only(&[]).is_ok());
         assert!(args("A=1;IgnoreUnknown=true").only(&[]).is_ok());

@@ -1,4 +1,4 @@
-//! The part of a network configuration that every plugin understands.
+//! The keys of a network configuration that every plugin reads.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -9,8 +9,8 @@ use super::{
 
 /// The keys of a plugin configuration that the specification defines (section 1).
 ///
-/// A plugin's own keys are read from the same text into the plugin's own type. The text
-/// itself is what goes to delegates, so keys that nobody here knows reach them unchanged.
+/// A plugin's own keys are read from the same text into the plugin's own type. A delegate gets
+/// the text itself, so unknown keys reach it unchanged.
 #[derive(Clone, Debug)]
 pub struct NetConf {
     /// `cniVersion`; 0.1.0 when absent.
@@ -19,17 +19,17 @@ pub struct NetConf {
     pub name: NetworkName,
     /// `type`, where it is given.
     pub plugin_type: Option<PluginType>,
-    /// `ipam.type`; `None` for no `ipam`, an empty one, or an empty type: layer 2 only.
+    /// `ipam.type`; `None` where `ipam` or its type is absent or empty: layer 2 only.
     pub ipam: Option<PluginType>,
     /// `dns`.
     pub dns: Dns,
-    /// `prevResult` as it stands in the text.
+    /// `prevResult`, not yet read.
     prev_result: Option<Box<RawValue>>,
     /// `cni.dev/valid-attachments`: what GC must keep; `None` when the key is absent.
     pub valid_attachments: Option<Vec<Attachment>>,
 }
 
-/// One interface of one container on a network, as GC names it.
+/// One interface of one container on a network, as in `cni.dev/valid-attachments`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Attachment {
     /// The container.
@@ -68,7 +68,7 @@ impl NetConf {
     /// Reads and checks the common keys of a configuration.
     ///
     /// # Errors
-    /// Not JSON (6), an unknown `cniVersion` (1), a missing or malformed name or type (7).
+    /// Invalid JSON (6), an unknown `cniVersion` (1), a missing or malformed name or type (7).
     pub fn parse(text: &[u8]) -> Result<NetConf> {
         let wire: Wire = from_json(text, "network configuration")?;
         let cni_version: Version = wire.cni_version.parse()?;
@@ -92,10 +92,10 @@ impl NetConf {
         self.prev_result.is_some()
     }
 
-    /// `prevResult` in the newest form; `None` when there is none.
+    /// `prevResult` in the newest form; `None` where it is absent.
     ///
     /// # Errors
-    /// When it is not a result of the version it says it is.
+    /// When it is not a result of its `cniVersion`.
     pub fn prev_result(&self) -> Result<Option<AddResult>> {
         let Some(raw) = &self.prev_result else {
             return Ok(None);
@@ -105,10 +105,10 @@ impl NetConf {
             .map_err(|e| e.context("prevResult"))
     }
 
-    /// `prevResult`, which CHECK cannot do without.
+    /// `prevResult`, which CHECK requires.
     ///
     /// # Errors
-    /// [`super::Code::INVALID_CONFIG`] when it is missing.
+    /// [`super::Code::INVALID_CONFIG`] when it is absent.
     pub fn required_prev_result(&self) -> Result<AddResult> {
         self.prev_result()?.ok_or_else(|| {
             Error::invalid_config("prevResult is missing").details("CHECK compares the node with it")
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_ipam_is_none() {
+    fn an_empty_ipam_is_an_absent_one() {
         for text in [
             r#"{"name":"n"}"#,
             r#"{"name":"n","ipam":{}}"#,
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_the_codes_of_the_specification() {
+    fn errors_have_the_codes_of_the_specification() {
         for (text, code) in [
             ("", Code::UNDECODABLE),
             ("{", Code::UNDECODABLE),

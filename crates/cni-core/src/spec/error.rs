@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use super::Version;
 
-/// What every fallible function of a plugin returns.
+/// The result of every fallible function of a plugin.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The number that tells the runtime what kind of failure it was
-/// (specification, section 5, "Error"; 100 and up are free for plugins).
+/// The kind of a failure, as a number (specification, section 5, "Error"; 100 and up are for
+/// plugins).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Code(pub u32);
 
 impl Code {
-    /// The configuration asks for a version of the specification that is not spoken here.
+    /// The configuration requires a version of the specification that is not supported.
     pub const INCOMPATIBLE_VERSION: Code = Code(1);
-    /// A field of the configuration cannot be honoured; the message has its key and value.
+    /// A key of the configuration is not supported; the message has the key and its value.
     pub const UNSUPPORTED_FIELD: Code = Code(2);
     /// The container is unknown and nothing was made: the runtime need not call DEL.
     pub const UNKNOWN_CONTAINER: Code = Code(3);
-    /// Environment variables are missing or wrong; the message names them.
+    /// Environment variables are missing or malformed; the message names them.
     pub const INVALID_ENVIRONMENT: Code = Code(4);
     /// Reading or writing failed.
     pub const IO: Code = Code(5);
-    /// What was read is not what it should be, JSON for one.
+    /// The input can't be decoded, for instance as JSON.
     pub const UNDECODABLE: Code = Code(6);
-    /// The configuration can be read and makes no sense.
+    /// The configuration can be decoded and is not valid.
     pub const INVALID_CONFIG: Code = Code(7);
-    /// The network namespace is not one, or is the plugin's own (as libcni numbers it).
+    /// CNI_NETNS is not a network namespace, or is that of the plugin (the number is libcni's).
     pub const INVALID_NETNS: Code = Code(8);
     /// A transient condition: the same call may succeed later.
     pub const TRY_AGAIN: Code = Code(11);
@@ -43,21 +43,21 @@ impl Code {
     pub const KERNEL: Code = Code(100);
     /// Ours: no address is free.
     pub const EXHAUSTED: Code = Code(101);
-    /// Ours: CHECK found the node in another state than the result says.
+    /// Ours: CHECK found a difference between the node and `prevResult`.
     pub const CHECK_FAILED: Code = Code(102);
-    /// Ours: another plugin was called and did not answer as a plugin does.
+    /// Ours: the output of another plugin is not that of a plugin.
     pub const DELEGATE: Code = Code(103);
     /// Ours: a firewall rule could not be made or removed.
     pub const FIREWALL: Code = Code(104);
-    /// Ours: a defect of this program; it undid what it had made.
+    /// Ours: a defect of this program; it has undone what it had made.
     pub const PANIC: Code = Code(105);
-    /// Ours: several things failed, all of them are in the details.
+    /// Ours: several steps failed; the details have all of them.
     pub const SEVERAL: Code = Code(106);
 }
 
 /// A failure, as it is printed for the runtime: a code, a short message, and details.
 ///
-/// The message says what was being done and to what, the details what helps to mend it.
+/// The message has the operation and its object, the details what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Error {
     code: Code,
@@ -81,9 +81,9 @@ impl Error {
         Error::new(Code::CHECK_FAILED, msg)
     }
 
-    /// [`Code::IO`]: what was tried, and what the system said.
-    pub fn io(what: impl fmt::Display, err: impl Into<io::Error>) -> Error {
-        Error::new(Code::IO, format!("{what}: {}", err.into()))
+    /// [`Code::IO`] with the operation and the system's message.
+    pub fn io(operation: impl fmt::Display, err: impl Into<io::Error>) -> Error {
+        Error::new(Code::IO, format!("{operation}: {}", err.into()))
     }
 
     /// The failures of a teardown as one result: success without any. One failure is returned
@@ -100,7 +100,7 @@ impl Error {
         Err(Error::new(Code::SEVERAL, msg).details(all.join("; ")))
     }
 
-    /// The same error with (more) details.
+    /// The same error with further details.
     #[must_use]
     pub fn details(mut self, details: impl Into<String>) -> Error {
         let details = details.into();
@@ -112,10 +112,10 @@ impl Error {
         self
     }
 
-    /// The same error, its message preceded by what was being done.
+    /// The same error, its message preceded by the operation or its object.
     #[must_use]
-    pub fn context(mut self, doing: impl fmt::Display) -> Error {
-        self.msg = format!("{doing}: {}", self.msg);
+    pub fn context(mut self, operation: impl fmt::Display) -> Error {
+        self.msg = format!("{operation}: {}", self.msg);
         self
     }
 
@@ -148,7 +148,7 @@ impl Error {
         serde_json::to_string(&object).unwrap_or_default()
     }
 
-    /// Reads the error object that another plugin printed; `None` when it is none.
+    /// Reads the error object that another plugin printed; `None` where it is not an error object.
     pub fn from_json(text: &[u8]) -> Option<Error> {
         let object: ErrorObject = serde_json::from_slice(text).ok()?;
         (object.code.0 != 0 || !object.msg.is_empty()).then_some(Error {
@@ -171,7 +171,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The error object on the wire.
+/// The error object in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ErrorObject {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_object_survives_the_wire() {
+    fn an_error_object_reads_back() {
         let error = Error::new(Code::TRY_AGAIN, "busy").details("later");
         let text = error.to_json(Version::V1_1_0);
         assert_eq!(text, r#"{"cniVersion":"1.1.0","code":11,"msg":"busy","details":"later"}"#);

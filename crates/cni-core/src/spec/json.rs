@@ -1,4 +1,4 @@
-//! Reading JSON that people write, with errors that show them the spot.
+//! Reading JSON, with errors that show the place of the mistake.
 
 use std::marker::PhantomData;
 
@@ -12,13 +12,13 @@ use super::{Code, Error, Result};
 /// Characters of a line shown on either side of a mistake.
 const EXCERPT: usize = 40;
 
-/// Reads `text` as a `T`; `what` names it in the error ("network configuration").
+/// Reads `text` as a `T`; errors call it `what` ("network configuration").
 ///
 /// A `null` is read as if the key were absent, as the Go plugins do.
 ///
 /// # Errors
-/// [`Code::UNDECODABLE`] when it is not JSON, [`Code::INVALID_CONFIG`] when it is JSON of
-/// another shape; both name line and column and show the text around it.
+/// [`Code::UNDECODABLE`] when it is not JSON, [`Code::INVALID_CONFIG`] when its values have
+/// other types; both have line and column and show the text around them.
 pub fn from_json<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T> {
     let err = match serde_json::from_slice(text) {
         Ok(value) => return Ok(value),
@@ -44,8 +44,8 @@ pub fn from_json<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T> {
     Err(Error::new(code, msg).details(excerpt(text, line, column)))
 }
 
-/// For `#[serde(deserialize_with)]`: an empty string is read as if the key were absent, as the
-/// Go plugins do wherever a text is optional.
+/// For `#[serde(deserialize_with)]`: an empty string is read as an absent key, as the Go
+/// plugins read every optional string.
 ///
 /// # Errors
 /// Those of the type itself.
@@ -53,7 +53,7 @@ pub fn none_if_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(text: D) ->
     text.deserialize_option(OptionalText(PhantomData))
 }
 
-/// A visitor, so that an error is placed where the text is.
+/// A visitor, so that an error has the place of the string.
 struct OptionalText<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalText<T> {
@@ -90,7 +90,7 @@ pub fn default_if_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default
     none_if_empty(text).map(Option::unwrap_or_default)
 }
 
-/// The second try for a text with a `null` in it; `None` when there is none, or it is not that.
+/// A second attempt for a text with `null` in it; `None` where that is not the reason.
 fn without_nulls<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     if !text.windows(4).any(|window| window == b"null") {
         return None;
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_string_means_absent_and_a_wrong_one_has_its_place() {
+    fn an_empty_string_means_absent_and_an_error_has_the_place_of_the_string() {
         #[derive(Deserialize, Debug)]
         struct Named {
             #[serde(default, deserialize_with = "none_if_empty")]

@@ -1,9 +1,8 @@
 //! The data of the CNI specification: what a plugin reads and what it prints.
 //!
-//! Nothing here does I/O; all of it is values and conversions between the seven
-//! published versions of the specification. Strings from outside become checked
-//! types here, once: past this module a [`ContainerId`] or an [`IfName`] is known
-//! to be safe in a path and acceptable to the kernel.
+//! There is no I/O here, only values and conversions between the seven published versions of
+//! the specification. Strings from outside become checked types once, here: a [`ContainerId`]
+//! is safe in a path, and the kernel accepts an [`IfName`].
 //!
 //! ```
 //! use cni_core::spec::{AddResult, NetConf, Version};

@@ -1,4 +1,4 @@
-//! Names that come from outside and end up in paths and in the kernel.
+//! Names from outside that are used in paths and in the kernel.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Code, Error};
 
-/// Defines a checked string: it can only be made by its check.
+/// Defines a checked string. The check is the only way to make one.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $check:path, $code:expr) => {
         $(#[$doc])*
@@ -29,7 +29,7 @@ macro_rules! checked_name {
             fn from_str(text: &str) -> Result<$name, Error> {
                 match $check(text) {
                     Ok(()) => Ok($name(text.to_owned())),
-                    Err(why) => Err(Error::new($code, format!("{} {}: {why}", $name::WHAT, Shortened(text)))),
+                    Err(reason) => Err(Error::new($code, format!("{} {}: {reason}", $name::WHAT, Shortened(text)))),
                 }
             }
         }
@@ -76,14 +76,13 @@ checked_name! {
 }
 
 checked_name! {
-    /// An interface name that the kernel takes (`dev_valid_name` in net/core/dev.c): 1 to 15
+    /// An interface name that the kernel accepts (`dev_valid_name` in net/core/dev.c): 1 to 15
     /// bytes, no `/`, `:` or white space, not `.` or `..`.
     IfName, check_ifname, Code::INVALID_ENVIRONMENT
 }
 
 checked_name! {
-    /// A plugin's `type`: the name of a file in one of the folders of `CNI_PATH`, and nothing
-    /// that could leave that folder.
+    /// A plugin's `type`: the name of a file in one of the folders of `CNI_PATH`, not a path.
     PluginType, check_file_name, Code::INVALID_CONFIG
 }
 
@@ -144,7 +143,7 @@ fn check_file_name(text: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A quoted name, cut where a hostile one would fill the screen.
+/// A quoted name of at most 64 characters.
 struct Shortened<'a>(&'a str);
 
 impl fmt::Display for Shortened<'_> {
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn interface_names_are_those_of_the_kernel() {
+    fn interface_names_follow_the_kernel() {
         for good in ["eth0", "a.100", "@x", "fifteen-bytes-x"] {
             assert!(good.parse::<IfName>().is_ok(), "{good}");
         }
@@ -196,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_passes_leaves_its_folder(text in ".*") {
+        fn a_checked_name_does_not_leave_its_folder(text in ".*") {
             let names = [text.parse::<ContainerId>().map(String::from), text.parse::<PluginType>().map(String::from)];
             for name in names.into_iter().flatten() {
                 let path = std::path::Path::new("/dir").join(&name);

@@ -6,13 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cidr, none_if_empty};
 
-/// What an attachment consists of (specification, section 5, "ADD Success").
+/// The result of an ADD (specification, section 5, "ADD Success").
 ///
-/// Always held in the newest form; [`AddResult::to_json`] and [`AddResult::from_json`]
-/// convert at the border.
+/// Always in the newest form; [`AddResult::to_json`] and [`AddResult::from_json`] convert it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AddResult {
-    /// The interfaces that were made, those on the host included.
+    /// The interfaces that were made, also those on the host.
     pub interfaces: Vec<Interface>,
     /// The addresses that were assigned.
     pub ips: Vec<IpConfig>,
@@ -28,19 +27,19 @@ pub struct AddResult {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// Its hardware address, empty where it has none.
+    /// Its hardware address. Empty: it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mac: String,
     /// Its MTU in bytes (since 1.1.0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// The network namespace it is in, as `CNI_NETNS` gave it; empty on the host.
+    /// Its network namespace, the value of `CNI_NETNS`. Empty: the host's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sandbox: String,
-    /// The socket of an interface that is one (since 1.1.0).
+    /// The path of its socket file, for vhost-user and the like (since 1.1.0).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub socket_path: String,
-    /// The PCI device of an interface that is one (since 1.1.0).
+    /// The address of its PCI device, for SR-IOV and the like (since 1.1.0).
     #[serde(default, rename = "pciID", skip_serializing_if = "String::is_empty")]
     pub pci_id: String,
 }
@@ -48,7 +47,7 @@ pub struct Interface {
 /// An address of a result.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct IpConfig {
-    /// Index into the interfaces of the result; absent in what an IPAM plugin returns.
+    /// Index into the interfaces of the result. An IPAM plugin does not set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<usize>,
     /// The address.
@@ -63,19 +62,19 @@ pub struct IpConfig {
 pub struct Route {
     /// The destination.
     pub dst: Cidr,
-    /// The next hop; absent, the gateway of an address of the same family is used.
+    /// The next hop. By default the gateway of an address of the same family.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "none_if_empty")]
     pub gw: Option<IpAddr>,
-    /// MTU along the path in bytes, 0 for none of its own (since 1.1.0, as all below).
+    /// MTU along the path in bytes; 0: that of the interface. This and all below since 1.1.0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub mtu: u32,
-    /// The maximum segment size to advertise in bytes, 0 for none of its own.
+    /// The maximum segment size to advertise in bytes; 0: that of the interface.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub advmss: u32,
-    /// The metric, lower is preferred, 0 for the kernel's default.
+    /// The metric, lower is preferred; 0: the kernel's default.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: u32,
-    /// The routing table; absent, the main one (254).
+    /// The routing table. By default the main one (254).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table: Option<u32>,
     /// The scope: 0 global, 253 link, 254 host.
@@ -84,7 +83,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// A route with nothing but a destination and perhaps a next hop.
+    /// A route with a destination and an optional next hop.
     pub fn new(dst: Cidr, gw: Option<IpAddr>) -> Route {
         Route { dst, gw, mtu: 0, advmss: 0, priority: 0, table: None, scope: None }
     }
@@ -95,16 +94,16 @@ impl Route {
     }
 }
 
-/// Name resolution of a network.
+/// DNS settings of a network.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Dns {
-    /// Addresses of name servers, most preferred first.
+    /// Addresses of name servers, the most preferred first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
     /// The local domain for short names.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub domain: String,
-    /// Search domains, most preferred first.
+    /// Search domains, the most preferred first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
     /// Options of the resolver.

@@ -1,4 +1,4 @@
-//! The result of an ADD on the wire, in every version of the specification.
+//! The result of an ADD in JSON, in every version of the specification.
 //!
 //! | version | form |
 //! |---|---|
@@ -16,7 +16,7 @@ impl AddResult {
     /// The result as JSON of a version.
     ///
     /// # Errors
-    /// 0.1.0 and 0.2.0 cannot say "no address at all".
+    /// 0.1.0 and 0.2.0 have no form for a result without addresses.
     pub fn to_json(&self, version: Version) -> Result<String> {
         let text = if version < Version::V0_3_0 {
             serde_json::to_string(&Wire020::from_result(self, version)?)
@@ -26,11 +26,11 @@ impl AddResult {
         text.map_err(|err| Error::new(Code::UNDECODABLE, format!("writing the result: {err}")))
     }
 
-    /// Reads a result. Its own `cniVersion` says which form it has; where it says none, it
-    /// is of the version of the configuration that it belongs to.
+    /// Reads a result in the form of its `cniVersion`; where that is absent, in the form of the
+    /// default version, that of the configuration.
     ///
     /// # Errors
-    /// Not JSON (6), a version that is not spoken (1), another shape (7).
+    /// Invalid JSON (6), an unknown version (1), wrong types (7).
     pub fn from_json(text: &[u8], default_version: Version) -> Result<AddResult> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -50,8 +50,8 @@ impl AddResult {
         }
     }
 
-    /// What remains of this result after a passage through a version: a caller in the same
-    /// process gets what it would have got from another process.
+    /// This result after it was written and read in a version. A caller in the same process gets
+    /// what another process would have printed.
     ///
     /// # Errors
     /// As [`AddResult::to_json`].
@@ -104,7 +104,7 @@ impl Wire100 {
                 .map(|ip| WireIp { version: old.then(|| family(ip)), ip: ip.clone() })
                 .collect(),
             routes: result.routes.clone(),
-            // Up to 0.4.0 the key is always there, as callers of that time expect.
+            // Up to 0.4.0 the key is always present, as callers of that time expect.
             dns: (old || !result.dns.is_empty()).then(|| result.dns.clone()),
         }
     }
@@ -161,7 +161,7 @@ struct Wire020Route {
 }
 
 impl Wire020 {
-    /// The first address of each family with the routes of that family: more could not be said.
+    /// The first address of each family with the routes of that family. There is no form for more.
     fn from_result(result: &AddResult, version: Version) -> Result<Wire020> {
         let of_family = |v4: bool| {
             let ip = result.ips.iter().find(|ip| ip.address.is_ipv4() == v4)?;

@@ -7,9 +7,9 @@ use super::{Code, Error};
 
 /// A published version of the CNI specification, in the order of publication.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-#[allow(missing_docs)] // the names are the documentation
+#[allow(missing_docs)] // the names document themselves
 pub enum Version {
-    /// What a configuration without `cniVersion` means.
+    /// The version of a configuration without `cniVersion`.
     #[default]
     V0_1_0,
     V0_2_0,
@@ -32,10 +32,10 @@ impl Version {
         Version::V1_1_0,
     ];
 
-    /// The newest version, in whose terms everything is held in memory.
+    /// The newest version. Values in memory have its form.
     pub const NEWEST: Version = Version::V1_1_0;
 
-    /// The version as it is written in JSON.
+    /// The version as a string, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Version::V0_1_0 => "0.1.0",
@@ -48,13 +48,13 @@ impl Version {
         }
     }
 
-    /// All versions in one line, for a person.
+    /// All versions in one line, for messages.
     pub fn list() -> String {
         Version::ALL.map(Version::as_str).join(", ")
     }
 
-    /// Requires that a result of this version has room for as many addresses of both families:
-    /// before 0.3.0 it has one place for each. `what` gives them, for a person.
+    /// Requires that a result of this version has room for so many addresses: before 0.3.0 it has
+    /// one of each family. `what` is what is counted, for the message.
     ///
     /// # Errors
     /// [`Code::INVALID_CONFIG`].
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_version_lists_the_known_ones() {
+    fn the_error_of_an_unknown_version_lists_the_known_ones() {
         let error = "1.2.0".parse::<Version>().unwrap_err();
         assert_eq!(error.code(), Code::INCOMPATIBLE_VERSION);
         assert!(error.to_string().contains("0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"), "{error}");
