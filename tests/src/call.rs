@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use serde_json::Value;
 
 use crate::Host;
-use crate::effort::hanging;
+use crate::budget::time_limit;
 
 /// One call of a plugin: its environment and its standard input.
 ///
@@ -169,9 +169,9 @@ impl Outcome {
             drop(stdout.read_to_end(&mut bytes));
             drop(done.send(bytes));
         });
-        let Ok(printed) = ended.recv_timeout(hanging()) else {
+        let Ok(printed) = ended.recv_timeout(time_limit()) else {
             drop(child.kill());
-            panic!("hangs for {:?}: {call}", hanging());
+            panic!("hangs for {:?}: {call}", time_limit());
         };
         let status = child.wait().expect("waiting for a child");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

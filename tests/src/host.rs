@@ -3,7 +3,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::fcntl::OFlag;
@@ -40,7 +40,7 @@ impl Host {
         })
         .unwrap_or_else(|err| panic!("can't make a namespace that plays the host: {err}"));
         let host = Self { net, mounts, root, plugins, containers: AtomicUsize::new(0) };
-        host.enter(crate::rtnl::set_loopback_up);
+        host.enter(crate::kernel::set_loopback_up);
         host
     }
 
@@ -120,6 +120,20 @@ impl Host {
     /// The script, its exit status and what it printed, where the status is not 0.
     pub fn try_sh(&self, script: &str) -> Result<String, String> {
         self.enter(|| shell(script))
+    }
+
+    /// Runs commands of ip(8), separated by `;` and without the word `ip`, in one process; panics
+    /// where one fails.
+    pub fn ip(&self, commands: &str) {
+        self.try_ip(commands).unwrap_or_else(|err| panic!("on the host: {err}"));
+    }
+
+    /// As [`Self::ip`].
+    ///
+    /// # Errors
+    /// The commands and what `ip` printed, where one fails; those after it are not run.
+    pub fn try_ip(&self, commands: &str) -> Result<String, String> {
+        self.enter(|| ip_batch(commands))
     }
 
     /// A file of this host with the mode of a program, such as a plugin that is a script.
@@ -207,6 +221,11 @@ impl<'h> Container<'h> {
         self.enter(|| shell(script))
     }
 
+    /// Runs commands of ip(8) in the container's network, as [`Host::ip`]; panics where one fails.
+    pub fn ip(&self, commands: &str) {
+        self.enter(|| ip_batch(commands)).unwrap_or_else(|err| panic!("in {}: {err}", self.id));
+    }
+
     /// True where `address` answers a ping within seconds, also while an IPv6 address of the
     /// other side is still being looked for elsewhere.
     pub fn reaches(&self, address: &str) -> bool {
@@ -250,29 +269,16 @@ fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Runs a script with as few processes as it takes.
 fn shell(script: &str) -> Result<String, String> {
-    let plain = script.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" -_./:@,+;\n".contains(&byte));
-    let commands: Vec<_> = script.split([';', '\n']).map(str::trim).filter(|line| !line.is_empty()).collect();
-    let for_ip: Vec<_> = commands.iter().filter_map(|line| line.strip_prefix("ip ")).collect();
-    let batch = for_ip.len() == commands.len() && for_ip.iter().all(|line| !line.starts_with(['-', 'n']));
-    let words = script.split_whitespace();
-    let (program, arguments, input): (_, Vec<_>, _) = match commands.as_slice() {
-        [_, _, ..] if plain && batch => ("ip", vec!["-batch", "-"], for_ip.join("\n")),
-        [line] if plain && ["ip ", "bridge ", "nft ", "ping "].iter().any(|name| line.starts_with(name)) => {
-            (&line[..line.find(' ').unwrap_or_default()], words.skip(1).collect(), String::new())
-        }
-        _ => ("/bin/sh", vec!["-euc", script], String::new()),
-    };
-    let Output { status, stdout, stderr } = run(program, &arguments, &input)?;
-    let stdout = String::from_utf8_lossy(&stdout).into_owned();
-    if status.success() {
-        return Ok(stdout);
-    }
-    Err(format!("`{script}` ended with {status}\n{stdout}{}", String::from_utf8_lossy(&stderr)))
+    run("/bin/sh", &["-euc", script], "", script)
 }
 
-fn run(program: &str, arguments: &[&str], input: &str) -> Result<Output, String> {
+fn ip_batch(commands: &str) -> Result<String, String> {
+    run("ip", &["-batch", "-"], &commands.replace(';', "\n"), commands)
+}
+
+/// Runs a program and gives its output; `shown` stands for it in an error.
+fn run(program: &str, arguments: &[&str], input: &str, shown: &str) -> Result<String, String> {
     let mut child = Command::new(program)
         .args(arguments)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -284,7 +290,13 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Result<Output, String>
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes()).map_err(|err| format!("can't write to {program}: {err}"))?;
     }
-    child.wait_with_output().map_err(|err| format!("can't wait for {program}: {err}"))
+    let output = child.wait_with_output().map_err(|err| format!("can't wait for {program}: {err}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(stdout);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(format!("`{shown}` ended with {}\n{stdout}{stderr}", output.status))
 }
 
 /// See setxattr(2).

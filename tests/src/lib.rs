@@ -21,31 +21,31 @@
 //! ```
 //!
 //! [`both_flavours!`] runs a test on the multicall binary and on the separate binaries;
-//! [`gate`] says aloud when a kernel or a machine can't run a test.
+//! [`requirement`] reports when a kernel or a machine can't run a test.
 
 #![deny(missing_docs)]
 
 mod attachment;
-mod cable;
+mod budget;
 mod call;
-mod effort;
 mod host;
 mod interrupt;
+mod kernel;
 mod manifest;
 mod node;
 mod parity;
 mod plugins;
-mod rtnl;
 mod snapshot;
 mod traffic;
+mod veth;
 
 pub mod apiserver;
-/// What a machine must have for a test, and how a test that can't run says so.
-pub mod gate;
+/// What a machine must have for a test, and how a test that can't run reports that.
+pub mod requirement;
 
 pub use attachment::{Network, Running, with_keys};
+pub use budget::cases;
 pub use call::{Call, CniError, Outcome};
-pub use effort::cases;
 pub use host::{Container, Host, get_xattr};
 pub use interrupt::{kill_at_syscall, programs_executed};
 pub use manifest::nad_config;
@@ -62,32 +62,65 @@ pub use traffic::{ArpCounter, eventually, source_seen_by};
 ///     fn del_succeeds_when_the_namespace_is_gone(host) { .. }
 ///     fn vlan_is_kept_apart(host) needs [BridgeVlan] { .. }
 /// }
+///
+/// both_flavours! {
+///     on_any_kernel: "refused before the kernel is asked";
+///     fn missing_variables_are_all_named(host) { .. }
+/// }
 /// ```
-/// `host` is a `Host`; the features after `needs` are variants of `gate::Feature`.
+/// `host` is a `Host`; the features after `needs` are variants of `requirement::Feature`. Tests
+/// below `on_any_kernel` are not repeated in the virtual machine; neither are those of the separate
+/// binaries, whose code is that of the multicall binary.
 #[macro_export]
 macro_rules! both_flavours {
-    ($( $(#[$meta:meta])* fn $name:ident($host:ident) $(needs [$($feature:ident),*])? $body:block )*) => {$(
+    (on_any_kernel: $reason:literal; $( $(#[$meta:meta])* fn $name:ident($host:ident) $(needs [$($feature:ident),*])? $body:block )*) => {
+        $crate::flavours! {
+            (|test, features| $crate::requirement::met_on_any_kernel(test, features, $reason))
+            $( $(#[$meta])* fn $name($host: $crate::Host) needs [$($($feature),*)?] $body )*
+        }
+    };
+    ($( $(#[$meta:meta])* fn $name:ident($host:ident) $(needs [$($feature:ident),*])? $body:block )*) => {
+        $crate::flavours! {
+            ($crate::requirement::met)
+            $( $(#[$meta])* fn $name($host: $crate::Host) needs [$($($feature),*)?] $body )*
+        }
+    };
+}
+
+/// What [`both_flavours!`] and [`on_node!`] have in common; `$met` decides whether a test runs.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! flavours {
+    (($met:expr) $( $(#[$meta:meta])* fn $name:ident($fixture:ident: $type:ty)
+        needs [$($feature:ident),*] $body:block )*) => {$(
         $(#[$meta])*
         mod $name {
             #[allow(unused_imports)]
             use super::*;
 
-            fn run(plugins: $crate::Plugins, test: &str) {
-                if !$crate::gate::open(test, &[$($($crate::gate::Feature::$feature),*)?]) {
-                    return;
-                }
-                let $host = $crate::Host::new(plugins);
+            const FEATURES: &[$crate::requirement::Feature] = &[$($crate::requirement::Feature::$feature),*];
+
+            fn run(plugins: $crate::Plugins) {
+                #[allow(unused_mut)]
+                let mut $fixture = <$type>::new(plugins);
                 $body
             }
 
             #[test]
             fn multicall() {
-                run($crate::Plugins::Multicall, concat!(stringify!($name), "::multicall"));
+                let met: fn(&str, &[$crate::requirement::Feature]) -> bool = $met;
+                if met(concat!(module_path!(), "::multicall"), FEATURES) {
+                    run($crate::Plugins::Multicall);
+                }
             }
 
             #[test]
             fn separate() {
-                run($crate::Plugins::Separate, concat!(stringify!($name), "::separate"));
+                let reason = "the multicall binary, of the same code, runs it";
+                let test = concat!(module_path!(), "::separate");
+                if $crate::requirement::met_on_any_kernel(test, FEATURES, reason) {
+                    run($crate::Plugins::Separate);
+                }
             }
         }
     )*};

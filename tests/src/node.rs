@@ -33,7 +33,7 @@ pub struct Pod<'n> {
 }
 
 /// Runs a test on a [`Node`](crate::Node), with multus and its delegates in one program and with
-/// each as a program of its own.
+/// each as a program of its own; `on_any_kernel` as for [`both_flavours!`](crate::both_flavours).
 ///
 /// ```ignore
 /// on_node! {
@@ -42,66 +42,27 @@ pub struct Pod<'n> {
 /// ```
 #[macro_export]
 macro_rules! on_node {
-    ($( $(#[$meta:meta])* fn $name:ident($node:ident) $body:block )*) => {$(
-        $(#[$meta])*
-        mod $name {
-            #[allow(unused_imports)]
-            use super::*;
-
-            fn run(plugins: $crate::Plugins, test: &str) {
-                if !$crate::gate::open(test, &[]) {
-                    return;
-                }
-                #[allow(unused_mut)]
-                let mut $node = $crate::Node::new(plugins);
-                $body
-            }
-
-            #[test]
-            fn multicall() {
-                run($crate::Plugins::Multicall, concat!(stringify!($name), "::multicall"));
-            }
-
-            #[test]
-            fn separate() {
-                run($crate::Plugins::Separate, concat!(stringify!($name), "::separate"));
-            }
+    (on_any_kernel: $reason:literal; $( $(#[$meta:meta])* fn $name:ident($node:ident) $body:block )*) => {
+        $crate::flavours! {
+            (|test, features| $crate::requirement::met_on_any_kernel(test, features, $reason))
+            $( $(#[$meta])* fn $name($node: $crate::Node) needs [] $body )*
         }
-    )*};
+    };
+    ($( $(#[$meta:meta])* fn $name:ident($node:ident) $body:block )*) => {
+        $crate::flavours! {
+            ($crate::requirement::met)
+            $( $(#[$meta])* fn $name($node: $crate::Node) needs [] $body )*
+        }
+    };
 }
 
-/// As [`on_node!`](crate::on_node), for tests whose delegates are all scripts: what kernel runs is
-/// nothing to them, so they are left out where one is emulated.
+/// As [`on_node!`](crate::on_node), for tests whose delegates are all scripts: these run on any
+/// kernel.
 #[macro_export]
 macro_rules! on_scripted_node {
-    ($( $(#[$meta:meta])* fn $name:ident($node:ident) $body:block )*) => {$(
-        $(#[$meta])*
-        mod $name {
-            #[allow(unused_imports)]
-            use super::*;
-
-            fn run(plugins: $crate::Plugins, test: &str) {
-                if !$crate::gate::open(test, &[]) {
-                    return;
-                }
-                #[allow(unused_mut)]
-                let mut $node = $crate::Node::new(plugins);
-                $body
-            }
-
-            mod scripts {
-                #[test]
-                fn multicall() {
-                    super::run($crate::Plugins::Multicall, concat!(stringify!($name), "::scripts::multicall"));
-                }
-
-                #[test]
-                fn separate() {
-                    super::run($crate::Plugins::Separate, concat!(stringify!($name), "::scripts::separate"));
-                }
-            }
-        }
-    )*};
+    ($($test:tt)*) => {
+        $crate::on_node! { on_any_kernel: "its delegates are scripts"; $($test)* }
+    };
 }
 
 /// The configuration of a network of ours on a bridge of its name, its addresses from `subnet`.

@@ -1,6 +1,5 @@
 use serde_json::{Value, json};
 
-use crate::gate::{self, Feature};
 use crate::snapshot::{of_container, of_host};
 use crate::{Host, Masks, Network, Plugins};
 
@@ -13,7 +12,9 @@ pub struct Case {
     pub config: Value,
     /// `CNI_ARGS`; empty for none.
     pub args: String,
-    /// A shell script that prepares the host.
+    /// Commands of ip(8) that prepare the host's links, as for [`Host::ip`]; empty for none.
+    pub links: String,
+    /// A shell script that prepares the host's files; empty for none.
     pub setup: String,
     /// How many containers are added.
     pub containers: usize,
@@ -22,7 +23,14 @@ pub struct Case {
 impl Case {
     /// One container on an empty host.
     pub fn new(name: &str, config: Value) -> Self {
-        Self { name: name.to_owned(), config, args: String::new(), setup: String::new(), containers: 1 }
+        Self {
+            name: name.to_owned(),
+            config,
+            args: String::new(),
+            links: String::new(),
+            setup: String::new(),
+            containers: 1,
+        }
     }
 
     /// Reads a case back from [`Self::to_json`].
@@ -32,6 +40,7 @@ impl Case {
             name: text("name"),
             config: value["config"].clone(),
             args: text("args"),
+            links: text("links"),
             setup: text("setup"),
             containers: value["containers"].as_u64().map_or(1, |n| n as usize),
         }
@@ -41,7 +50,7 @@ impl Case {
     pub fn to_json(&self) -> Value {
         json!({
             "name": self.name, "config": self.config, "args": self.args,
-            "setup": self.setup, "containers": self.containers,
+            "links": self.links, "setup": self.setup, "containers": self.containers,
         })
     }
 }
@@ -71,10 +80,13 @@ pub(crate) const ALWAYS: &[Intended] = &[
 /// without all that differs from run to run.
 pub fn observe(plugins: Plugins, case: &Case) -> Value {
     let host = Host::new(plugins);
+    if !case.links.is_empty() {
+        host.ip(&case.links);
+    }
     if !case.setup.is_empty() {
         host.sh(&case.setup);
     }
-    let mut masks = Masks::new(&format!("{} {} {}", case.config, case.args, case.setup.replace('\n', " ")));
+    let mut masks = Masks::new(&format!("{} {} {}", case.config, case.args, case.links));
     let net = host.network(case.config.clone()).args(&case.args);
     let name = case.config["name"].as_str().unwrap_or_default();
     let containers: Vec<_> = (0..case.containers).map(|_| host.container()).collect();
@@ -142,44 +154,59 @@ pub fn differences(theirs: &Value, case: &Case, intended: &[Intended]) -> String
 }
 
 /// Requires ours to do with a case what the Go plugins of Debian's package do, but for what is
-/// intended; without these, or a feature, the test is skipped.
+/// intended.
 ///
 /// # Panics
 /// Where there is another difference.
-pub fn same_as_go(test: &str, features: &[Feature], case: &Case, intended: &[Intended]) {
-    let features: Vec<_> = features.iter().copied().chain([Feature::GoPlugins]).collect();
-    if !gate::open(test, &features) {
-        return;
-    }
+pub fn same_as_go(case: &Case, intended: &[Intended]) {
     let theirs = observe(Plugins::Go, case);
     let found = differences(&theirs, case, intended);
     assert!(found.is_empty(), "{found}");
 }
 
 /// Makes a test of each row: a name, the kernel features it needs, a configuration and its
-/// surroundings, and the differences from the Go plugins that are intended.
+/// surroundings, and the differences from the Go plugins that are intended. Without the Go plugins,
+/// or a feature, the test is skipped; `on_any_kernel` as for
+/// [`both_flavours!`](crate::both_flavours).
 ///
 /// ```ignore
 /// parity! {
-///     vlan [BridgeVlan] { json!({ .. }), args: "MAC=..", setup: "ip link add ..", containers: 2, intended: &[] }
+///     vlan [BridgeVlan] { json!({ .. }), args: "MAC=..", links: "link add ..", containers: 2, intended: &[] }
 /// }
 /// ```
 #[macro_export]
 macro_rules! parity {
-    ($( $(#[$meta:meta])* $name:ident $([$($feature:ident),*])? { $config:expr
-        $(, args: $args:expr)? $(, setup: $setup:expr)? $(, containers: $containers:expr)?
+    (on_any_kernel: $reason:literal; $($row:tt)*) => {
+        $crate::parity_rows! { (|test, features| $crate::requirement::met_on_any_kernel(test, features, $reason)) $($row)* }
+    };
+    ($($row:tt)*) => {
+        $crate::parity_rows! { ($crate::requirement::met) $($row)* }
+    };
+}
+
+/// The rows of [`parity!`](crate::parity); `$met` decides whether a test runs.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! parity_rows {
+    (($met:expr) $( $(#[$meta:meta])* $name:ident $([$($feature:ident),*])? { $config:expr
+        $(, args: $args:expr)? $(, links: $links:expr)? $(, setup: $setup:expr)? $(, containers: $containers:expr)?
         $(, intended: $intended:expr)? } )*) => {$(
         $(#[$meta])*
         #[test]
         fn $name() {
+            use $crate::requirement::Feature;
+            let met: fn(&str, &[Feature]) -> bool = $met;
+            if !met(concat!(module_path!(), "::", stringify!($name)), &[$($(Feature::$feature,)*)? Feature::GoPlugins]) {
+                return;
+            }
             #[allow(unused_mut)]
             let mut case = $crate::Case::new(stringify!($name), $config);
             $(case.args = $args.to_owned();)?
+            $(case.links = $links.to_owned();)?
             $(case.setup = $setup.to_owned();)?
             $(case.containers = $containers;)?
             let intended: &[&[$crate::Intended]] = &[$($intended)?];
-            let features = [$($($crate::gate::Feature::$feature),*)?];
-            $crate::same_as_go(stringify!($name), &features, &case, &intended.concat());
+            $crate::same_as_go(&case, &intended.concat());
         }
     )*};
 }

@@ -21,7 +21,7 @@ impl Plugins {
     /// The flavours of ours to compare with others: both, but one where the processor is emulated
     /// (`OXCNI_EMULATED=1`) and every process costs forty times as much.
     pub fn ours() -> &'static [Self] {
-        if crate::effort::emulated() { &Self::OURS[..1] } else { &Self::OURS }
+        if crate::budget::emulated() { &Self::OURS[..1] } else { &Self::OURS }
     }
 
     /// Where the programs are: `OXCNI_BIN_DIR` or what `cargo xtask dist` makes, for ours.

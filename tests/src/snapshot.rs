@@ -3,7 +3,7 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
-use crate::{Container, Host, rtnl};
+use crate::{Container, Host, kernel};
 
 /// What differs from run to run and is replaced by a stable word: random link names and MACs.
 ///
@@ -23,7 +23,7 @@ impl Masks {
     /// Gives each veth of the host with a name like `veth0a1b2c3d` a number: `veth#1`, `veth#2`, …
     pub fn learn(&mut self, host: &Host) {
         let mut veths: Vec<_> = host
-            .enter(rtnl::links)
+            .enter(kernel::links)
             .iter()
             .filter(|link| link["linkinfo"]["info_kind"] == "veth")
             .filter_map(|link| Some((link["ifindex"].as_u64()?, link["ifname"].as_str()?.to_owned())))
@@ -72,7 +72,7 @@ pub(crate) fn of_container(container: &Container<'_>, masks: &Masks) -> Value {
 /// The calling thread's network.
 fn network() -> Value {
     let mut by_name = Map::new();
-    for link in rtnl::links() {
+    for link in kernel::links() {
         let name = link["ifname"].as_str().unwrap_or_default().to_owned();
         let mut kept = link_state(&link);
         for (key, path) in LINK_SYSCTLS {
@@ -83,7 +83,7 @@ fn network() -> Value {
     let mut state = Map::new();
     state.insert("links".to_owned(), Value::Object(by_name));
     state.insert("routes".to_owned(), routes());
-    state.insert("vlans".to_owned(), json!(rtnl::vlans()));
+    state.insert("vlans".to_owned(), json!(kernel::vlans()));
     for path in SYSCTLS {
         state.insert((*path).to_owned(), sysctl(path));
     }
@@ -154,7 +154,7 @@ fn address_state(entry: &Value) -> Value {
 }
 
 fn routes() -> Value {
-    let mut kept = rtnl::routes();
+    let mut kept = kernel::routes();
     kept.retain(|route| {
         let dst = route["dst"].as_str().unwrap_or_default();
         // An IPv6 address brings them once its duplicate detection is over.
@@ -171,7 +171,7 @@ fn list(value: &Value) -> &[Value] {
 
 /// One link of the calling thread's namespace; null where there is none.
 fn link_of_name(name: &str) -> Value {
-    rtnl::links().into_iter().find(|link| link["ifname"] == name).unwrap_or_default()
+    kernel::links().into_iter().find(|link| link["ifname"] == name).unwrap_or_default()
 }
 
 fn is_mac(text: &str) -> bool {
@@ -206,7 +206,7 @@ impl Host {
                 || line.starts_with("type ")
                 || LEADING_IN.contains(&line))
         };
-        if !self.enter(rtnl::has_nft_tables) {
+        if !self.enter(kernel::has_nft_tables) {
             return Vec::new();
         }
         let shown = self.sh("nft -s list ruleset");
@@ -215,7 +215,7 @@ impl Host {
 
     /// Names of the host's links, sorted.
     pub fn links(&self) -> Vec<String> {
-        let links = self.enter(rtnl::links);
+        let links = self.enter(kernel::links);
         let mut names: Vec<_> =
             links.iter().filter_map(|link| link["ifname"].as_str().map(str::to_owned)).collect();
         names.sort();
@@ -285,7 +285,7 @@ impl Container<'_> {
 
     /// Routes of the container's main table, both families, as `ip -j route` tells them.
     pub fn routes(&self) -> Vec<Value> {
-        let mut routes = self.enter(rtnl::routes);
+        let mut routes = self.enter(kernel::routes);
         routes.retain(|route| {
             route["table"].is_null() && !route["dst"].as_str().unwrap_or_default().starts_with("fe80:")
         });

@@ -179,8 +179,8 @@ both_flavours! {
         assert_eq!(green.add_addresses(&green1)[0], "10.1.2.3");
         assert_eq!(blue.add_addresses(&blue1)[0], "10.1.2.4");
         for (vlan, peer, passes) in [(100, "10.1.2.2", true), (301, "10.1.2.3", true), (200, "10.1.2.4", false)] {
-            router.sh(&format!(
-                "ip link add link eth0 name v type vlan id {vlan}; ip addr add 10.1.2.200/24 dev v; ip link set v up"
+            router.ip(&format!(
+                "link add link eth0 name v type vlan id {vlan}; addr add 10.1.2.200/24 dev v; link set v up"
             ));
             assert!(if passes { router.reaches(peer) } else { router.is_cut_off_from(peer) }, "VLAN {vlan}");
             router.sh("ip link del v");
@@ -339,10 +339,10 @@ both_flavours! {
 /// A peer behind a second link of the host, `192.0.2.2` and `2001:db8::2`, that knows no way back.
 fn peer_beyond(host: &Host) -> Container<'_> {
     let beyond = host.named_container("beyond");
-    host.sh("ip link add name up0 type veth peer name eth0 netns beyond; \
-         ip addr add 192.0.2.1/24 dev up0; ip addr add 2001:db8::1/64 dev up0 nodad; ip link set up0 up");
-    beyond.sh(
-        "ip addr add 192.0.2.2/24 dev eth0; ip addr add 2001:db8::2/64 dev eth0 nodad; ip link set eth0 up; ip link set lo up",
+    host.ip("link add name up0 type veth peer name eth0 netns beyond; \
+         addr add 192.0.2.1/24 dev up0; addr add 2001:db8::1/64 dev up0 nodad; link set up0 up");
+    beyond.ip(
+        "addr add 192.0.2.2/24 dev eth0; addr add 2001:db8::2/64 dev eth0 nodad; link set eth0 up; link set lo up",
     );
     beyond
 }

@@ -67,8 +67,8 @@ both_flavours! {
         });
         spoil("a route that is gone", &|container| drop(container.sh("ip route del default")));
         spoil("a route that leads elsewhere", &|container| {
-            container.sh("ip link add name other type veth peer name far; ip link set other up; ip link set far up; \
-                          ip route del default; ip route add default via 10.1.2.1 dev other onlink");
+            container.ip("link add name other type veth peer name far; link set other up; link set far up; \
+                          route del default; route add default via 10.1.2.1 dev other onlink");
         });
         let port = || host.sh("ip -br link show master br-test | cut -d@ -f1").trim().to_owned();
         for (what, change) in [

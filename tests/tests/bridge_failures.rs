@@ -30,7 +30,7 @@ both_flavours! {
         let before = host.state();
         fails_late(&host, &host.network(config(json!({ "isGateway": true, "ipMasq": true }))));
         assert_eq!(host.state(), before);
-        host.sh("ip link set br-test up; ip addr add 10.1.2.254/24 brd + dev br-test; ip addr add fd00:1::254/64 dev br-test");
+        host.ip("link set br-test up; addr add 10.1.2.254/24 brd + dev br-test; addr add fd00:1::254/64 dev br-test");
         let before = host.state();
         fails_late(&host, &host.network(config(json!({ "isGateway": true, "ipMasq": true, "forceAddress": true }))));
         assert_eq!(host.state(), before);

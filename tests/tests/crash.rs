@@ -74,7 +74,7 @@ both_flavours! {
         let (length, _) = kill_at_syscall(&net.call("ADD", &measured), u64::MAX);
         net.del(&measured).succeeds();
         for stop in (1..length).step_by(usize::try_from((length / u64::from(cases(40))).max(1)).expect("a step")) {
-            drop(host.try_sh("ip link del br-crash.100; ip link del br-crash"));
+            drop(host.try_ip("link del br-crash.100; link del br-crash"));
             let (killed, next) = (host.container(), host.container());
             kill_at_syscall(&net.call("ADD", &killed), stop);
             net.del(&killed).succeeds();

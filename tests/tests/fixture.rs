@@ -1,10 +1,10 @@
 //! The fixture itself, on programs that are not ours.
 
-use oxcni_tests::{Host, Plugins, gate};
+use oxcni_tests::{Host, Plugins, requirement};
 
 #[test]
 fn hosts_do_not_meet_each_other_nor_the_machine() {
-    if !gate::open("hosts_do_not_meet_each_other_nor_the_machine", &[]) {
+    if !requirement::met("hosts_do_not_meet_each_other_nor_the_machine", &[]) {
         return;
     }
     let (one, two) = (Host::new(Plugins::Go), Host::new(Plugins::Go));

@@ -15,11 +15,11 @@ fn config(rest: Value) -> Value {
     )
 }
 
-/// A router on the cable of the master: in layer 3 modes the host routes to it, and it back.
+/// A router on the network of the master: in layer 3 modes the host routes to it, and it back.
 fn router(host: &Host) -> Container<'_> {
-    let router = host.cable("eth1", "router", &["192.0.2.2/24", "2001:db8::2/64"]);
-    host.sh("ip addr add 192.0.2.1/24 dev eth1; ip addr add 2001:db8::1/64 dev eth1 nodad");
-    router.sh("ip route add 10.1.2.0/24 via 192.0.2.1; ip route add fd00:1::/64 via 2001:db8::1");
+    let router = host.veth_pair("eth1", "router", &["192.0.2.2/24", "2001:db8::2/64"]);
+    host.ip("addr add 192.0.2.1/24 dev eth1; addr add 2001:db8::1/64 dev eth1 nodad");
+    router.ip("route add 10.1.2.0/24 via 192.0.2.1; route add fd00:1::/64 via 2001:db8::1");
     router
 }
 
@@ -46,7 +46,7 @@ fn chained(host: &Host) -> oxcni_tests::Network<'_> {
 
 both_flavours! {
     fn l2_connects_containers_and_a_peer_outside_by_one_mac(host) needs [Ipvlan] {
-        let outside = host.cable("eth1", "outside", &["10.1.2.250/24", "fd00:1::250/64"]);
+        let outside = host.veth_pair("eth1", "outside", &["10.1.2.250/24", "fd00:1::250/64"]);
         host.sh("ip addr add 10.1.2.251/24 dev eth1");
         let net = host.network(config(json!({})));
         let (one, two) = (host.container(), host.container());
@@ -107,7 +107,7 @@ both_flavours! {
     }
 
     fn chained_takes_addresses_and_routes_of_the_plugin_before(host) needs [Ipvlan] {
-        let outside = host.cable("eth1", "outside", &["10.1.2.250/24", "fd00:1::250/64"]);
+        let outside = host.veth_pair("eth1", "outside", &["10.1.2.250/24", "fd00:1::250/64"]);
         let (net, pod) = (chained(&host).with("master", None), host.container());
         let result = net.after(&before(&["eth1"])).add(&pod).result();
         assert_eq!(result["interfaces"], json!([{ "name": "eth0", "mac": pod.mac("eth0"), "sandbox": pod.netns() }]));
@@ -123,8 +123,8 @@ both_flavours! {
     }
 
     fn chained_takes_another_masters_name_from_its_configuration(host) needs [Ipvlan] {
-        host.cable("eth1", "outside", &["10.1.2.250/24"]);
-        host.cable("eth2", "elsewhere", &[]);
+        host.veth_pair("eth1", "outside", &["10.1.2.250/24"]);
+        host.veth_pair("eth2", "elsewhere", &[]);
         let pod = host.container();
         let result = chained(&host).after(&before(&["eth2", "lo"])).add(&pod).result();
         assert_eq!(result["interfaces"].as_array().map(Vec::len), Some(1), "{result}");
@@ -133,7 +133,7 @@ both_flavours! {
     }
 
     fn chained_with_ipam_asks_it_and_not_the_plugin_before(host) needs [Ipvlan] {
-        host.cable("eth1", "outside", &[]);
+        host.veth_pair("eth1", "outside", &[]);
         let (net, pod) = (host.network(config(json!({}))), host.container());
         let result = net.after(&before(&["eth1"])).add(&pod).result();
         assert_eq!(result["ips"][0]["address"], "10.1.2.2/24");
@@ -141,7 +141,7 @@ both_flavours! {
     }
 
     fn chained_without_a_single_interface_before_says_so(host) needs [Ipvlan] {
-        host.cable("eth1", "outside", &[]);
+        host.veth_pair("eth1", "outside", &[]);
         let (net, pod, state) = (chained(&host).with("master", None), host.container(), host.state());
         net.after(&before(&["eth1", "eth2"])).add(&pod).fails(7, &["master", "2 interfaces", "eth1", "eth2"]);
         net.after(&before(&[])).add(&pod).fails(7, &["master", "0 interfaces"]);
@@ -151,7 +151,7 @@ both_flavours! {
     }
 
     fn without_ipam_and_without_addresses_before_it_is_refused(host) needs [Ipvlan] {
-        host.cable("eth1", "outside", &[]);
+        host.veth_pair("eth1", "outside", &[]);
         let (net, pod, state) = (chained(&host), host.container(), host.state());
         net.add(&pod).fails(7, &["ipam", "prevResult"]);
         net.after(&json!({ "cniVersion": "1.1.0", "interfaces": [{ "name": "eth1" }] })).add(&pod).fails(7, &["prevResult"]);
@@ -160,7 +160,7 @@ both_flavours! {
     }
 
     fn a_mac_that_is_asked_for_is_a_line_on_stderr(host) needs [Ipvlan] {
-        host.cable("eth1", "outside", &[]);
+        host.veth_pair("eth1", "outside", &[]);
         let (mac, master) = ("c2:00:00:00:00:05", host.link("eth1")["address"].clone());
         let by_args = host.network(config(json!({}))).args(&format!("IgnoreUnknown=1;MAC={mac}"));
         let by_runtime = host.network(config(json!({ "capabilities": { "mac": true }, "runtimeConfig": { "mac": mac } })));
@@ -177,10 +177,10 @@ both_flavours! {
     }
 
     fn example_of_the_documentation(host) needs [Ipvlan] {
-        let outside = host.cable("eth1", "outside", &["192.168.10.1/24"]);
+        let outside = host.veth_pair("eth1", "outside", &["192.168.10.1/24"]);
         // In mode l3 the host answers no question who has the container's address: it routes.
-        outside.sh("ip addr add 192.0.2.2/24 dev eth0; ip route add 192.168.10.10/32 via 192.0.2.1 src 192.168.10.1");
-        host.sh("ip addr add 192.0.2.1/24 dev eth1; ip route add 192.168.10.0/24 dev eth1");
+        outside.ip("addr add 192.0.2.2/24 dev eth0; route add 192.168.10.10/32 via 192.0.2.1 src 192.168.10.1");
+        host.ip("addr add 192.0.2.1/24 dev eth1; route add 192.168.10.0/24 dev eth1");
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ipvlan-net.json");
         let config: Value = serde_json::from_str(&std::fs::read_to_string(file).expect("the example")).expect("JSON");
         let (net, pod) = (host.network(config).ifname("net1"), host.container());
@@ -196,7 +196,7 @@ both_flavours! {
     // What follows needs no ipvlan: it is refused before the kernel is asked.
 
     fn unknown_mode_is_refused_with_the_modes(host) {
-        host.cable("eth1", "outside", &[]);
+        host.veth_pair("eth1", "outside", &[]);
         let (state, pod) = (host.state(), host.container());
         host.network(config(json!({ "mode": "l4" }))).add(&pod).fails(7, &["l4", "l2", "l3", "l3s"]);
         assert!(pod.link("eth0").is_null() && host.reservations("net").is_empty());
@@ -204,7 +204,7 @@ both_flavours! {
     }
 
     fn dhcp_is_refused_with_the_reason(host) {
-        host.cable("eth1", "outside", &[]);
+        host.veth_pair("eth1", "outside", &[]);
         let (state, pod) = (host.state(), host.container());
         let net = host.network(config(json!({ "ipam": { "type": "dhcp" } })));
         net.add(&pod).fails(2, &["ipam", "dhcp", "MAC address"]);

@@ -16,9 +16,9 @@ fn config(rest: Value) -> Value {
     )
 }
 
-/// A machine on the cable of the master `eth1`, in the containers' subnets.
+/// A machine on the network of the master `eth1`, in the containers' subnets.
 fn outside(host: &Host) -> Container<'_> {
-    host.cable("eth1", "outside", &["10.1.2.250/24", "fd00:1::250/64"])
+    host.veth_pair("eth1", "outside", &["10.1.2.250/24", "fd00:1::250/64"])
 }
 
 /// Two containers on one master.
@@ -72,8 +72,8 @@ both_flavours! {
     }
 
     fn vepa_mode_connects_containers_by_a_switch_that_sends_frames_back(host) needs [Macvlan] {
-        let outside = host.cable("eth1", "outside", &[]);
-        outside.sh("ip link add name br0 type bridge; ip link set eth0 master br0; ip link set br0 up");
+        let outside = host.veth_pair("eth1", "outside", &[]);
+        outside.ip("link add name br0 type bridge; link set eth0 master br0; link set br0 up");
         let [one, two] = two_on_a_master(&host, "vepa");
         assert!(one.is_cut_off_from("10.1.2.3"), "they reach each other without the switch");
         outside.sh("bridge link set dev eth0 hairpin on");
@@ -222,7 +222,7 @@ both_flavours! {
     }
 
     fn example_of_the_documentation_with_a_static_address(host) needs [Macvlan] {
-        let outside = host.cable("eth1", "outside", &["192.168.10.1/24"]);
+        let outside = host.veth_pair("eth1", "outside", &["192.168.10.1/24"]);
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/macvlan-net.json");
         let text = std::fs::read_to_string(file).expect("the example");
         let mut config: Value = serde_json::from_str(&text).expect("the example is JSON");

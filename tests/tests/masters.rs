@@ -15,7 +15,7 @@ fn config(kind: &str, rest: Value) -> Value {
 }
 
 fn outside(host: &Host) -> Container<'_> {
-    host.cable("eth1", "outside", &["10.1.2.250/24", "fd00:1::250/64", "10.1.3.250/24"])
+    host.veth_pair("eth1", "outside", &["10.1.2.250/24", "fd00:1::250/64", "10.1.3.250/24"])
 }
 
 /// Nothing of an attachment in the container, on the host, or in the reservations.
@@ -29,7 +29,7 @@ fn nothing_is_left(net: &Network<'_>, pod: &Container<'_>, when: &str) {
 /// Without `master` it is the link of the default route, of either family; without one an error.
 fn default_master(kind: &str, host: &Host) {
     outside(host);
-    host.cable("eth2", "elsewhere", &[]);
+    host.veth_pair("eth2", "elsewhere", &[]);
     let net = host.network(config(kind, json!({}))).with("master", None);
     let pod = host.container();
     let before = host.state();
@@ -38,7 +38,7 @@ fn default_master(kind: &str, host: &Host) {
     nothing_is_left(&net, &pod, "without a default route");
     for (way, master) in [("10.1.2.251/24 dev eth1", "eth1"), ("fd00:1::251/64 dev eth2 nodad", "eth2")] {
         let gateway = if way.contains(':') { "fd00:1::250" } else { "10.1.2.250" };
-        host.sh(&format!("ip addr add {way}; ip route add default via {gateway} dev {master}"));
+        host.ip(&format!("addr add {way}; route add default via {gateway} dev {master}"));
         let result = net.add(&pod).result();
         assert_eq!(pod.link("eth0")["link_index"], host.link(master)["ifindex"], "{way}");
         net.check(&pod, &result).succeeds();
@@ -83,7 +83,7 @@ fn link_in_container(kind: &str, host: &Host) {
     let outside = host.named_container("outside");
     host.sh("ip link add name eth1 netns c1 type veth peer name eth0 netns outside");
     pod.sh("ip link set eth1 up");
-    outside.sh("ip link set eth0 up; ip addr add 10.1.2.250/24 dev eth0; ip addr add 10.1.3.250/24 dev eth0");
+    outside.ip("link set eth0 up; addr add 10.1.2.250/24 dev eth0; addr add 10.1.3.250/24 dev eth0");
     let network = |name: &str, subnet: &str| {
         let rest = json!({ "name": name, "linkInContainer": true, "ipam": { "type": "host-local", "subnet": subnet } });
         host.network(config(kind, rest))
@@ -136,7 +136,7 @@ fn two_networks(kind: &str, host: &Host) {
 
 /// The host's link, even the master itself, may have the name that the container's is to have.
 fn same_name_on_both_sides(kind: &str, host: &Host) {
-    let outside = host.cable("eth0", "outside", &["10.1.2.250/24"]);
+    let outside = host.veth_pair("eth0", "outside", &["10.1.2.250/24"]);
     let net = host.network(config(kind, json!({ "master": "eth0" })));
     let before = host.state();
     let (one, two) = (host.container(), host.container());
@@ -184,7 +184,7 @@ fn sixty_four_at_once(kind: &str, host: &Host) {
 /// Kills ADD at moments evenly over its life; on `eth0`, whose name the host has too, where older
 /// kernels need another name in passing.
 fn killed_add(kind: &str, host: &Host) {
-    host.cable("eth0", "outside", &[]);
+    host.veth_pair("eth0", "outside", &[]);
     let net = host.network(config(kind, json!({ "master": "eth0" })));
     let before = host.state();
     let whole = host.container();
@@ -211,7 +211,7 @@ fn killed_add(kind: &str, host: &Host) {
 /// Kills ADD at every moment about the one at which the link comes to be: nothing of it stays under
 /// whatever name.
 fn killed_while_the_link_is_made(kind: &str, host: &Host) {
-    host.cable("eth0", "outside", &[]);
+    host.veth_pair("eth0", "outside", &[]);
     let net = host.network(config(kind, json!({ "master": "eth0", "ipam": of_static() })));
     let links = |pod: &Container<'_>| pod.sh("ip -br link show").lines().count();
     let killed_at = |stop: u64| {
@@ -280,9 +280,9 @@ fn check_finds_changes(kind: &str, other_mode: &str, host: &Host) {
         "another kind of interface",
         &|pod| {
             let mac = pod.mac("eth0");
-            pod.sh(&format!(
-                "ip link del eth0; ip link add name eth0 address {mac} type bridge; ip link set eth0 up; \
-            ip addr add 10.1.2.2/24 dev eth0; ip addr add fd00:1::2/64 dev eth0 nodad"
+            pod.ip(&format!(
+                "link del eth0; link add name eth0 address {mac} type bridge; link set eth0 up; \
+            addr add 10.1.2.2/24 dev eth0; addr add fd00:1::2/64 dev eth0 nodad"
             ));
         },
         "true",
@@ -308,31 +308,110 @@ fn check_finds_changes(kind: &str, other_mode: &str, host: &Host) {
     let result = net.add(&pod).result();
     let changed = net.clone().with("mode", json!(other_mode)).check(&pod, &result).error();
     assert!(changed.text().to_lowercase().contains(other_mode), "{changed:?}");
-    host.cable("eth2", "elsewhere", &[]);
+    host.veth_pair("eth2", "elsewhere", &[]);
     let moved = net.clone().with("master", json!("eth2")).check(&pod, &result).error();
     assert!(moved.text().contains("eth1") && moved.text().contains("eth2"), "{moved:?}");
     net.check(&pod, &result).succeeds();
 }
 
-macro_rules! of_both_kinds {
-    ($( $name:ident => $case:ident $(($other:literal, $another:literal))? ; )*) => {
-        mod macvlan { use super::*; both_flavours! { $( fn $name(host) needs [Macvlan] { $case("macvlan", $($other,)? &host); } )* } }
-        mod ipvlan { use super::*; both_flavours! { $( fn $name(host) needs [Ipvlan] { $case("ipvlan", $($another,)? &host); } )* } }
-    };
+mod macvlan {
+    use super::*;
+
+    both_flavours! {
+        fn default_master_is_the_link_of_the_default_route(host) needs [Macvlan] {
+            default_master("macvlan", &host);
+        }
+
+        fn missing_master_is_refused_with_the_links_that_exist(host) needs [Macvlan] {
+            missing_master("macvlan", &host);
+        }
+
+        fn mtu_is_at_most_the_masters(host) needs [Macvlan] {
+            mtu("macvlan", &host);
+        }
+
+        fn link_in_container_takes_a_master_of_the_container(host) needs [Macvlan] {
+            link_in_container("macvlan", &host);
+        }
+
+        fn two_networks_share_a_master(host) needs [Macvlan] {
+            two_networks("macvlan", &host);
+        }
+
+        fn the_host_may_have_a_link_of_the_same_name(host) needs [Macvlan] {
+            same_name_on_both_sides("macvlan", &host);
+        }
+
+        fn sixty_four_at_once_and_nothing_left(host) needs [Macvlan] {
+            sixty_four_at_once("macvlan", &host);
+        }
+
+        fn killed_add_leaves_nothing_after_del(host) needs [Macvlan] {
+            killed_add("macvlan", &host);
+        }
+
+        fn killed_while_the_link_is_made_leaves_nothing_after_del(host) needs [Macvlan] {
+            killed_while_the_link_is_made("macvlan", &host);
+        }
+
+        fn del_succeeds_when_things_are_gone(host) needs [Macvlan] {
+            del_when_things_are_gone("macvlan", &host);
+        }
+
+        fn check_finds_what_is_not_as_it_was(host) needs [Macvlan] {
+            check_finds_changes("macvlan", "private", &host);
+        }
+    }
 }
 
-of_both_kinds! {
-    default_master_is_the_link_of_the_default_route => default_master;
-    missing_master_is_refused_with_the_links_that_exist => missing_master;
-    mtu_is_at_most_the_masters => mtu;
-    link_in_container_takes_a_master_of_the_container => link_in_container;
-    two_networks_share_a_master => two_networks;
-    the_host_may_have_a_link_of_the_same_name => same_name_on_both_sides;
-    sixty_four_at_once_and_nothing_left => sixty_four_at_once;
-    killed_add_leaves_nothing_after_del => killed_add;
-    killed_while_the_link_is_made_leaves_nothing_after_del => killed_while_the_link_is_made;
-    del_succeeds_when_things_are_gone => del_when_things_are_gone;
-    check_finds_what_is_not_as_it_was => check_finds_changes("private", "l3");
+mod ipvlan {
+    use super::*;
+
+    both_flavours! {
+        fn default_master_is_the_link_of_the_default_route(host) needs [Ipvlan] {
+            default_master("ipvlan", &host);
+        }
+
+        fn missing_master_is_refused_with_the_links_that_exist(host) needs [Ipvlan] {
+            missing_master("ipvlan", &host);
+        }
+
+        fn mtu_is_at_most_the_masters(host) needs [Ipvlan] {
+            mtu("ipvlan", &host);
+        }
+
+        fn link_in_container_takes_a_master_of_the_container(host) needs [Ipvlan] {
+            link_in_container("ipvlan", &host);
+        }
+
+        fn two_networks_share_a_master(host) needs [Ipvlan] {
+            two_networks("ipvlan", &host);
+        }
+
+        fn the_host_may_have_a_link_of_the_same_name(host) needs [Ipvlan] {
+            same_name_on_both_sides("ipvlan", &host);
+        }
+
+        fn sixty_four_at_once_and_nothing_left(host) needs [Ipvlan] {
+            sixty_four_at_once("ipvlan", &host);
+        }
+
+        fn killed_add_leaves_nothing_after_del(host) needs [Ipvlan] {
+            killed_add("ipvlan", &host);
+        }
+
+        fn killed_while_the_link_is_made_leaves_nothing_after_del(host) needs [Ipvlan] {
+            killed_while_the_link_is_made("ipvlan", &host);
+        }
+
+        fn del_succeeds_when_things_are_gone(host) needs [Ipvlan] {
+            del_when_things_are_gone("ipvlan", &host);
+        }
+
+        fn check_finds_what_is_not_as_it_was(host) needs [Ipvlan] {
+            check_finds_changes("ipvlan", "l3", &host);
+        }
+    }
 }
 
 both_flavours! {
@@ -353,7 +432,7 @@ both_flavours! {
 
     fn a_port_of_a_bridge_is_refused_as_master_by_name_of_the_bridge(host) needs [Macvlan] {
         outside(&host);
-        host.sh("ip link add name br7 type bridge; ip link set eth1 master br7");
+        host.ip("link add name br7 type bridge; link set eth1 master br7");
         let pod = host.container();
         let net = host.network(config("macvlan", json!({})));
         net.add(&pod).fails(7, &["eth1", "br7"]);

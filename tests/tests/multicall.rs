@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use oxcni_tests::{Case, Host, Plugins, compare, gate, observe, programs_executed, with_keys};
+use oxcni_tests::{Case, Host, Plugins, compare, observe, programs_executed, requirement, with_keys};
 use serde_json::{Value, json};
 
 const NAMES: [&str; 5] = ["bridge", "cnv-bridge", "host-local", "static", "loopback"];
@@ -21,7 +21,7 @@ fn config(rest: Value) -> Value {
 }
 
 fn host(test: &str) -> Option<Host> {
-    gate::open(test, &[]).then(|| Host::new(Plugins::Multicall))
+    requirement::met(test, &[]).then(|| Host::new(Plugins::Multicall))
 }
 
 /// The names that `oxcni install` puts into a folder of the host.
@@ -47,7 +47,7 @@ fn oxcni() -> String {
 
 #[test]
 fn in_process_and_executed_delegates_give_the_same() {
-    if !gate::open("in_process_and_executed_delegates_give_the_same", &[]) {
+    if !requirement::met("in_process_and_executed_delegates_give_the_same", &[]) {
         return;
     }
     let full = json!({ "ipam": { "type": "host-local", "subnet": "10.1.2.0/24", "rangeEnd": "10.1.2.2" } });
@@ -72,7 +72,7 @@ fn in_process_and_executed_delegates_give_the_same() {
 
 #[test]
 fn errors_of_delegates_are_the_same_in_process_and_executed() {
-    if !gate::open("errors_of_delegates_are_the_same_in_process_and_executed", &[]) {
+    if !requirement::met("errors_of_delegates_are_the_same_in_process_and_executed", &[]) {
         return;
     }
     let wrong = [

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use oxcni_tests::{Node, Plugins, Pod, both_flavours, bridge, gate, on_node, on_scripted_node};
+use oxcni_tests::{Node, Plugins, Pod, both_flavours, bridge, on_node, on_scripted_node, requirement};
 use serde_json::{Value, json};
 
 /// A failure, as a line of a script, and a part of the error that it leads to.
@@ -33,7 +33,7 @@ fn pod_with_a_failing_second<'n>(node: &'n Node, name: &str, command: &str, fail
 
 on_node! {
     fn a_go_plugin_is_the_default_network(node) {
-        if !gate::open("a_go_plugin_is_the_default_network", &[gate::Feature::GoPlugins]) {
+        if !requirement::met("a_go_plugin_is_the_default_network", &[requirement::Feature::GoPlugins]) {
             return;
         }
         node.configure("binDir", json!("/run/go"));
@@ -59,29 +59,26 @@ on_node! {
     }
 }
 
-/// A time limit in seconds; an emulated processor needs it for the other steps.
-mod above_the_kernel {
-    use super::*;
+on_node! {
+    on_any_kernel: "its time limit in seconds is too short for an emulated processor";
 
-    on_node! {
-        fn a_lock_that_is_held_is_waited_for_as_long_as_a_delegate_may_take(node) {
-            node.configure("delegateTimeout", json!(2));
-            node.definition("a", &bridge("net-a", "10.1.0.0/24"));
-            let folder = node.host.path("/var/lib/cni/networks/net-a");
-            std::fs::create_dir_all(&folder).unwrap();
-            let lock = std::fs::File::create(folder.join("lock")).unwrap();
-            lock.lock().unwrap();
-            let pod = node.pod("p", "a");
-            let before = Instant::now();
-            let text = pod.add().error().text();
-            assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
-            // In a process of its own it is killed, and can't report what it waited for.
-            let word = if node.host.plugins() == Plugins::Multicall { "networks/net-a/lock" } else { "within 2 s" };
-            assert!(text.contains(word), "{text}");
-            lock.unlock().unwrap();
-            pod.del().succeeds();
-            pod.add().succeeds();
-        }
+    fn a_lock_that_is_held_is_waited_for_as_long_as_a_delegate_may_take(node) {
+        node.configure("delegateTimeout", json!(2));
+        node.definition("a", &bridge("net-a", "10.1.0.0/24"));
+        let folder = node.host.path("/var/lib/cni/networks/net-a");
+        std::fs::create_dir_all(&folder).unwrap();
+        let lock = std::fs::File::create(folder.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let pod = node.pod("p", "a");
+        let before = Instant::now();
+        let text = pod.add().error().text();
+        assert!(before.elapsed() < Duration::from_secs(20), "{:?}", before.elapsed());
+        // In a process of its own it is killed, and can't report what it waited for.
+        let word = if node.host.plugins() == Plugins::Multicall { "networks/net-a/lock" } else { "within 2 s" };
+        assert!(text.contains(word), "{text}");
+        lock.unlock().unwrap();
+        pod.del().succeeds();
+        pod.add().succeeds();
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use oxcni_tests::apiserver::Role;
-use oxcni_tests::gate::{self, Feature};
+use oxcni_tests::requirement::{self, Feature};
 use oxcni_tests::{Node, Pod, on_node, on_scripted_node};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ on_node! {
     }
 
     fn bridge_dev_refuses_forged_macs(node) {
-        if !gate::open("bridge_dev_refuses_forged_macs", &[Feature::NftBridge]) {
+        if !requirement::met("bridge_dev_refuses_forged_macs", &[Feature::NftBridge]) {
             return;
         }
         apply(&node, "bridge-dev.nad.yaml");
@@ -140,7 +140,7 @@ on_node! {
     }
 
     fn macvlan_net_has_a_master_and_dhcp(node) {
-        if !gate::open("macvlan_net_has_a_master_and_dhcp", &[Feature::Macvlan]) {
+        if !requirement::met("macvlan_net_has_a_master_and_dhcp", &[Feature::Macvlan]) {
             return;
         }
         node.host.sh("ip link add name eth1 type veth peer name wire && ip link set eth1 up");
@@ -154,7 +154,7 @@ on_node! {
     }
 
     fn ipvlan_net_is_layer_3_with_a_static_address(node) {
-        if !gate::open("ipvlan_net_is_layer_3_with_a_static_address", &[Feature::Ipvlan]) {
+        if !requirement::met("ipvlan_net_is_layer_3_with_a_static_address", &[Feature::Ipvlan]) {
             return;
         }
         node.host.sh("ip link add name eth1 type veth peer name wire && ip link set eth1 up");

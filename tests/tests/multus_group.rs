@@ -1,7 +1,7 @@
 //! Deleting all interfaces of a pod with one message.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
-use oxcni_tests::{Node, Plugins, bridge, gate};
+use oxcni_tests::{Node, Plugins, bridge, requirement};
 use serde_json::{Value, json};
 
 const GATHERED: &str = "interfaces were deleted in one go";
@@ -32,7 +32,7 @@ fn log_of_a_life(plugins: Plugins, last: &Value) -> String {
 
 #[test]
 fn our_own_in_process_go_together() {
-    if gate::open("our_own_in_process_go_together", &[]) {
+    if requirement::met("our_own_in_process_go_together", &[]) {
         let log = log_of_a_life(Plugins::Multicall, &bridge("net-b", "10.2.0.0/24"));
         assert!(log.contains(&format!("3 {GATHERED}")), "{log}");
     }
@@ -40,7 +40,7 @@ fn our_own_in_process_go_together() {
 
 #[test]
 fn beside_a_chain_all_are_left_to_their_plugins() {
-    if gate::open("beside_a_chain_all_are_left_to_their_plugins", &[]) {
+    if requirement::met("beside_a_chain_all_are_left_to_their_plugins", &[]) {
         let chain = json!({
             "cniVersion": "1.0.0", "name": "net-b",
             "plugins": [{ "type": "bridge", "bridge": "net-b" }, { "type": "passthru" }],
@@ -52,7 +52,7 @@ fn beside_a_chain_all_are_left_to_their_plugins() {
 
 #[test]
 fn other_programs_delete_their_own() {
-    if gate::open("other_programs_delete_their_own", &[]) {
+    if requirement::met("other_programs_delete_their_own", &[]) {
         let log = log_of_a_life(Plugins::Separate, &bridge("net-b", "10.2.0.0/24"));
         assert!(!log.contains(GATHERED), "{log}");
     }

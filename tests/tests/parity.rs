@@ -1,7 +1,7 @@
 //! The same configuration to the Go plugins of Debian's package and to ours: the same results,
 //! the same kernel. `recorded.rs` compares with newer ones.
 
-use oxcni_tests::gate::{self, Feature};
+use oxcni_tests::requirement::{self, Feature};
 use oxcni_tests::{Container, Host, Intended, Plugins, parity, source_seen_by, with_keys};
 use serde_json::{Value, json};
 
@@ -106,22 +106,22 @@ parity! {
     promiscuous { with_ipam(json!({ "promiscMode": true })) }
     mtu { with_ipam(json!({ "mtu": 1400 })) }
     mtu_on_a_bridge_that_exists { with_ipam(json!({ "mtu": 1400 })),
-        setup: "ip link add name br-par type bridge" }
+        links: "link add name br-par type bridge" }
     mac_from_cni_args { with_ipam(json!({})), args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:55" }
     bridge_that_exists { with_ipam(json!({ "isGateway": true })),
-        setup: "ip link add name br-par address c2:00:00:00:00:01 type bridge; ip link set br-par up" }
-    bridge_name_of_another_kind { with_ipam(json!({})), setup: "ip link add name br-par type veth peer name other" }
+        links: "link add name br-par address c2:00:00:00:00:01 type bridge; link set br-par up" }
+    bridge_name_of_another_kind { with_ipam(json!({})), links: "link add name br-par type veth peer name other" }
     bridge_has_another_address { with_ipam(json!({ "isGateway": true })),
-        setup: "ip link add name br-par type bridge; ip addr add 10.9.9.9/24 dev br-par",
+        links: "link add name br-par type bridge; addr add 10.9.9.9/24 dev br-par",
         intended: REFUSED }
     force_address { with_ipam(json!({ "isGateway": true, "forceAddress": true })),
-        setup: "ip link add name br-par type bridge; ip addr add 10.9.9.9/24 dev br-par" }
+        links: "link add name br-par type bridge; addr add 10.9.9.9/24 dev br-par" }
     force_address_of_ipv6 { bridge(json!({ "isGateway": true, "forceAddress": true, "ipam": { "type": "host-local",
         "ranges": [[{ "subnet": "fd00:1::/64" }]] } })),
-        setup: "ip link add name br-par type bridge; ip addr add fd00:1::77/64 dev br-par nodad; ip addr add fd00:2::1/64 dev br-par nodad" }
+        links: "link add name br-par type bridge; addr add fd00:1::77/64 dev br-par nodad; addr add fd00:2::1/64 dev br-par nodad" }
     ipv6_of_another_subnet_stays { bridge(json!({ "isGateway": true, "ipam": { "type": "host-local",
         "ranges": [[{ "subnet": "fd00:1::/64" }]] } })),
-        setup: "ip link add name br-par type bridge; ip addr add fd00:2::1/64 dev br-par nodad" }
+        links: "link add name br-par type bridge; addr add fd00:2::1/64 dev br-par nodad" }
     vlan [BridgeVlan] { with_ipam(json!({ "vlan": 100 })), intended: DEFAULT_VLAN }
     vlan_with_gateway [BridgeVlan] { with_ipam(json!({ "vlan": 100, "isGateway": true })), containers: 2,
         intended: DEFAULT_VLAN_BESIDE_OTHERS }
@@ -132,88 +132,85 @@ parity! {
     loopback { json!({ "cniVersion": "1.0.0", "name": "net", "type": "loopback" }) }
 }
 
-/// What does not depend on a kernel: which addresses are chosen, and how a result is worded.
-mod above_the_kernel {
-    use super::*;
+parity! {
+    on_any_kernel: "it compares which addresses are chosen and how a result is written";
 
-    parity! {
-        layer_2_with_an_empty_ipam { bridge(json!({ "ipam": {} })), intended: CHECK_OF_LAYER_2 }
-        layer_2_with_dns { bridge(json!({ "dns": { "nameservers": ["10.9.9.9"], "domain": "example.org" } })),
-            intended: CHECK_OF_LAYER_2 }
-        default_bridge_name { json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge",
-            "ipam": { "type": "host-local", "subnet": "10.1.2.0/24" } }) }
-        gateway_given { bridge(json!({ "isGateway": true, "ipam": { "type": "host-local",
-            "ranges": [[{ "subnet": "10.1.2.0/24", "rangeStart": "10.1.2.50", "rangeEnd": "10.1.2.60", "gateway": "10.1.2.77" }]] } })) }
-        gateway_outside_of_its_subnet { bridge(json!({ "ipam": { "type": "host-local",
-            "ranges": [[{ "subnet": "10.1.2.0/24", "gateway": "10.7.7.7" }]] } })) }
-        two_addresses_of_one_family { bridge(json!({ "ipam": { "type": "host-local",
-            "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "10.1.3.0/24" }]] } })) }
-        hairpin_with_promiscuous_is_refused { with_ipam(json!({ "hairpinMode": true, "promiscMode": true })),
-            intended: REFUSED }
-        mac_from_args_overrules_cni_args {
-            with_ipam(json!({ "args": { "cni": { "mac": "c2:11:22:33:44:66" } } })), args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:55" }
-        mac_from_runtime_config_overrules_all {
-            with_ipam(json!({ "args": { "cni": { "mac": "c2:11:22:33:44:66" } },
-                "capabilities": { "mac": true }, "runtimeConfig": { "mac": "c2:11:22:33:44:77" } })),
-            args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:55" }
-        unknown_cni_arg_is_refused { with_ipam(json!({})), args: "UNHEARD=of",
-            intended: REFUSED }
-        unknown_cni_arg_is_ignored_when_asked { with_ipam(json!({})), args: "IgnoreUnknown=true;UNHEARD=of;MAC=c2:11:22:33:44:55" }
-        dns_of_the_configuration { with_ipam(json!({ "dns": { "nameservers": ["10.9.9.9"], "search": ["a.example", "b.example"],
-            "options": ["ndots:5"] } })) }
-        unknown_keys_are_tolerated { with_ipam(json!({ "mode": "bridge", "x": { "y": [1, null] } })) }
-        version_0_1_0 { with_ipam(json!({ "cniVersion": "0.1.0", "isGateway": true })) }
-        version_0_2_0 { with_ipam(json!({ "cniVersion": "0.2.0", "isGateway": true })) }
-        version_0_3_0 { with_ipam(json!({ "cniVersion": "0.3.0", "isGateway": true })) }
-        version_0_3_1 { with_ipam(json!({ "cniVersion": "0.3.1", "isGateway": true })) }
-        version_0_4_0 { with_ipam(json!({ "cniVersion": "0.4.0", "isGateway": true })) }
-        no_version_at_all { { let mut config = with_ipam(json!({})); config.as_object_mut().map(|object| object.remove("cniVersion")); config } }
-        static_address_from_cni_args { bridge(json!({ "ipam": { "type": "static" } })),
-            args: "IgnoreUnknown=1;IP=10.10.0.7/24;GATEWAY=10.10.0.254" }
-        static_addresses_from_cni_args_add { bridge(json!({ "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }] } })),
-            args: "IgnoreUnknown=1;IP=10.11.0.7/24" }
-        static_addresses_from_args_replace { bridge(json!({ "args": { "cni": { "ips": ["10.12.0.3/24"] } },
-            "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }] } })) }
-        static_addresses_from_runtime_config_replace { bridge(json!({ "args": { "cni": { "ips": ["10.12.0.3/24"] } },
-            "capabilities": { "ips": true }, "runtimeConfig": { "ips": ["10.13.0.4/24"] },
-            "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }] } })) }
-        static_without_addresses { bridge(json!({ "ipam": { "type": "static" } })),
-            intended: REFUSED }
-        loopback_0_2_0 { json!({ "cniVersion": "0.2.0", "name": "net", "type": "loopback" }),
-            intended: OLD_RESULT_OF_LOOPBACK }
-        requested_address_from_cni_args { with_ipam(json!({})), args: "IgnoreUnknown=1;IP=10.1.2.99" }
-        requested_address_from_args { with_ipam(json!({ "args": { "cni": { "ips": ["10.1.2.98"] } } })) }
-        requested_address_from_runtime_config { with_ipam(json!({ "capabilities": { "ips": true }, "runtimeConfig": { "ips": ["10.1.2.97"] } })) }
-        requested_addresses_add_up { bridge(json!({ "args": { "cni": { "ips": ["10.1.3.5"] } }, "ipam": { "type": "host-local",
-            "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "10.1.3.0/24" }]] } })), args: "IgnoreUnknown=1;IP=10.1.2.99" }
-        requested_address_outside_is_refused { with_ipam(json!({ "args": { "cni": { "ips": ["10.9.9.9"] } } })),
-            intended: REFUSED }
-        ip_ranges_from_runtime_config { with_ipam(json!({ "capabilities": { "ipRanges": true },
-            "runtimeConfig": { "ipRanges": [[{ "subnet": "10.5.0.0/24" }]] } })) }
-        range_set_of_two_subnets { bridge(json!({ "ipam": { "type": "host-local", "ranges": [[
-            { "subnet": "10.1.2.0/29", "rangeStart": "10.1.2.2", "rangeEnd": "10.1.2.2" }, { "subnet": "10.1.3.0/24" }]] } })), containers: 3,
-            intended: CHECK_BESIDE_OTHERS }
-        address_of_the_gateway_is_never_given { bridge(json!({ "ipam": { "type": "host-local",
-            "ranges": [[{ "subnet": "10.1.2.0/29", "gateway": "10.1.2.3" }]] } })), containers: 3,
-            intended: CHECK_BESIDE_OTHERS }
-        exhausted_range { bridge(json!({ "ipam": { "type": "host-local",
-            "ranges": [[{ "subnet": "10.1.2.0/24", "rangeStart": "10.1.2.4", "rangeEnd": "10.1.2.5" }]] } })), containers: 3,
-            intended: EXHAUSTED }
-        resolv_conf { bridge(json!({ "ipam": { "type": "host-local", "subnet": "10.1.2.0/24", "resolvConf": "/run/resolv.conf" } })),
-            setup: "printf 'nameserver 10.0.0.53\\n# comment\\nsearch a.example b.example\\ndomain c.example\\noptions ndots:2 edns0\\n' > /run/resolv.conf",
-            intended: DNS_OF_IPAM }
-    }
+    layer_2_with_an_empty_ipam { bridge(json!({ "ipam": {} })), intended: CHECK_OF_LAYER_2 }
+    layer_2_with_dns { bridge(json!({ "dns": { "nameservers": ["10.9.9.9"], "domain": "example.org" } })),
+        intended: CHECK_OF_LAYER_2 }
+    default_bridge_name { json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge",
+        "ipam": { "type": "host-local", "subnet": "10.1.2.0/24" } }) }
+    gateway_given { bridge(json!({ "isGateway": true, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24", "rangeStart": "10.1.2.50", "rangeEnd": "10.1.2.60", "gateway": "10.1.2.77" }]] } })) }
+    gateway_outside_of_its_subnet { bridge(json!({ "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24", "gateway": "10.7.7.7" }]] } })) }
+    two_addresses_of_one_family { bridge(json!({ "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "10.1.3.0/24" }]] } })) }
+    hairpin_with_promiscuous_is_refused { with_ipam(json!({ "hairpinMode": true, "promiscMode": true })),
+        intended: REFUSED }
+    mac_from_args_overrules_cni_args {
+        with_ipam(json!({ "args": { "cni": { "mac": "c2:11:22:33:44:66" } } })), args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:55" }
+    mac_from_runtime_config_overrules_all {
+        with_ipam(json!({ "args": { "cni": { "mac": "c2:11:22:33:44:66" } },
+            "capabilities": { "mac": true }, "runtimeConfig": { "mac": "c2:11:22:33:44:77" } })),
+        args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:55" }
+    unknown_cni_arg_is_refused { with_ipam(json!({})), args: "UNHEARD=of",
+        intended: REFUSED }
+    unknown_cni_arg_is_ignored_when_asked { with_ipam(json!({})), args: "IgnoreUnknown=true;UNHEARD=of;MAC=c2:11:22:33:44:55" }
+    dns_of_the_configuration { with_ipam(json!({ "dns": { "nameservers": ["10.9.9.9"], "search": ["a.example", "b.example"],
+        "options": ["ndots:5"] } })) }
+    unknown_keys_are_tolerated { with_ipam(json!({ "mode": "bridge", "x": { "y": [1, null] } })) }
+    version_0_1_0 { with_ipam(json!({ "cniVersion": "0.1.0", "isGateway": true })) }
+    version_0_2_0 { with_ipam(json!({ "cniVersion": "0.2.0", "isGateway": true })) }
+    version_0_3_0 { with_ipam(json!({ "cniVersion": "0.3.0", "isGateway": true })) }
+    version_0_3_1 { with_ipam(json!({ "cniVersion": "0.3.1", "isGateway": true })) }
+    version_0_4_0 { with_ipam(json!({ "cniVersion": "0.4.0", "isGateway": true })) }
+    no_version_at_all { { let mut config = with_ipam(json!({})); config.as_object_mut().map(|object| object.remove("cniVersion")); config } }
+    static_address_from_cni_args { bridge(json!({ "ipam": { "type": "static" } })),
+        args: "IgnoreUnknown=1;IP=10.10.0.7/24;GATEWAY=10.10.0.254" }
+    static_addresses_from_cni_args_add { bridge(json!({ "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }] } })),
+        args: "IgnoreUnknown=1;IP=10.11.0.7/24" }
+    static_addresses_from_args_replace { bridge(json!({ "args": { "cni": { "ips": ["10.12.0.3/24"] } },
+        "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }] } })) }
+    static_addresses_from_runtime_config_replace { bridge(json!({ "args": { "cni": { "ips": ["10.12.0.3/24"] } },
+        "capabilities": { "ips": true }, "runtimeConfig": { "ips": ["10.13.0.4/24"] },
+        "ipam": { "type": "static", "addresses": [{ "address": "10.10.0.1/24" }] } })) }
+    static_without_addresses { bridge(json!({ "ipam": { "type": "static" } })),
+        intended: REFUSED }
+    loopback_0_2_0 { json!({ "cniVersion": "0.2.0", "name": "net", "type": "loopback" }),
+        intended: OLD_RESULT_OF_LOOPBACK }
+    requested_address_from_cni_args { with_ipam(json!({})), args: "IgnoreUnknown=1;IP=10.1.2.99" }
+    requested_address_from_args { with_ipam(json!({ "args": { "cni": { "ips": ["10.1.2.98"] } } })) }
+    requested_address_from_runtime_config { with_ipam(json!({ "capabilities": { "ips": true }, "runtimeConfig": { "ips": ["10.1.2.97"] } })) }
+    requested_addresses_add_up { bridge(json!({ "args": { "cni": { "ips": ["10.1.3.5"] } }, "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "10.1.3.0/24" }]] } })), args: "IgnoreUnknown=1;IP=10.1.2.99" }
+    requested_address_outside_is_refused { with_ipam(json!({ "args": { "cni": { "ips": ["10.9.9.9"] } } })),
+        intended: REFUSED }
+    ip_ranges_from_runtime_config { with_ipam(json!({ "capabilities": { "ipRanges": true },
+        "runtimeConfig": { "ipRanges": [[{ "subnet": "10.5.0.0/24" }]] } })) }
+    range_set_of_two_subnets { bridge(json!({ "ipam": { "type": "host-local", "ranges": [[
+        { "subnet": "10.1.2.0/29", "rangeStart": "10.1.2.2", "rangeEnd": "10.1.2.2" }, { "subnet": "10.1.3.0/24" }]] } })), containers: 3,
+        intended: CHECK_BESIDE_OTHERS }
+    address_of_the_gateway_is_never_given { bridge(json!({ "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/29", "gateway": "10.1.2.3" }]] } })), containers: 3,
+        intended: CHECK_BESIDE_OTHERS }
+    exhausted_range { bridge(json!({ "ipam": { "type": "host-local",
+        "ranges": [[{ "subnet": "10.1.2.0/24", "rangeStart": "10.1.2.4", "rangeEnd": "10.1.2.5" }]] } })), containers: 3,
+        intended: EXHAUSTED }
+    resolv_conf { bridge(json!({ "ipam": { "type": "host-local", "subnet": "10.1.2.0/24", "resolvConf": "/run/resolv.conf" } })),
+        setup: "printf 'nameserver 10.0.0.53\\n# comment\\nsearch a.example b.example\\ndomain c.example\\noptions ndots:2 edns0\\n' > /run/resolv.conf",
+        intended: DNS_OF_IPAM }
 }
 
 /// Firewall rules are compared by what they do to packets: whom peers see, and who gets through.
 fn effects(plugins: Plugins, config: &Value) -> Value {
     let host = Host::new(plugins);
     let beyond = host.named_container("beyond");
-    host.sh("ip link add name up0 type veth peer name eth0 netns beyond; ip link set up0 up; \
-         ip addr add 192.0.2.1/24 dev up0; ip addr add 2001:db8::1/64 dev up0 nodad");
-    beyond.sh("ip link set eth0 up; ip link set lo up; ip addr add 192.0.2.2/24 dev eth0; \
-         ip addr add 2001:db8::2/64 dev eth0 nodad; ip route add 10.1.2.0/24 via 192.0.2.1; \
-         ip route add fd00:1::/64 via 2001:db8::1");
+    host.ip("link add name up0 type veth peer name eth0 netns beyond; link set up0 up; \
+         addr add 192.0.2.1/24 dev up0; addr add 2001:db8::1/64 dev up0 nodad");
+    beyond.ip("link set eth0 up; link set lo up; addr add 192.0.2.2/24 dev eth0; \
+         addr add 2001:db8::2/64 dev eth0 nodad; route add 10.1.2.0/24 via 192.0.2.1; \
+         route add fd00:1::/64 via 2001:db8::1");
     let net = host.network(config.clone());
     let (one, two) = (host.container(), host.container());
     net.add(&one).succeeds();
@@ -236,7 +233,7 @@ fn effects(plugins: Plugins, config: &Value) -> Value {
 
 #[test]
 fn masquerade_has_the_same_effect() {
-    if !gate::open("masquerade_has_the_same_effect", &[Feature::GoPlugins, Feature::Iptables]) {
+    if !requirement::met("masquerade_has_the_same_effect", &[Feature::GoPlugins, Feature::Iptables]) {
         return;
     }
     for masquerade in [true, false] {

@@ -5,12 +5,12 @@ use oxcni_tests::{Container, Host, Intended, Plugins, both_flavours, parity};
 use serde_json::{Value, json};
 
 /// A master with an address and a fixed MAC, which ipvlan's interfaces have too.
-const MASTER: &str = "ip link add name eth1 address c2:00:00:00:00:01 type veth peer name far; ip link set far up; \
-    ip link set eth1 up; ip addr add 192.0.2.1/24 dev eth1; ip route add default via 192.0.2.9 dev eth1";
+const MASTER: &str = "link add name eth1 address c2:00:00:00:00:01 type veth peer name far; link set far up; \
+    link set eth1 up; addr add 192.0.2.1/24 dev eth1; route add default via 192.0.2.9 dev eth1";
 
 /// The same under the name that the container's interface is to have.
-const MASTER_ETH0: &str = "ip link add name eth0 address c2:00:00:00:00:01 type veth peer name far; \
-    ip link set far up; ip link set eth0 up";
+const MASTER_ETH0: &str = "link add name eth0 address c2:00:00:00:00:01 type veth peer name far; \
+    link set far up; link set eth0 up";
 
 /// Of cases that are refused: Go leaves what it made until then.
 const REFUSED: &[Intended] = &[Intended {
@@ -65,48 +65,48 @@ fn before() -> Value {
 }
 
 parity! {
-    macvlan_bridge [Macvlan] { macvlan(json!({})), setup: MASTER, containers: 2 }
-    macvlan_private [Macvlan] { macvlan(json!({ "mode": "private" })), setup: MASTER, containers: 2 }
-    macvlan_vepa [Macvlan] { macvlan(json!({ "mode": "vepa" })), setup: MASTER, containers: 2 }
-    macvlan_passthru [Macvlan] { macvlan(json!({ "mode": "passthru" })), setup: MASTER }
-    macvlan_passthru_with_mac [Macvlan] { macvlan(json!({ "mode": "passthru", "mac": "c2:11:22:33:44:55" })), setup: MASTER }
-    macvlan_unknown_mode [Macvlan] { macvlan(json!({ "mode": "bride" })), setup: MASTER, intended: REFUSED }
-    macvlan_default_master [Macvlan] { without(macvlan(json!({})), "master"), setup: MASTER }
-    macvlan_missing_master [Macvlan] { macvlan(json!({ "master": "eth7" })), setup: MASTER, intended: REFUSED }
-    macvlan_mtu [Macvlan] { macvlan(json!({ "mtu": 1300 })), setup: MASTER }
-    macvlan_mtu_above_the_masters [Macvlan] { macvlan(json!({ "mtu": 1501 })), setup: MASTER, intended: REFUSED }
-    macvlan_layer_2 [Macvlan] { without(macvlan(json!({})), "ipam"), setup: MASTER, intended: CHECK_OF_LAYER_2 }
-    macvlan_static [Macvlan] { macvlan(json!({ "ipam": of_static() })), setup: MASTER }
-    macvlan_mac [Macvlan] { macvlan(json!({ "mac": "c2:11:22:33:44:55" })), setup: MASTER }
+    macvlan_bridge [Macvlan] { macvlan(json!({})), links: MASTER, containers: 2 }
+    macvlan_private [Macvlan] { macvlan(json!({ "mode": "private" })), links: MASTER, containers: 2 }
+    macvlan_vepa [Macvlan] { macvlan(json!({ "mode": "vepa" })), links: MASTER, containers: 2 }
+    macvlan_passthru [Macvlan] { macvlan(json!({ "mode": "passthru" })), links: MASTER }
+    macvlan_passthru_with_mac [Macvlan] { macvlan(json!({ "mode": "passthru", "mac": "c2:11:22:33:44:55" })), links: MASTER }
+    macvlan_unknown_mode [Macvlan] { macvlan(json!({ "mode": "bride" })), links: MASTER, intended: REFUSED }
+    macvlan_default_master [Macvlan] { without(macvlan(json!({})), "master"), links: MASTER }
+    macvlan_missing_master [Macvlan] { macvlan(json!({ "master": "eth7" })), links: MASTER, intended: REFUSED }
+    macvlan_mtu [Macvlan] { macvlan(json!({ "mtu": 1300 })), links: MASTER }
+    macvlan_mtu_above_the_masters [Macvlan] { macvlan(json!({ "mtu": 1501 })), links: MASTER, intended: REFUSED }
+    macvlan_layer_2 [Macvlan] { without(macvlan(json!({})), "ipam"), links: MASTER, intended: CHECK_OF_LAYER_2 }
+    macvlan_static [Macvlan] { macvlan(json!({ "ipam": of_static() })), links: MASTER }
+    macvlan_mac [Macvlan] { macvlan(json!({ "mac": "c2:11:22:33:44:55" })), links: MASTER }
     macvlan_mac_from_cni_args [Macvlan] { macvlan(json!({ "mac": "c2:11:22:33:44:55" })), args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:66",
-        setup: MASTER }
+        links: MASTER }
     macvlan_mac_from_runtime_config [Macvlan] { macvlan(json!({ "mac": "c2:11:22:33:44:55",
         "capabilities": { "mac": true }, "runtimeConfig": { "mac": "c2:11:22:33:44:77" } })),
-        args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:66", setup: MASTER }
-    macvlan_same_name_on_the_host [Macvlan] { macvlan(json!({ "master": "eth0" })), setup: MASTER_ETH0, containers: 2 }
-    macvlan_dns [Macvlan] { macvlan(json!({ "dns": { "nameservers": ["10.9.9.9"], "domain": "example.org" } })), setup: MASTER }
-    macvlan_version_0_2_0 [Macvlan] { macvlan(json!({ "cniVersion": "0.2.0" })), setup: MASTER }
-    macvlan_version_0_3_1 [Macvlan] { macvlan(json!({ "cniVersion": "0.3.1" })), setup: MASTER }
-    macvlan_version_0_4_0 [Macvlan] { macvlan(json!({ "cniVersion": "0.4.0" })), setup: MASTER }
-    ipvlan_l2 [Ipvlan] { ipvlan(json!({})), setup: MASTER, containers: 2 }
-    ipvlan_l3 [Ipvlan] { ipvlan(json!({ "mode": "l3" })), setup: MASTER, containers: 2 }
-    ipvlan_l3s [Ipvlan] { ipvlan(json!({ "mode": "l3s" })), setup: MASTER, containers: 2 }
-    ipvlan_unknown_mode [Ipvlan] { ipvlan(json!({ "mode": "l4" })), setup: MASTER, intended: REFUSED }
-    ipvlan_default_master [Ipvlan] { without(ipvlan(json!({})), "master"), setup: MASTER, intended: CHECK_WITHOUT_MASTER }
-    ipvlan_missing_master [Ipvlan] { ipvlan(json!({ "master": "eth7" })), setup: MASTER, intended: REFUSED }
-    ipvlan_mtu [Ipvlan] { ipvlan(json!({ "mtu": 1300 })), setup: MASTER }
-    ipvlan_static [Ipvlan] { ipvlan(json!({ "ipam": of_static() })), setup: MASTER }
-    ipvlan_same_name_on_the_host [Ipvlan] { ipvlan(json!({ "master": "eth0" })), setup: MASTER_ETH0, containers: 2 }
-    ipvlan_mac_is_ignored [Ipvlan] { ipvlan(json!({})), args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:66", setup: MASTER }
-    ipvlan_chained [Ipvlan] { without(without(ipvlan(json!({ "prevResult": before() })), "ipam"), "master"), setup: MASTER,
+        args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:66", links: MASTER }
+    macvlan_same_name_on_the_host [Macvlan] { macvlan(json!({ "master": "eth0" })), links: MASTER_ETH0, containers: 2 }
+    macvlan_dns [Macvlan] { macvlan(json!({ "dns": { "nameservers": ["10.9.9.9"], "domain": "example.org" } })), links: MASTER }
+    macvlan_version_0_2_0 [Macvlan] { macvlan(json!({ "cniVersion": "0.2.0" })), links: MASTER }
+    macvlan_version_0_3_1 [Macvlan] { macvlan(json!({ "cniVersion": "0.3.1" })), links: MASTER }
+    macvlan_version_0_4_0 [Macvlan] { macvlan(json!({ "cniVersion": "0.4.0" })), links: MASTER }
+    ipvlan_l2 [Ipvlan] { ipvlan(json!({})), links: MASTER, containers: 2 }
+    ipvlan_l3 [Ipvlan] { ipvlan(json!({ "mode": "l3" })), links: MASTER, containers: 2 }
+    ipvlan_l3s [Ipvlan] { ipvlan(json!({ "mode": "l3s" })), links: MASTER, containers: 2 }
+    ipvlan_unknown_mode [Ipvlan] { ipvlan(json!({ "mode": "l4" })), links: MASTER, intended: REFUSED }
+    ipvlan_default_master [Ipvlan] { without(ipvlan(json!({})), "master"), links: MASTER, intended: CHECK_WITHOUT_MASTER }
+    ipvlan_missing_master [Ipvlan] { ipvlan(json!({ "master": "eth7" })), links: MASTER, intended: REFUSED }
+    ipvlan_mtu [Ipvlan] { ipvlan(json!({ "mtu": 1300 })), links: MASTER }
+    ipvlan_static [Ipvlan] { ipvlan(json!({ "ipam": of_static() })), links: MASTER }
+    ipvlan_same_name_on_the_host [Ipvlan] { ipvlan(json!({ "master": "eth0" })), links: MASTER_ETH0, containers: 2 }
+    ipvlan_mac_is_ignored [Ipvlan] { ipvlan(json!({})), args: "IgnoreUnknown=1;MAC=c2:11:22:33:44:66", links: MASTER }
+    ipvlan_chained [Ipvlan] { without(without(ipvlan(json!({ "prevResult": before() })), "ipam"), "master"), links: MASTER,
         intended: CHECK_WITHOUT_MASTER }
-    ipvlan_chained_with_ipam [Ipvlan] { ipvlan(json!({ "prevResult": before() })), setup: MASTER }
-    ipvlan_version_0_3_1 [Ipvlan] { ipvlan(json!({ "cniVersion": "0.3.1" })), setup: MASTER }
+    ipvlan_chained_with_ipam [Ipvlan] { ipvlan(json!({ "prevResult": before() })), links: MASTER }
+    ipvlan_version_0_3_1 [Ipvlan] { ipvlan(json!({ "cniVersion": "0.3.1" })), links: MASTER }
 }
 
 /// ADD by one set of plugins; CHECK, another ADD and DEL by another.
-fn take_turns(host: &mut Host, kind: &str, [first, then]: [Plugins; 2]) {
-    host.cable("eth1", "outside", &["10.1.2.250/24"]);
+fn alternate(host: &mut Host, kind: &str, [first, then]: [Plugins; 2]) {
+    host.veth_pair("eth1", "outside", &["10.1.2.250/24"]);
     let config = net(kind, json!({}));
     host.upgrade(first);
     let ids = [host.container().id().to_owned(), host.container().id().to_owned()];
@@ -128,17 +128,19 @@ fn take_turns(host: &mut Host, kind: &str, [first, then]: [Plugins; 2]) {
     assert!(host.reservations("net").is_empty(), "{:?}", host.reservations("net"));
 }
 
-macro_rules! turns {
-    ($( $name:ident [$feature:ident] $kind:literal )*) => { both_flavours! { $(
-        fn $name(host) needs [$feature, GoPlugins] {
-            let ours = host.plugins();
-            take_turns(&mut { host }, $kind, [Plugins::Go, ours]);
-            take_turns(&mut Host::new(ours), $kind, [ours, Plugins::Go]);
-        }
-    )* } };
+/// Goes from Go to ours, and on another host from ours to Go.
+fn alternate_both_ways(mut host: Host, kind: &str) {
+    let ours = host.plugins();
+    alternate(&mut host, kind, [Plugins::Go, ours]);
+    alternate(&mut Host::new(ours), kind, [ours, Plugins::Go]);
 }
 
-turns! {
-    macvlan_by_go_and_ours_take_turns [Macvlan] "macvlan"
-    ipvlan_by_go_and_ours_take_turns [Ipvlan] "ipvlan"
+both_flavours! {
+    fn macvlan_by_go_and_ours_alternate(host) needs [Macvlan, GoPlugins] {
+        alternate_both_ways(host, "macvlan");
+    }
+
+    fn ipvlan_by_go_and_ours_alternate(host) needs [Ipvlan, GoPlugins] {
+        alternate_both_ways(host, "ipvlan");
+    }
 }

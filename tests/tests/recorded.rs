@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use oxcni_tests::gate::{self, Feature};
+use oxcni_tests::requirement::{self, Feature};
 use oxcni_tests::{Case, Intended, differences};
 use serde_json::Value;
 
@@ -63,14 +63,14 @@ fn same_as(folder: &str, at_least: usize, unsaid: &[Intended]) {
 
 #[test]
 fn same_as_newer_plugins() {
-    if gate::open("same_as_newer_plugins", &[]) {
+    if requirement::met("same_as_newer_plugins", &[]) {
         same_as("bridge", 13, NO_WORD_OF_VLANS);
     }
 }
 
 #[test]
 fn same_vlans_as_newer_plugins() {
-    if gate::open("same_vlans_as_newer_plugins", &[Feature::BridgeVlan]) {
+    if requirement::met("same_vlans_as_newer_plugins", &[Feature::BridgeVlan]) {
         same_as("bridge-vlan", 7, &[]);
     }
 }

@@ -120,10 +120,14 @@ fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
         let here = binaries::run_all(&namespace, &options, progress);
         (here, machine.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
     });
-    total.add(here?);
+    let here = here?;
     if let Some(there) = there {
-        total.add(there?);
+        let there = there?;
+        let nowhere = tally::run_nowhere(&here, &there);
+        total.failed.extend(nowhere.into_iter().map(|test| format!("{test}: ran on neither kernel")));
+        total.add(there);
     }
+    total.add(here);
     Ok(())
 }
 

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// Where a test that can't run says so: a line `TEST: REASON` in the file this names.
 const SKIP_LOG: &str = "OXCNI_SKIP_LOG";
 
+/// Where a test that is not repeated in the machine says so, in the same form.
+const LEFT_OUT_LOG: &str = "OXCNI_LEFT_OUT_LOG";
+
 /// How many tests of a binary run side by side, unless `RUST_TEST_THREADS` says otherwise: what they
 /// wait for is the kernel taking namespaces and links down, answers to pings, and limits of time.
 const SIDE_BY_SIDE: &str = "12";
@@ -167,14 +170,16 @@ pub(crate) fn run_doc_tests(workspace: &Workspace, options: &Options, progress: 
 
 fn run_one(mut command: Command, title: &str, options: &Options, progress: &Progress) -> Result<Tally> {
     let log = options.logs.join(title.replace([' ', '/'], "-"));
-    let (skips, stderr) = (log.with_extension("skipped"), log.with_extension("stderr"));
-    let _ = fs::remove_file(&skips);
+    let (skips, left_out) = (log.with_extension("skipped"), log.with_extension("left-out"));
+    let stderr = log.with_extension("stderr");
+    let _ = (fs::remove_file(&skips), fs::remove_file(&left_out));
     let stderr_file = File::create(&stderr).context(|| format!("can't write {}", stderr.display()))?;
     if std::env::var_os("RUST_TEST_THREADS").is_none() {
         command.env("RUST_TEST_THREADS", SIDE_BY_SIDE);
     }
     let mut child = command
         .env(SKIP_LOG, &skips)
+        .env(LEFT_OUT_LOG, &left_out)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(stderr_file)
@@ -185,8 +190,8 @@ fn run_one(mut command: Command, title: &str, options: &Options, progress: &Prog
     let status = child.wait().context(|| format!("can't wait for the tests of {title}"))?;
     let _ = fs::write(log.with_extension("stdout"), output.join("\n"));
 
-    let skipped = fs::read_to_string(&skips).unwrap_or_default();
-    let mut tally = count(&output, &skipped);
+    let read = |log| fs::read_to_string(log).unwrap_or_default();
+    let mut tally = count(&output, &read(&skips), &read(&left_out));
     if !status.success() && tally.failed.is_empty() {
         tally.failed.push(format!("{title}: ended with {status}"));
     }

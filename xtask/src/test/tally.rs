@@ -1,6 +1,7 @@
-//! Counting: what the lines of Rust's test harness say, and what skipped itself.
+//! Counting: what the lines of Rust's test harness say, and what skipped or left out itself.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// How tests ended.
@@ -11,13 +12,15 @@ pub(crate) struct Tally {
     pub(crate) failed: Vec<String>,
     /// Those that could not run, as `TEST: REASON`.
     pub(crate) skipped: Vec<String>,
+    /// Those that the virtual machine does not repeat, as `TEST: REASON`.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl Tally {
     /// One check that isn't a test of the harness.
     pub(crate) fn check(name: &str, passed: bool) -> Self {
         let failed = if passed { Vec::new() } else { vec![name.to_owned()] };
-        Self { passed: usize::from(passed), failed, skipped: Vec::new() }
+        Self { passed: usize::from(passed), failed, ..Self::default() }
     }
 
     /// Adds another's.
@@ -25,6 +28,7 @@ impl Tally {
         self.passed += other.passed;
         self.failed.extend(other.failed);
         self.skipped.extend(other.skipped);
+        self.left_out.extend(other.left_out);
     }
 
     /// Says where these were run.
@@ -38,16 +42,32 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed, failed, skipped } = self;
+        let Self { passed, failed, skipped, left_out: _ } = self;
         write!(f, "{passed} passed, {} failed, {} skipped", failed.len(), skipped.len())
     }
 }
 
-/// Reads the harness' output and the log of skips.
+/// Tests that ran in neither place: skipped here, for want of a feature, and left out there because
+/// no kernel changes their result. A test of the separate binaries counts as run where the same
+/// test of the multicall binary ran in the machine.
+pub(super) fn run_nowhere(here: &Tally, there: &Tally) -> Vec<String> {
+    fn names(lines: &[String]) -> BTreeSet<&str> {
+        lines.iter().filter_map(|line| Some(line.split_once(": ")?.0)).collect()
+    }
+    let left_out = names(&there.left_out);
+    let twin_ran = |test: &str| {
+        let twin = test.strip_suffix("::separate").map(|name| format!("{name}::multicall"));
+        twin.is_some_and(|twin| !left_out.contains(twin.as_str()))
+    };
+    let skipped = names(&here.skipped).into_iter();
+    skipped.filter(|test| left_out.contains(test) && !twin_ran(test)).map(str::to_owned).collect()
+}
+
+/// Reads the harness' output and the logs of skips and of tests left out.
 ///
-/// A test that skipped itself passes as far as the harness knows. One that is `#[ignore]`d is
+/// A test that skipped itself or left itself out passes as far as the harness knows. One that is `#[ignore]`d is
 /// skipped too, with the reason that stands there.
-pub(super) fn count(output: &[String], skip_log: &str) -> Tally {
+pub(super) fn count(output: &[String], skip_log: &str, left_out_log: &str) -> Tally {
     let mut tally = Tally::default();
     for line in output {
         if let Some(result) = line.strip_prefix("test result: ") {
@@ -65,10 +85,13 @@ pub(super) fn count(output: &[String], skip_log: &str) -> Tally {
             tally.skipped.push(format!("{name}: {reason}"));
         }
     }
-    let skips = skip_log.lines().filter(|line| !line.trim().is_empty());
-    let before = tally.skipped.len();
-    tally.skipped.extend(skips.map(str::to_owned));
-    tally.passed = tally.passed.saturating_sub(tally.skipped.len() - before);
+    let entries = |log: &str| -> Vec<String> {
+        log.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+    };
+    let skips = entries(skip_log);
+    tally.left_out = entries(left_out_log);
+    tally.passed = tally.passed.saturating_sub(skips.len() + tally.left_out.len());
+    tally.skipped.extend(skips);
     tally
 }
 
@@ -81,7 +104,7 @@ fn passed_in(result: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tally, count};
+    use super::{Tally, count, run_nowhere};
 
     fn lines(text: &str) -> Vec<String> {
         text.lines().map(str::to_owned).collect()
@@ -93,11 +116,12 @@ mod tests {
             "test a ... ok\ntest b ... ok\ntest c ... FAILED\ntest d ... ignored, takes hours\n\
              test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out",
         );
-        let tally = count(&output, "b: needs ipvlan in the kernel\n");
+        let tally = count(&output, "b: needs ipvlan in the kernel\n", "");
         let expected = Tally {
             passed: 1,
             failed: vec!["c".into()],
             skipped: vec!["d: takes hours".into(), "b: needs ipvlan in the kernel".into()],
+            left_out: Vec::new(),
         };
         assert_eq!(tally, expected);
         assert_eq!(tally.to_string(), "1 passed, 1 failed, 2 skipped");
@@ -106,6 +130,31 @@ mod tests {
     #[test]
     fn results_of_several_crates_add_up() {
         let output = lines("test result: ok. 2 passed; 0 failed;\ntest result: ok. 3 passed; 0 failed;");
-        assert_eq!(count(&output, "").passed, 5);
+        assert_eq!(count(&output, "", "").passed, 5);
+    }
+
+    #[test]
+    fn a_test_that_was_left_out_did_not_pass() {
+        let output = lines("test result: ok. 3 passed; 0 failed;");
+        let tally = count(&output, "", "a: kubectl decides it\nb: kubectl decides it\n");
+        assert_eq!((tally.passed, tally.left_out.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_test_that_ran_in_neither_place_is_found() {
+        let here = Tally {
+            skipped: lines(
+                "a: needs kubectl\nb::separate: needs ipvlan\nc::separate: needs ipvlan\nd: needs ipvlan",
+            ),
+            ..Tally::default()
+        };
+        let there = Tally {
+            left_out: lines(
+                "a: kubectl decides it\nb::separate: same code\n\
+                 c::separate: refused before\nc::multicall: refused before\ne: not skipped here",
+            ),
+            ..Tally::default()
+        };
+        assert_eq!(run_nowhere(&here, &there), ["a", "c::separate"]);
     }
 }

@@ -1,8 +1,8 @@
-//! How much a test tries where more is better, but not needed.
+//! How much a test tries, and how long it waits, on a real and on an emulated processor.
 
 use std::time::Duration;
 
-/// True where the processor is emulated, as the one who starts the tests says by `OXCNI_EMULATED=1`.
+/// True where the processor is emulated, as reported by whoever starts the tests (`OXCNI_EMULATED=1`).
 pub(crate) fn emulated() -> bool {
     std::env::var_os("OXCNI_EMULATED").is_some_and(|value| value == "1")
 }
@@ -13,6 +13,6 @@ pub fn cases(full: u32) -> u32 {
 }
 
 /// A process that runs for longer than this hangs.
-pub(crate) fn hanging() -> Duration {
+pub(crate) fn time_limit() -> Duration {
     Duration::from_secs(if emulated() { 300 } else { 60 })
 }

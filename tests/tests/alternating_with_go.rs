@@ -212,8 +212,8 @@ both_flavours! {
         let mut host = host;
         let ours = host.plugins();
         host.named_container("beyond");
-        host.sh("ip link add name up0 type veth peer name eth0 netns beyond; ip addr add 192.0.2.1/24 dev up0; ip link set up0 up");
-        host.again("beyond").sh("ip addr add 192.0.2.2/24 dev eth0; ip link set eth0 up");
+        host.ip("link add name up0 type veth peer name eth0 netns beyond; addr add 192.0.2.1/24 dev up0; link set up0 up");
+        host.again("beyond").ip("addr add 192.0.2.2/24 dev eth0; link set eth0 up");
         let mut ids = Vec::new();
         for plugins in [Plugins::Go, ours] {
             host.upgrade(plugins);
