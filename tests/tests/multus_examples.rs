@@ -6,7 +6,6 @@ use std::path::Path;
 use oxcni_tests::apiserver::Role;
 use oxcni_tests::requirement::{self, Feature};
 use oxcni_tests::{Node, Pod, on_node, on_scripted_node};
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 fn example(name: &str) -> String {
@@ -18,8 +17,8 @@ fn example(name: &str) -> String {
 fn apply<'n>(node: &'n Node, name: &str) -> Option<Pod<'n>> {
     let text = example(name);
     let mut pod = None;
-    for document in serde_norway::Deserializer::from_str(&text) {
-        let made = node.api.create(Value::deserialize(document).unwrap());
+    for document in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+        let made = node.api.create(document);
         if made["kind"] == "Pod" {
             let metadata = &made["metadata"];
             pod = Some(node.sandbox(

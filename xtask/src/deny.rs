@@ -1,8 +1,8 @@
 //! `cargo xtask deny`: what the tree of dependencies may hold.
 //!
-//! The rules are in `deny.toml`, in the form of cargo-deny. That program takes longer to compile than
-//! all of this workspace, so a test run has the three checks here that need no network: licences,
-//! duplicates and sources. A person who has cargo-deny gets the same verdicts from it.
+//! The rules are in `deny.toml`, in the form of cargo-deny. To compile that program takes two minutes on
+//! a new machine, so a test run has the three checks here that need no network: licences, duplicates
+//! and sources. A person who has cargo-deny gets the same verdicts from it.
 
 mod advisories;
 mod licence;

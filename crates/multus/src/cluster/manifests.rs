@@ -144,12 +144,23 @@ fn documents(file: &Path) -> Result<Vec<Value>> {
         Error::invalid_config(format!("{} is not valid YAML: {err}", file.display()))
     };
     let text = String::from_utf8(text).map_err(|err| wrong(&err))?;
-    let documents = serde_norway::Deserializer::from_str(&text).map(Value::deserialize);
-    documents.collect::<Result<_, _>>().map_err(|err| wrong(&err))
+    documents_of(&text).map_err(|err| wrong(&err))
+}
+
+/// The documents of a YAML text, read as kubectl reads them: of a repeated key the last counts, and
+/// what goes on in quotes need not be indented.
+pub(crate) fn documents_of(text: &str) -> Result<Vec<Value>, serde_saphyr::Error> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+        with_snippet: false,
+    };
+    serde_saphyr::from_multiple_with_options(text, options)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, Manifests) {
@@ -202,6 +213,43 @@ args: '[{}]'
         let old = manifests.definition(&reference(Kind::LegacyNetwork, "default", "old")).unwrap();
         assert_eq!((old.plugin.as_str(), old.args.as_str()), ("flannel", "[{}]"));
         assert_eq!(manifests.names(&reference(Kind::Definition, "ns", "b")), ["a"]);
+    }
+
+    #[test]
+    fn documents_are_read_as_kubectl_reads_them() {
+        for (text, expected) in [
+            // The last line of what is quoted stands where the key does, or before it.
+            (
+                "s:\n  config: '{\n  \"type\": \"x\"\n  }'\n",
+                json!([{"s": {"config": "{ \"type\": \"x\" }"}}]),
+            ),
+            ("s:\n  config: '{\n\"type\": \"x\"\n}'\n", json!([{"s": {"config": "{ \"type\": \"x\" }"}}])),
+            ("s:\n  l: [1,\n2]\n  m: {a: 1,\nb: 2}\n", json!([{"s": {"l": [1, 2], "m": {"a": 1, "b": 2}}}])),
+            ("l:\n- 1\n- a: 2\n  b: 3\n", json!([{"l": [1, {"a": 2, "b": 3}]}])),
+            ("c: |\n  {\n    \"x\": 1\n  }\n", json!([{"c": "{\n  \"x\": 1\n}\n"}])),
+            ("c: |-\n  [\n    1\n  ]\n", json!([{"c": "[\n  1\n]"}])),
+            ("c: >-\n  {\"x\":\n  1}\n", json!([{"c": "{\"x\": 1}"}])),
+            ("{\"a\": [1, {\"b\": \"c\\n\"}]}", json!([{"a": [1, {"b": "c\n"}]}])),
+            ("a: 1\na: 2\n", json!([{"a": 2}])),
+            ("b: &b {x: 1}\nm:\n  <<: *b\n  y: 2\n", json!([{"b": {"x": 1}, "m": {"x": 1, "y": 2}}])),
+            ("# none\n---\n---\na: 1\n...\n---\nb: 2\n", json!([{"a": 1}, {"b": 2}])),
+            ("\u{feff}a: 1\r\nb: x\r\n", json!([{"a": 1, "b": "x"}])),
+            ("", json!([])),
+        ] {
+            assert_eq!(json!(documents_of(text).unwrap()), expected, "{text}");
+        }
+        for text in ["a: x: y", "a: \"open", "a: [1", "a: - 1", "a: @x", "a:\n\tb: 1", "a: *none"] {
+            assert!(documents_of(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn aliases_do_not_multiply_without_end() {
+        let mut text = "l0: &l0 [x]\n".to_owned();
+        for level in 1..64 {
+            text += &format!("l{level}: &l{level} [*l{0}, *l{0}]\n", level - 1);
+        }
+        assert!(documents_of(&text).is_err());
     }
 
     #[test]
