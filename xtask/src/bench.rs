@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: ours beside the Go plugins and beside what the kernel alone takes.
+//! `cargo xtask bench`: compares our plugins with the Go plugins and with the kernel's own share.
 
 mod beside;
 pub(crate) mod calls;
@@ -14,8 +14,8 @@ mod workload;
 use crate::debian;
 use crate::dist::{self, Layout};
 use crate::error::{Context, Failure, Result};
+use crate::private_host::PrivateHost;
 use crate::progress::Progress;
-use crate::stage::Stage;
 use crate::workspace::Workspace;
 use contender::{Contender, Who};
 use pods::{PodContender, server};
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use workload::{Bench, Workload};
 
-/// Compare our plugins with the Go ones, in one run, and say which bars are met.
+/// Compare our plugins with the Go plugins in one run, and print which requirements are met.
 ///
 /// Each round calls every contender once, in changing order: our multicall binary, our separate
 /// binaries, the Go plugins, a small process that sends the same netlink messages (the kernel's
@@ -35,12 +35,12 @@ use workload::{Bench, Workload};
 /// plugins that they run. host-local is also measured with up to 50 000 addresses held, and multus
 /// with pods of several networks and an API server on loopback.
 ///
-/// With --beside, an earlier build takes its turn in each round, and every median is compared with
+/// With --beside, an earlier build is called in each round, and every median is compared with
 /// its own there. How much a ratio may vary by chance is seen from the samples of this run (bootstrap,
 /// four standard deviations); a ratio that is beyond that is called worse or better. Both builds are
 /// copied first: memory and page faults depend on how a file was written to the page cache.
 ///
-/// Runs inside a namespace that plays the host. Figures of different runs or machines don't compare:
+/// Runs in a network namespace in place of the host. Figures of different runs or machines don't compare:
 /// quote the ratios. Everything is also written to target/bench.json.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -105,9 +105,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let load = load_average();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     if load > 0.3 * processors as f64 {
-        progress.say(format!(
-            "The load is {load} on {processors} processors: wall times will be of little worth"
-        ));
+        progress.print(format!("The load is {load} on {processors} processors: wall times will vary much"));
     }
 
     // On the disk that the target folder is on: reservations of a node are on its disk too.
@@ -115,10 +113,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         .prefix("bench-")
         .tempdir_in(&workspace.target)
         .context(|| "can't make a folder for reservations".into())?;
-    let stage = Stage::enter()?;
+    let host = PrivateHost::enter()?;
     let meter = Meter::new(probes.join("probe-measure"), folder.path());
     let bench =
-        Bench { stage: &stage, meter: &meter, probes: &probes, folder: folder.path(), progress: &progress };
+        Bench { host: &host, meter: &meter, probes: &probes, folder: folder.path(), progress: &progress };
     let mut ours = args.ours.clone().unwrap_or_else(|| workspace.dist_bin());
     let mut earlier = args.beside.clone();
     if let Some(earlier) = &mut earlier {
@@ -176,8 +174,8 @@ fn measure(
     Ok(report)
 }
 
-/// Processes that wanted to run during the last minute; 0 where the kernel doesn't say.
+/// Processes that wanted to run during the last minute; 0 where the kernel does not report it.
 fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
+    text.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }

@@ -5,7 +5,7 @@ use crate::process::{is_installed, quietly};
 use crate::progress::Progress;
 use std::process::Command;
 
-/// Installs those of `packages` that are missing, saying so first.
+/// Installs those of `packages` that are missing, and prints their names first.
 ///
 /// # Errors
 /// Not root, not Debian, or apt-get fails; the text names the packages, so that they can be
@@ -17,7 +17,8 @@ pub(crate) fn ensure(packages: &[&str], progress: &Progress) -> Result<()> {
     }
     let list = missing.join(" ");
     if !is_installed("apt-get") {
-        progress.say(format!("This is not Debian: what the packages {list} hold must be installed by hand"));
+        progress
+            .print(format!("This is not Debian: install by hand what these Debian packages contain: {list}"));
         return Ok(());
     }
     if !nix::unistd::geteuid().is_root() {
@@ -25,15 +26,15 @@ pub(crate) fn ensure(packages: &[&str], progress: &Progress) -> Result<()> {
             "these Debian packages are missing and only root can install them: {list}"
         )));
     }
-    progress.say(format!("Installing the Debian packages {list}"));
+    progress.print(format!("Installing the Debian packages {list}"));
     // A fresh machine has no package lists at all, and old lists name files that are gone.
     quietly(apt_get().arg("update"))?;
     quietly(apt_get().args(["install", "-y", "--no-install-recommends"]).args(&missing))?;
-    progress.say("Installed");
+    progress.print("Installed");
     Ok(())
 }
 
-/// `apt-get` that asks nothing and, being root in a checkout that others can't read, fetches as root.
+/// `apt-get` without questions. It downloads as root: its own user may not be able to read the checkout.
 pub(crate) fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-o", "APT::Sandbox::User=root"]);
@@ -41,7 +42,7 @@ pub(crate) fn apt_get() -> Command {
 }
 
 fn is_present(package: &str) -> bool {
-    // Kubernetes' own package has the same program in the same place, and apt-get can't have both.
+    // Kubernetes' own package has the same program in the same place and conflicts with Debian's.
     if package == "kubernetes-client" && is_installed("kubectl") {
         return true;
     }

@@ -1,30 +1,30 @@
-//! `cargo xtask demo`: what the plugins do, for a person to watch.
+//! `cargo xtask demo`: shows what the plugins do.
 
-mod leftovers;
 mod manifests;
 mod pod;
+mod remaining;
 mod status;
-mod story;
+mod steps;
 mod view;
 
 use crate::debian;
 use crate::dist::{self, Layout};
 use crate::error::Result;
+use crate::private_host::PrivateHost;
 use crate::progress::Progress;
-use crate::stage::Stage;
 use crate::workspace::Workspace;
 use pod::Plugins;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Watch two pods get several networks each from our plugins, talk over them, and be taken down.
+/// Attach two pods to several networks each, ping over them, and detach the pods.
 ///
 /// Builds the binaries, makes a node with two network cards and two pods that name networks in
 /// their annotations, lets multus attach them to the default network, a bridge, a macvlan and an
 /// ipvlan network, shows what multus wrote and what the kernel holds, pings over each network, runs
-/// CHECK, deletes all and shows that nothing is left. No cluster is needed: pods and
-/// NetworkAttachmentDefinitions are YAML files. It all happens inside a namespace that plays the
-/// host: this machine's own network is not touched.
+/// CHECK and DEL, and shows that nothing remains. No cluster is needed: pods and
+/// NetworkAttachmentDefinitions are YAML files. All of it happens in a network namespace in
+/// place of the host: this machine's own network is not touched.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Show the plugins of this folder, without building ours; where it has no multus, ours calls them.
@@ -39,8 +39,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         debian::ensure(&["iproute2", "iputils-ping", "nftables"], &progress)?;
     }
     let plugins = plugins(args.plugins.as_deref(), &progress)?;
-    let stage = Stage::enter()?;
-    story::tell(&stage, &plugins)?;
+    let host = PrivateHost::enter()?;
+    steps::run(&host, &plugins)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let crates = check(&Workspace::load()?, args.advisories.as_deref())?;
     let with = if args.advisories.is_some() { ", advisories" } else { "" };
-    println!("{crates} crates: licences, duplicates, sources{with}: nothing to object to");
+    println!("{crates} crates: licences, duplicates, sources{with}: no objections");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -195,17 +195,18 @@ impl Rules {
         versions.retain(|_, versions| versions.len() > 1);
         let is_skipped =
             |name: &str, version: &str| self.bans.skip.iter().any(|skip| skip.matches(name, version));
-        let left = versions.iter().filter_map(|(name, versions)| {
-            let left: Vec<&str> =
+        let remaining = versions.iter().filter_map(|(name, versions)| {
+            let remaining: Vec<&str> =
                 versions.iter().copied().filter(|version| !is_skipped(name, version)).collect();
-            (left.len() > 1).then(|| format!("{name} is there in the versions {}", left.join(", ")))
+            (remaining.len() > 1).then(|| format!("{name} has the versions {}", remaining.join(", ")))
         });
         let unused = self.bans.skip.iter().filter(|skip| {
             !versions
                 .iter()
                 .any(|(name, versions)| versions.iter().any(|version| skip.matches(name, version)))
         });
-        left.chain(unused.map(|skip| format!("deny.toml skips {}, which has no other version", skip.krate)))
+        remaining
+            .chain(unused.map(|skip| format!("deny.toml skips {}, which has no other version", skip.krate)))
             .collect()
     }
 }
@@ -254,8 +255,8 @@ mod tests {
     fn sources_and_licences_are_those_of_the_lists() {
         let objections = |one: Crate| rules("").objections(&[one]);
         assert_eq!(objections(good("a", "1.0.0")), Vec::<String>::new());
-        let elsewhere = objections(one("a", "1.0.0", "MIT", "registry+https://bad"));
-        assert_eq!(elsewhere, ["a 1.0.0 comes from registry+https://bad"]);
+        let of_another_registry = objections(one("a", "1.0.0", "MIT", "registry+https://bad"));
+        assert_eq!(of_another_registry, ["a 1.0.0 comes from registry+https://bad"]);
         assert_eq!(objections(one("a", "1.0.0", "MIT", "git+https://good")).len(), 1);
         assert_eq!(
             objections(one("a", "1.0.0", "GPL-3.0", "registry+https://good")),
@@ -266,9 +267,9 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_is_there_once_or_has_a_reason() {
+    fn a_crate_has_one_version_or_a_reason() {
         let crates = [good("a", "1.0.0"), good("a", "2.3.0"), good("b", "1.0.0")];
-        assert_eq!(rules("").objections(&crates), ["a is there in the versions 1.0.0, 2.3.0"]);
+        assert_eq!(rules("").objections(&crates), ["a has the versions 1.0.0, 2.3.0"]);
         assert_eq!(rules("{ crate = 'a@1', reason = 'x' }").objections(&crates), Vec::<String>::new());
         let unused = rules("{ crate = 'a@1' }, { crate = 'b@1' }").objections(&crates);
         assert_eq!(unused, ["deny.toml skips b@1, which has no other version"]);

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the binaries that go on nodes.
+//! `cargo xtask dist`: builds the binaries for nodes.
 
 mod layout;
 mod link;
@@ -19,8 +19,8 @@ pub(crate) use link::run_as_linker;
 /// The binary that holds all plugins, and the package it comes from.
 pub(crate) const MULTICALL: &str = "oxcni";
 
-/// Static, at a fixed address, and with a fingerprint: the binaries are dropped onto hosts with any
-/// libc, start without relocating themselves, and know copies of their own build by the build id.
+/// Static, at a fixed address, with a build id: the binaries run on hosts with any libc, start without
+/// relocating themselves, and recognise copies of their own build by the build id.
 pub(crate) const STATIC_FLAGS: &str =
     "-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--build-id=sha1";
 
@@ -107,13 +107,13 @@ pub(crate) fn build(workspace: &Workspace, layout: &Layout, progress: &Progress)
     Ok(built)
 }
 
-/// Builds packages as static release binaries and says where they are.
+/// Builds packages as static release binaries and returns their folder.
 pub(crate) fn build_static(workspace: &Workspace, packages: &[&str], progress: &Progress) -> Result<PathBuf> {
     let triple = host_triple()?;
     let mut packages = packages.to_vec();
     packages.sort_unstable();
     packages.dedup();
-    progress.say(format!("Building {} (release, static)", packages.join(", ")));
+    progress.print(format!("Building {} (release, static)", packages.join(", ")));
     let release = workspace.target.join(&triple).join("release");
     let mut build = cargo();
     // `+crt-static` needs an explicit target, or procedural macros are built with it and fail.
@@ -192,12 +192,14 @@ fn check_static(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Asks the multicall binary for its names.
+/// The names that the multicall binary lists.
 fn listed_names(multicall: &Path) -> Result<Vec<String>> {
     let list = quietly(Command::new(multicall).arg("list"))?;
     let names: Vec<String> = list.lines().map(|line| line.trim().to_owned()).collect();
     match names.iter().find(|name| name.is_empty() || name.contains('/') || name.starts_with('.')) {
-        Some(odd) => Err(Failure::new(format!("`{} list` has an odd name: {odd:?}", multicall.display()))),
+        Some(odd) => {
+            Err(Failure::new(format!("`{} list` prints an invalid name: {odd:?}", multicall.display())))
+        }
         None => Ok(names),
     }
 }
@@ -237,5 +239,5 @@ fn host_triple() -> Result<String> {
     quietly(Command::new(rustc).arg("-vV"))?
         .lines()
         .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
-        .ok_or_else(|| Failure::new("rustc doesn't say what it builds for"))
+        .ok_or_else(|| Failure::new("rustc does not report its host"))
 }

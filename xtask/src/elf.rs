@@ -1,4 +1,4 @@
-//! What a task needs to know of a binary: is it static, and which build is it.
+//! Facts about a binary: whether it is static, and its build id.
 
 use crate::error::{Context, Failure, Result};
 use std::fs;
@@ -21,7 +21,7 @@ impl Elf {
     /// Reads the file's headers.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = fs::read(path).context(|| format!("can't read {}", path.display()))?;
-        parse(&bytes).ok_or_else(|| Failure::new(format!("{} is no 64-bit ELF file", path.display())))
+        parse(&bytes).ok_or_else(|| Failure::new(format!("{} is not a 64-bit ELF file", path.display())))
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_elf_file_is_refused() {
+    fn other_files_are_refused() {
         assert_eq!(parse(b"#!/bin/sh\n"), None);
         assert_eq!(parse(b"\x7fELF\x02\x01"), None);
         assert!(Elf::read(Path::new("/etc/passwd")).is_err());

@@ -1,8 +1,8 @@
-//! What a task says when it can't go on: one readable line, with what was being done in front.
+//! The error of a task: a line for the terminal, which begins with what was being done.
 
 use std::fmt;
 
-/// A task's failure, worded for the person at the terminal.
+/// A task's failure, as text for the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure(String);
 

@@ -1,4 +1,4 @@
-//! Every task a developer runs, as `cargo xtask TASK`. Each explains itself with `--help`.
+//! Every task of a developer, as `cargo xtask TASK`. Each is explained by `--help`.
 
 mod bench;
 mod debian;
@@ -7,9 +7,9 @@ mod deny;
 mod dist;
 mod elf;
 mod error;
+mod private_host;
 mod process;
 mod progress;
-mod stage;
 mod table;
 mod test;
 mod vm;

@@ -11,7 +11,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Failure::new(format!("{shown} failed ({status})"))) }
 }
 
-/// Runs to the end without a word; on failure what it said is part of the error.
+/// Runs to the end and returns standard output; on failure both outputs are part of the error.
 pub(crate) fn quietly(command: &mut Command) -> Result<String> {
     let shown = shown(command);
     let out = command.stdin(Stdio::null()).output().context(|| format!("can't start {shown}"))?;
@@ -31,11 +31,11 @@ pub(crate) fn is_installed(program: &str) -> bool {
         .any(|folder| Path::new(folder).join(program).is_file())
 }
 
-/// The command line, as a person would type it.
+/// The command line, shortened.
 fn shown(command: &Command) -> String {
-    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
-    let line = words.join(" ");
+    let mut arguments = vec![command.get_program().to_string_lossy().into_owned()];
+    arguments.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
+    let line = arguments.join(" ");
     match line.char_indices().nth(160) {
         Some((cut, _)) => format!("`{} …`", &line[..cut]),
         None => format!("`{line}`"),

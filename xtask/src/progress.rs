@@ -1,4 +1,4 @@
-//! Lines that tell what a long task is doing, on standard error, with the time it has taken.
+//! Progress of a long task: lines on standard error with the time since its start.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -21,24 +21,24 @@ impl Progress {
         self.start.elapsed()
     }
 
-    /// A line that stays: a step begins or has ended.
-    pub(crate) fn say(&self, text: impl AsRef<str>) {
+    /// Prints a line: a step begins or has ended.
+    pub(crate) fn print(&self, text: impl AsRef<str>) {
         self.wipe();
         eprintln!("{:>7}  {}", short(self.elapsed()), text.as_ref());
     }
 
-    /// A line that the next one overwrites; not shown where nobody watches.
-    pub(crate) fn show(&self, text: impl AsRef<str>) {
+    /// Prints a line that the next one overwrites; nothing where standard error is not a terminal.
+    pub(crate) fn update(&self, text: impl AsRef<str>) {
         if !self.live {
             return;
         }
         let line: String = text.as_ref().chars().take(100).collect();
         eprint!("\r\x1b[2K{:>7}  {line}", short(self.elapsed()));
-        // A terminal that can't be written to is nobody watching.
+        // A terminal that is gone ends no task.
         let _ = std::io::stderr().flush();
     }
 
-    /// Whether [`Progress::show`] shows anything.
+    /// Whether [`Progress::update`] prints anything.
     pub(crate) fn is_live(&self) -> bool {
         self.live
     }
@@ -50,7 +50,7 @@ impl Progress {
     }
 }
 
-/// A duration as a person says it: `0.4 s`, `12 s`, `3:05`.
+/// A duration for a person: `0.4 s`, `12 s`, `3:05`.
 pub(crate) fn short(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 9.95 {
@@ -69,7 +69,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn durations_read_as_a_person_says_them() {
+    fn durations_have_two_digits() {
         assert_eq!(short(Duration::from_millis(440)), "0.4 s");
         assert_eq!(short(Duration::from_millis(9_970)), "10 s");
         assert_eq!(short(Duration::from_secs(185)), "3:05");

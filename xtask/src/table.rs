@@ -97,7 +97,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// How a word stands out, on a terminal only.
+/// How a text is emphasized, on a terminal only.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Style {
     Bold,

@@ -78,21 +78,21 @@ fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
     }
     let workspace = Workspace::load()?;
     let check = |name: &str, arguments: &[&str]| {
-        progress.say(name);
+        progress.print(name);
         let outcome = run_program(cargo().args(arguments).current_dir(&workspace.root));
         Tally::check(name, outcome.is_ok())
     };
     total.add(check("Checking the formatting", &["fmt", "--all", "--check"]));
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     total.add(check("Checking for warnings (clippy)", &clippy));
-    progress.say("Checking the dependencies");
+    progress.print("Checking the dependencies");
     let dependencies = deny::check(&workspace, None);
     if let Err(objections) = &dependencies {
         println!("{objections}");
     }
     total.add(Tally::check("Checking the dependencies", dependencies.is_ok()));
     dist::build(&workspace, &dist::Layout::OfCalls, progress)?;
-    progress.say("Building the tests");
+    progress.print("Building the tests");
     let binaries = binaries::build(&workspace)?;
     let (namespace, unit): (Vec<TestBinary>, Vec<TestBinary>) =
         binaries.into_iter().partition(|binary| binary.package == NAMESPACE_TESTS);

@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: a stock Debian kernel to run things on that the kernel at hand can't.
+//! `cargo xtask vm`: runs commands on a stock Debian kernel, for features that this kernel lacks.
 
 mod initrd;
 mod job;
@@ -26,10 +26,10 @@ pub(crate) const PACKAGES: [&str; 5] = ["busybox-static", "e2fsprogs", "kmod", "
 /// Run a command on a stock Debian kernel, in a virtual machine.
 ///
 /// The machine sees this machine's root folder, the checkout and the built binaries at their own
-/// paths, with every kernel module of Debian at hand (ipvlan, 8021q, vrf, dummy, bridge VLAN
-/// filtering and so on). Whatever is written stays inside and is forgotten, except below
+/// paths, with every kernel module of Debian (ipvlan, 8021q, vrf, dummy, bridge VLAN
+/// filtering and so on). What is written stays inside and is lost at the end, except below
 /// target/vm/results, which is shared. The command's output is printed as it comes and its exit
-/// code is passed on. Without a command: a shell; leave it with `exit`.
+/// code is returned. Without a command: a shell; leave it with `exit`.
 ///
 /// The kernel is fetched once (70 MB) and kept in target/vm. Software emulation, so things
 /// take some ten to forty times as long as outside.
@@ -57,11 +57,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let machine = prepare(&workspace, Duration::from_secs(args.timeout), args.kvm, &progress)?;
     let job = Job {
         command: args.command.clone(),
-        folder: std::env::current_dir().context(|| "can't tell the current folder".into())?,
+        folder: std::env::current_dir().context(|| "can't read the current folder".into())?,
         environment: Vec::new(),
     };
     let run = machine.run(&job)?;
-    progress.say(format!(
+    progress.print(format!(
         "Kernel {} booted in {}; the command ended with exit code {}",
         machine.kernel.release,
         short(run.boot),
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(run.code))
 }
 
-/// Makes sure of all that a machine needs, fetching it the first time.
+/// Prepares all that a machine needs, and downloads it the first time.
 pub(crate) fn prepare(
     workspace: &Workspace,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! Where things are in this checkout, as cargo sees them.
+//! The packages and folders of this checkout, as cargo reports them.
 
 use crate::error::{Context, Failure, Result};
 use serde::{Deserialize, Deserializer};
@@ -48,7 +48,7 @@ pub(crate) struct Target {
 }
 
 impl Workspace {
-    /// Asks cargo.
+    /// Reads what `cargo metadata` reports.
     pub(crate) fn load() -> Result<Self> {
         let out = cargo()
             .args(["metadata", "--format-version=1", "--no-deps"])
@@ -88,7 +88,7 @@ impl Workspace {
     }
 }
 
-/// Cargo says `null` where a manifest has no such table.
+/// Cargo reports `null` where a manifest has no such table.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::deserialize(from).map(Option::unwrap_or_default)
 }

@@ -12,10 +12,10 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 /// The name of the program itself.
 const PROGRAM: &str = "oxcni";
 
-/// What the names of folders begin with in which an installation is made ready.
+/// The beginning of the names of staging folders.
 const STAGE: &str = ".oxcni-install-";
 
-/// What file systems do differently.
+/// Operations that not all file systems have.
 #[derive(Clone, Copy)]
 struct FileSystem {
     hard_link: fn(&Path, &Path) -> io::Result<()>,
@@ -24,10 +24,10 @@ struct FileSystem {
 
 const PLAIN: FileSystem = FileSystem { hard_link: |from, to| fs::hard_link(from, to), exchange };
 
-/// Puts the running program into a folder, and links to it under the names; says how it linked.
+/// Puts the running program into a folder, and links to it under the names; returns the kind of links.
 ///
-/// Everything is made in a folder of its own first and then changes places with what is there,
-/// which does not disturb a file that is being executed. When one can't, all change back.
+/// All files are made in a folder of their own first and then exchanged with those that are there, which
+/// does not disturb a file that is being executed. If an exchange fails, those before it are reverted.
 ///
 /// # Errors
 /// What could not be done to which file; the folder is as it was then.
@@ -36,8 +36,8 @@ pub(crate) fn install(folder: &Path, names: &[&str]) -> Result<&'static str, Str
 }
 
 fn install_on(files: FileSystem, folder: &Path, names: &[&str]) -> Result<&'static str, String> {
-    // Where a file system has no locks, what was left by one that was killed stays.
-    let lock = said(fs::File::open(folder), "opening", folder)?;
+    // Where a file system has no locks, files of a killed installation stay.
+    let lock = with_path(fs::File::open(folder), "opening", folder)?;
     if lock.lock().is_ok() {
         clear_stages(folder);
     }
@@ -45,17 +45,17 @@ fn install_on(files: FileSystem, folder: &Path, names: &[&str]) -> Result<&'stat
     staged.prepare(names).and_then(|how| staged.swap(names).map(|()| how))
 }
 
-/// Removes what installations left that were killed: one that lives holds the folder's lock.
+/// Removes the folders of killed installations: a running one holds the lock.
 fn clear_stages(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(STAGE) {
-            // It is in nobody's way.
+            // One that stays disturbs no call.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// An installation that is made ready, in a folder that goes with it.
+/// An installation in its staging folder, which is removed with it.
 struct Staged<'a> {
     files: FileSystem,
     folder: &'a Path,
@@ -65,12 +65,12 @@ struct Staged<'a> {
 /// What was at a name before.
 enum Before {
     Nothing,
-    /// A file, which is in the stage now.
+    /// A file, which is in the staging folder now.
     File,
 }
 
 impl Drop for Staged<'_> {
-    /// Removes what is left: links that were not used after a failure, old files after success.
+    /// Removes the remaining files: unused links after a failure, old files after success.
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.stage);
     }
@@ -78,9 +78,9 @@ impl Drop for Staged<'_> {
 
 impl Staged<'_> {
     fn new(files: FileSystem, folder: &Path) -> Result<Staged<'_>, String> {
-        // Process ids don't tell apart: in a container image it is 1 each time.
+        // Not the process id: in a container it is 1 each time.
         let stage = folder.join(format!("{STAGE}{:016x}", RandomState::new().hash_one(std::process::id())));
-        said(fs::create_dir(&stage), "making", &stage)?;
+        with_path(fs::create_dir(&stage), "making", &stage)?;
         Ok(Staged { files, folder, stage })
     }
 
@@ -89,13 +89,13 @@ impl Staged<'_> {
         let copied = fs::copy("/proc/self/exe", &program)
             .and_then(|_| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)))
             .and_then(|()| fs::File::open(&program)?.sync_all());
-        said(copied, "writing", &program)?;
+        with_path(copied, "writing", &program)?;
         let mut how = "hard links";
         for name in names {
             let link = self.stage.join(name);
             if (self.files.hard_link)(&program, &link).is_err() {
                 how = "symbolic links";
-                said(symlink(PROGRAM, &link), "linking", &link)?;
+                with_path(symlink(PROGRAM, &link), "linking", &link)?;
             }
         }
         Ok(how)
@@ -108,7 +108,7 @@ impl Staged<'_> {
                 Ok(before) => done.push((name, before)),
                 Err(err) => {
                     let target = self.folder.join(name);
-                    done.into_iter().rev().for_each(|(name, before)| self.put_back(name, before));
+                    done.into_iter().rev().for_each(|(name, before)| self.restore(name, before));
                     return Err(format!("installing {}: {err}", target.display()));
                 }
             }
@@ -119,14 +119,14 @@ impl Staged<'_> {
     /// At no moment is there no file by that name: a runtime may be about to execute it.
     fn swap_one(&self, name: &str) -> io::Result<Before> {
         let (new, target) = (self.stage.join(name), self.folder.join(name));
-        // It would be put aside, and stay there.
+        // An exchange would move the folder away.
         if fs::symlink_metadata(&target).is_ok_and(|there| there.is_dir()) {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         match (self.files.exchange)(&new, &target) {
             Ok(()) => Ok(Before::File),
             Err(Errno::ENOENT) => fs::rename(&new, &target).map(|()| Before::Nothing),
-            // As NFS and FUSE say that they can't.
+            // Errors of NFS and FUSE, which do not support it.
             Err(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => self.replace(&new, &target),
             Err(err) => Err(err.into()),
         }
@@ -145,7 +145,7 @@ impl Staged<'_> {
         fs::rename(&aside, new).map(|()| Before::File)
     }
 
-    fn put_back(&self, name: &str, before: Before) {
+    fn restore(&self, name: &str, before: Before) {
         let (old, target) = (self.stage.join(name), self.folder.join(name));
         let _ = match before {
             Before::Nothing => fs::remove_file(target),
@@ -159,8 +159,8 @@ fn exchange(a: &Path, b: &Path) -> Result<(), Errno> {
     renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE)
 }
 
-fn said<T>(result: io::Result<T>, doing: &str, path: &Path) -> Result<T, String> {
-    result.map_err(|err| format!("{doing} {}: {err}", path.display()))
+fn with_path<T>(result: io::Result<T>, operation: &str, path: &Path) -> Result<T, String> {
+    result.map_err(|err| format!("{operation} {}: {err}", path.display()))
 }
 
 #[cfg(test)]
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_installation_left_is_cleared_and_not_written_through() {
+    fn the_folder_of_a_killed_installation_is_removed_and_not_written_through() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("bridge"), "in use").unwrap();
         let killed = Staged::new(PLAIN, folder.path()).unwrap();

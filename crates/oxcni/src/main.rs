@@ -1,7 +1,7 @@
 //! All plugins in one program, which acts as the one whose name it is called by.
 //!
 //! ```text
-//! oxcni install /opt/cni/bin     puts itself there under the names of all its plugins
+//! oxcni install /opt/cni/bin     copies itself there under the names of all its plugins
 //! oxcni list                     prints these names
 //! ```
 
@@ -32,10 +32,10 @@ static PLUGINS: &[&dyn Plugin] = &[
 const USAGE: &str = "\
 oxcni: CNI plugins in one program, which acts as the one whose name it is called by
 
-  oxcni install DIR   put it into DIR under the names of all plugins
+  oxcni install DIR   copy it to DIR under the names of all plugins
   oxcni list          print these names
   oxcni --version     print the version
-  NAME --help         say what the plugin NAME does";
+  NAME --help         print what the plugin NAME does";
 
 fn main() -> ExitCode {
     let called_as = std::env::args_os().next().unwrap_or_default();
@@ -67,7 +67,7 @@ fn by_hand(name: &str) -> ExitCode {
         },
         _ => {
             if name != "oxcni" {
-                eprintln!("oxcni: called as {name:?}, which is none of its plugins");
+                eprintln!("oxcni: called as {name:?}, which is not one of its plugins");
             }
             eprintln!("{USAGE}");
             return ExitCode::from(2);

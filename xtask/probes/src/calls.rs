@@ -1,7 +1,7 @@
 //! Runs one program once and notes which of its functions are called.
 //!
-//! `probe-calls STDIN STDOUT PROGRAM [ARGUMENT...]` is what `probe-measure` is to its caller, with
-//! zeros for figures. Beside STDIN it finds a file `functions`: the program that it is about, then
+//! `probe-calls STDIN STDOUT PROGRAM [ARGUMENT...]` has the arguments and output of `probe-measure`,
+//! with zeros for figures. Beside STDIN it finds a file `functions`: the program that it is about, then
 //! an address on each line, in hexadecimal. Those that are called are added to a file `called`
 //! there. Each function has a breakpoint on its first byte until it is called for the first time,
 //! see ptrace(2).
@@ -36,8 +36,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> io::Result<i32> {
-    let mut words = std::env::args_os().skip(1);
-    let (Some(stdin), Some(stdout), Some(program)) = (words.next(), words.next(), words.next()) else {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(stdin), Some(stdout), Some(program)) = (arguments.next(), arguments.next(), arguments.next())
+    else {
         return Err(io::Error::other("takes STDIN STDOUT PROGRAM [ARGUMENT...]"));
     };
     let folder = Path::new(&stdin).parent().unwrap_or(Path::new("."));
@@ -45,7 +46,7 @@ fn run() -> io::Result<i32> {
     let mut lines = text.lines();
     let traced = lines.next().unwrap_or_default();
     let mut command = Command::new(&program);
-    command.args(words).stdin(File::open(&stdin)?).stdout(File::create(stdout)?);
+    command.args(arguments).stdin(File::open(&stdin)?).stdout(File::create(stdout)?);
     if !is_same_file(&program, traced)? {
         return Ok(command.spawn()?.wait()?.code().unwrap_or(-1));
     }
@@ -66,7 +67,7 @@ fn is_same_file(program: &OsString, traced: &str) -> io::Result<bool> {
 
 struct Trace {
     main: Pid,
-    /// What the breakpoints took the place of.
+    /// The bytes that the breakpoints replaced.
     bytes: BTreeMap<u64, u8>,
     called: BTreeSet<u64>,
 }
@@ -99,7 +100,7 @@ impl Trace {
         Ok(Self { main, bytes, called: BTreeSet::new() })
     }
 
-    /// Until the program and all that it started have ended; gives the exit code.
+    /// Until the program and all that it started have ended; returns the exit code.
     fn follow(&mut self) -> io::Result<i32> {
         let mut code = -1;
         loop {
@@ -112,10 +113,10 @@ impl Trace {
                 WaitStatus::Stopped(pid, Signal::SIGTRAP) if self.is_breakpoint(pid)? => {
                     ptrace::cont(pid, None)?;
                 }
-                // A new process or thread says hello by it.
+                // Every new process or thread begins with it.
                 WaitStatus::Stopped(pid, Signal::SIGSTOP) => ptrace::cont(pid, None)?,
                 WaitStatus::Stopped(pid, signal) => ptrace::cont(pid, signal)?,
-                // Another program: its functions are elsewhere.
+                // Another program, whose functions are not traced.
                 WaitStatus::PtraceEvent(pid, _, event)
                     if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 =>
                 {
@@ -127,7 +128,7 @@ impl Trace {
         }
     }
 
-    /// Notes the call, takes the breakpoint away and goes back to where it was.
+    /// Notes the call, removes the breakpoint and steps back to its address.
     fn is_breakpoint(&mut self, pid: Pid) -> io::Result<bool> {
         let mut registers = ptrace::getregs(pid)?;
         let address = registers.rip - 1;

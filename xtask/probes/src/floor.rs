@@ -20,9 +20,9 @@ use std::process::ExitCode;
 const CONTAINER_IFNAME: &str = "eth0";
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let outcome = match words[..] {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
         ["bridge", netns, host, bridge, address, gateway] => {
             attach(netns, address, gateway, |sandbox, sockets| veth(sandbox, sockets, host, bridge))
         }

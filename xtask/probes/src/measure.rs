@@ -1,7 +1,7 @@
 //! Runs one program once and prints what that cost.
 //!
 //! It is small and does this a single time: memory and CPU time of its children are then those of
-//! this one run (getrusage(2) only adds up), and forking costs the same for whatever is measured.
+//! this one run (getrusage(2) only adds up), and forking costs the same for all that is measured.
 //!
 //! `probe-measure STDIN STDOUT PROGRAM [ARGUMENT...]` prints `WALL_NS CPU_US MAXRSS_KIB FAULTS CODE`;
 //! all but the wall time include what the program itself started and waited for. FAULTS are page faults
@@ -24,12 +24,13 @@ fn main() -> ExitCode {
 }
 
 fn measure() -> io::Result<()> {
-    let mut words = std::env::args_os().skip(1);
-    let (Some(stdin), Some(stdout), Some(program)) = (words.next(), words.next(), words.next()) else {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(stdin), Some(stdout), Some(program)) = (arguments.next(), arguments.next(), arguments.next())
+    else {
         return Err(io::Error::other("takes STDIN STDOUT PROGRAM [ARGUMENT...]"));
     };
     let mut command = Command::new(program);
-    command.args(words).stdin(File::open(stdin)?).stdout(File::create(stdout)?);
+    command.args(arguments).stdin(File::open(stdin)?).stdout(File::create(stdout)?);
 
     let begun = Instant::now();
     let status = command.spawn()?.wait()?;

@@ -1,4 +1,4 @@
-//! Just enough of rtnetlink(7), byte by byte: the floor has no library under it that could cost.
+//! The part of rtnetlink(7) that the floor needs, without a library that could cost time.
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use std::io;
@@ -48,7 +48,7 @@ impl Message {
         Self(header.to_vec())
     }
 
-    /// A request that something be made; of a link the kernel is asked to tell the index.
+    /// A request that something be made; for a link the kernel reports the index (NLM_F_ECHO).
     pub(crate) fn create(kind: u16, header: &[u8]) -> Self {
         let echo = if kind == kind::NEW_LINK { ECHO } else { 0 };
         Self::request(kind, CREATE_EXCLUSIVE | echo, header)
@@ -109,7 +109,7 @@ pub(crate) fn address_header(prefix: u8, index: i32) -> [u8; 8] {
     header
 }
 
-/// `struct rtmsg` of an IPv4 unicast default route in the main table, made by hand (`boot`).
+/// `struct rtmsg` of an IPv4 unicast default route in the main table, with the protocol `boot`.
 pub(crate) fn default_route_header() -> [u8; 12] {
     [INET, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0]
 }
@@ -124,18 +124,18 @@ impl Socket {
         Ok(Self(socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?))
     }
 
-    /// Asks for all IPv4 addresses.
+    /// Requests all IPv4 addresses.
     pub(crate) fn addresses(&self) -> io::Result<()> {
         self.send(Message::request(kind::GET_ADDRESS, DUMP, &address_header(0, 0))).map(drop)
     }
 
-    /// Asks for a link by its name.
+    /// Requests a link by its name.
     pub(crate) fn link_index(&self, ifname: &str) -> io::Result<i32> {
         self.send(Message::request(kind::GET_LINK, 0, &link_header(0, false)).name(ifname))
     }
 
-    /// Sends a request and waits for its acknowledgement; the result is the index of the link that
-    /// the kernel told us about on the way, if it did.
+    /// Sends a request and waits for its acknowledgement; returns the index of the link that the
+    /// kernel reported before, or 0.
     pub(crate) fn send(&self, message: Message) -> io::Result<i32> {
         let mut bytes = message.0;
         let length = u32::try_from(bytes.len()).expect("messages here are short");
@@ -162,7 +162,7 @@ impl Socket {
 }
 
 fn number(bytes: &[u8], at: usize) -> i32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[at..at + 4]);
-    i32::from_ne_bytes(word)
+    let mut field = [0; 4];
+    field.copy_from_slice(&bytes[at..at + 4]);
+    i32::from_ne_bytes(field)
 }

@@ -37,7 +37,7 @@ pub(crate) struct Beside {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Ratio {
     ratio: f64,
-    /// Where the ratio may lie as far as the samples tell.
+    /// The range of ratios that the samples are compatible with.
     low: f64,
     high: f64,
     /// What difference from 1 is not judged.
@@ -101,14 +101,14 @@ pub(crate) fn compare(measured: &[Measured], grown: &[Grown], pods: &[Attached])
         let earlier = measured.iter().find(|one| {
             (one.workload, one.verb, Some(one.who)) == (this.workload, this.verb, this.who.earlier())
         })?;
-        let what = format!("{} {}", this.workload.title(), this.verb.word());
+        let what = format!("{} {}", this.workload.title(), this.verb.name());
         Some(Beside::new(what, this.who, &this.series, &earlier.series))
     });
     let growth = grown.iter().filter_map(|this| {
         let earlier = grown.iter().find(|one| {
             (one.reservations, one.verb, Some(one.who)) == (this.reservations, this.verb, this.who.earlier())
         })?;
-        let what = format!("host-local {}, {} held", this.verb.word(), this.reservations);
+        let what = format!("host-local {}, {} held", this.verb.name(), this.reservations);
         Some(Beside::new(what, this.who, &this.series, &earlier.series))
     });
     let pods = pods.iter().filter_map(|this| {
@@ -123,7 +123,7 @@ pub(crate) fn compare(measured: &[Measured], grown: &[Grown], pods: &[Attached])
 
 fn verb_of(pod: &Attached) -> &'static str {
     let verb: Verb = pod.verb;
-    verb.word()
+    verb.name()
 }
 
 /// One row for each call.

@@ -6,9 +6,9 @@ use super::sample::Meter;
 use super::workload::{Bench, Workload};
 use crate::dist;
 use crate::error::{Context, Result};
+use crate::private_host::PrivateHost;
 use crate::process::quietly;
 use crate::progress::Progress;
-use crate::stage::Stage;
 use crate::workspace::Workspace;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -43,7 +43,7 @@ pub(crate) struct Args {
 
 /// Calls the program as a node does and notes which of the functions are entered.
 ///
-/// The calls are made by a process of their own: one that has entered a [`Stage`] stays there.
+/// The calls are made by a process of their own: one that has entered a [`PrivateHost`] stays there.
 ///
 /// # Errors
 /// Namespaces or ptrace(2) are not permitted, or a call fails.
@@ -63,7 +63,7 @@ pub(crate) fn note(
     let text = format!("{}\n{list}", plugins.join(dist::MULTICALL).display());
     fs::write(folder.join("functions"), text).context(|| "can't write the functions".into())?;
 
-    progress.say("Noting which functions the calls of a node use");
+    progress.print("Noting which functions the calls of a node use");
     let this = std::env::current_exe().context(|| "can't find this program".into())?;
     quietly(Command::new(this).arg(TASK).args([folder, &plugins, &probes, &apiserver]))?;
     Ok(Called { by_plugins: read(&folder.join("called-by-plugins"))?, by_all: read(&folder.join("called"))? })
@@ -76,16 +76,11 @@ fn read(file: &Path) -> Result<BTreeSet<u64>> {
 
 /// Makes the calls; the tracer adds to `called` in the folder.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let stage = Stage::enter()?;
+    let host = PrivateHost::enter()?;
     let meter = Meter::new(args.probes.join("probe-calls"), &args.folder);
     let progress = Progress::start();
-    let bench = Bench {
-        stage: &stage,
-        meter: &meter,
-        probes: &args.probes,
-        folder: &args.folder,
-        progress: &progress,
-    };
+    let bench =
+        Bench { host: &host, meter: &meter, probes: &args.probes, folder: &args.folder, progress: &progress };
     let contenders = [Contender { who: Who::Multicall, folder: args.plugins.clone() }];
     for workload in Workload::ALL {
         workload.measure(&bench, &contenders, 1)?;

@@ -1,4 +1,4 @@
-//! Who is measured: a folder of plugins, called as a runtime calls them.
+//! What is measured: a folder of plugins, called as a runtime calls them.
 
 use super::sample::{Meter, Sample};
 use crate::error::Result;
@@ -14,7 +14,7 @@ pub(crate) struct Contender {
     pub(crate) folder: PathBuf,
 }
 
-/// The names, as they stand in tables and in the JSON.
+/// What is measured, with its name in the JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Who {
@@ -65,8 +65,8 @@ impl Who {
         }
     }
 
-    /// A word that is fit for interface names and folders.
-    pub(crate) fn word(self) -> &'static str {
+    /// A short name for interfaces and folders.
+    pub(crate) fn slug(self) -> &'static str {
         match self {
             Self::Multicall => "multi",
             Self::Separate => "separ",
@@ -88,7 +88,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    pub(crate) fn word(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Add => "ADD",
             Self::Del => "DEL",
@@ -113,7 +113,7 @@ impl Contender {
         config: &Value,
     ) -> Result<Sample> {
         let environment = [
-            ("CNI_COMMAND", OsStr::new(verb.word())),
+            ("CNI_COMMAND", OsStr::new(verb.name())),
             ("CNI_CONTAINERID", OsStr::new(container_id)),
             ("CNI_NETNS", netns.as_os_str()),
             ("CNI_IFNAME", OsStr::new("eth0")),

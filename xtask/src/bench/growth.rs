@@ -36,23 +36,23 @@ pub(crate) fn measure(
     rounds: usize,
 ) -> Result<Vec<Grown>> {
     let able: Vec<&Contender> = contenders.iter().filter(|one| one.has(&[PLUGIN])).collect();
-    let netns = bench.stage.container("growth")?;
-    let mut lanes: Vec<(&Contender, usize, Value)> = Vec::new();
+    let netns = bench.host.container("growth")?;
+    let mut cases: Vec<(&Contender, usize, Value)> = Vec::new();
     for size in sizes {
         for contender in &able {
-            let who = contender.who.word();
-            bench.progress.show(format!("{PLUGIN}: writing {size} reservations for {who}"));
+            let who = contender.who.slug();
+            bench.progress.update(format!("{PLUGIN}: writing {size} reservations for {who}"));
             let data_dir = bench.folder.join(format!("growth-{who}"));
             let network = format!("growth-{size}");
             reserve(&data_dir.join(&network), *size)?;
-            lanes.push((contender, *size, config(&network, &data_dir)));
+            cases.push((contender, *size, config(&network, &data_dir)));
         }
     }
     let mut series: BTreeMap<(usize, Verb, Who), Series> = BTreeMap::new();
     for round in 0..WARM_UP + rounds {
-        bench.progress.show(format!("{PLUGIN}: round {} of {rounds}", (round + 1).saturating_sub(WARM_UP)));
-        for turn in 0..lanes.len() {
-            let (contender, size, config) = &lanes[(turn + round) % lanes.len()];
+        bench.progress.update(format!("{PLUGIN}: round {} of {rounds}", (round + 1).saturating_sub(WARM_UP)));
+        for turn in 0..cases.len() {
+            let (contender, size, config) = &cases[(turn + round) % cases.len()];
             let container_id = format!("grow-{round}");
             for verb in [Verb::Add, Verb::Del] {
                 let sample = contender.call(bench.meter, PLUGIN, verb, &netns, &container_id, config)?;
@@ -64,7 +64,7 @@ pub(crate) fn measure(
     }
     bench
         .progress
-        .say(format!("{PLUGIN} with up to {} reservations: {rounds} rounds", sizes.last().unwrap_or(&0)));
+        .print(format!("{PLUGIN} with up to {} reservations: {rounds} rounds", sizes.last().unwrap_or(&0)));
     let grown = series.into_iter().filter_map(|((reservations, verb, who), series)| {
         Some(Grown { reservations, verb, who, figures: series.summary()?, series })
     });

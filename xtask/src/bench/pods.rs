@@ -1,6 +1,6 @@
 //! Whole pods: multus from the annotation to the status, with an API server on loopback.
 
-pub(crate) mod elsewhere;
+pub(crate) mod reference;
 pub(crate) mod report;
 pub(crate) mod server;
 
@@ -74,28 +74,28 @@ pub(crate) fn measure(
 ) -> Result<Vec<Attached>> {
     let objects: Vec<Value> = contenders.iter().flat_map(|one| objects(one.who, bench.folder)).collect();
     let server = Server::start(apiserver, bench.folder, &objects)?;
-    let mut lanes = Vec::new();
+    let mut cases = Vec::new();
     for contender in contenders {
         for additional in ADDITIONAL {
-            lanes.push(Lane::new(bench, contender, additional, &server)?);
+            cases.push(Case::new(bench, contender, additional, &server)?);
         }
     }
     let mut series: BTreeMap<(usize, Verb, Who), Series> = BTreeMap::new();
     for round in 0..WARM_UP + rounds {
-        bench.progress.show(format!("pods: round {} of {rounds}", (round + 1).saturating_sub(WARM_UP)));
-        // Who goes first changes, so that nobody always follows the same neighbour.
-        for turn in 0..lanes.len() {
-            let lane = &lanes[(turn + round) % lanes.len()];
+        bench.progress.update(format!("pods: round {} of {rounds}", (round + 1).saturating_sub(WARM_UP)));
+        // The order changes, so that none always follows the same other one.
+        for turn in 0..cases.len() {
+            let case = &cases[(turn + round) % cases.len()];
             for verb in [Verb::Add, Verb::Del] {
-                let sample = lane.call(bench, verb, round)?;
+                let sample = case.call(bench, verb, round)?;
                 if round >= WARM_UP {
-                    series.entry((lane.additional, verb, lane.contender.who)).or_default().push(sample);
+                    series.entry((case.additional, verb, case.contender.who)).or_default().push(sample);
                 }
                 std::thread::sleep(SETTLE);
             }
         }
     }
-    bench.progress.say(format!("pods with an API server: {rounds} rounds"));
+    bench.progress.print(format!("pods with an API server: {rounds} rounds"));
     let attached = series.into_iter().filter_map(|((additional, verb, who), series)| {
         Some(Attached { additional, verb, who, figures: series.summary()?, series })
     });
@@ -115,14 +115,14 @@ pub(crate) fn go_is_here(pods: &[Attached]) -> bool {
 
 /// A contender with a pod and its namespaces: that of the network, and that of the cluster, which
 /// is the contender's own.
-struct Lane<'a> {
+struct Case<'a> {
     contender: &'a PodContender,
     additional: usize,
     netns: PathBuf,
     config: String,
 }
 
-impl<'a> Lane<'a> {
+impl<'a> Case<'a> {
     fn new(
         bench: &Bench<'_>,
         contender: &'a PodContender,
@@ -130,11 +130,11 @@ impl<'a> Lane<'a> {
         server: &Server,
     ) -> Result<Self> {
         let who = contender.who;
-        let netns = bench.stage.container(&format!("pod-{additional}-{}", who.word()))?;
+        let netns = bench.host.container(&format!("pod-{additional}-{}", who.slug()))?;
         let config = json!({
             "cniVersion": "1.0.0", "name": "multus-cni-network", "type": "multus",
             "kubeconfig": server.kubeconfig, "binDir": contender.delegates,
-            "cniDir": bench.folder.join(format!("multus-{}", who.word())),
+            "cniDir": bench.folder.join(format!("multus-{}", who.slug())),
             "delegates": [bridge(who, "default", 0, bench.folder)],
         });
         Ok(Self { contender, additional, netns, config: config.to_string() })
@@ -144,11 +144,11 @@ impl<'a> Lane<'a> {
         let container_id = format!("bench-{}-{round}", self.additional);
         let args = format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={container_id}",
-            self.contender.who.word(),
+            self.contender.who.slug(),
             pod_name(self.additional),
         );
         let environment = [
-            ("CNI_COMMAND", OsStr::new(verb.word())),
+            ("CNI_COMMAND", OsStr::new(verb.name())),
             ("CNI_CONTAINERID", OsStr::new(&container_id)),
             ("CNI_NETNS", self.netns.as_os_str()),
             ("CNI_IFNAME", OsStr::new("eth0")),
@@ -170,14 +170,14 @@ fn objects(who: Who, folder: &Path) -> Vec<Value> {
     let definitions = names.iter().zip(1..).map(|(name, number)| {
         json!({
             "apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-            "metadata": { "name": name, "namespace": who.word() },
+            "metadata": { "name": name, "namespace": who.slug() },
             "spec": { "config": bridge(who, name, number, folder).to_string() },
         })
     });
     let pods = ADDITIONAL.iter().map(|additional| {
         let annotations = json!({ "k8s.v1.cni.cncf.io/networks": names[..*additional].join(",") });
         let metadata =
-            json!({ "name": pod_name(*additional), "namespace": who.word(), "annotations": annotations });
+            json!({ "name": pod_name(*additional), "namespace": who.slug(), "annotations": annotations });
         json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata })
     });
     definitions.chain(pods).collect()
@@ -185,13 +185,13 @@ fn objects(who: Who, folder: &Path) -> Vec<Value> {
 
 /// A network with a bridge, a subnet and a folder of its contender's own.
 fn bridge(who: Who, name: &str, number: usize, folder: &Path) -> Value {
-    let word = who.word();
+    let slug = who.slug();
     json!({
-        "cniVersion": "1.0.0", "name": format!("{word}-{name}"), "type": "bridge",
-        "bridge": format!("pod{number}-{word}"), "isGateway": true,
+        "cniVersion": "1.0.0", "name": format!("{slug}-{name}"), "type": "bridge",
+        "bridge": format!("pod{number}-{slug}"), "isGateway": true,
         "ipam": {
             "type": "host-local", "subnet": format!("10.{}.{}.0/24", 100 + number, who as usize),
-            "dataDir": folder.join(format!("pods-{word}")),
+            "dataDir": folder.join(format!("pods-{slug}")),
         },
     })
 }

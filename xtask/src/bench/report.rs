@@ -12,7 +12,7 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-/// All that was measured and judged; what was not asked for is empty.
+/// All that was measured and judged; parts that were not requested are empty.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     /// Processes that wanted to run before the run.
@@ -33,7 +33,7 @@ impl Report {
             print!("{}", attachments(&self.attachments));
         }
         if !self.growth.is_empty() {
-            heading("host-local alone, with so many addresses held");
+            heading("host-local alone, with a number of addresses reserved");
             print!("{}", growth(&self.growth));
         }
         if !self.pods.is_empty() {
@@ -49,8 +49,8 @@ impl Report {
             );
             print!("{}", beside::table(&self.beside));
         }
-        heading("The bars");
-        print!("{}", bars(&self.verdicts));
+        heading("Requirements");
+        print!("{}", requirements(&self.verdicts));
     }
 
     /// Writes all figures and verdicts.
@@ -64,7 +64,7 @@ impl Report {
             "growth": self.growth,
             "pods": self.pods,
             "beside": self.beside,
-            "bars": self.verdicts,
+            "requirements": self.verdicts,
         });
         fs::write(path, format!("{all:#}\n")).context(|| format!("can't write {}", path.display()))?;
         println!("\nAll figures are in {}", path.display());
@@ -94,7 +94,7 @@ fn attachments(measured: &[Measured]) -> Table {
                 if index == 0 {
                     table.line();
                 }
-                let title = format!("{} {}", workload.title(), verb.word());
+                let title = format!("{} {}", workload.title(), verb.name());
                 let [p50, p99, cpu, cpu_p99, memory] = one.figures.cells();
                 let ours = one.figures.wall_p50_us;
                 table.row([
@@ -127,7 +127,7 @@ fn growth(grown: &[Grown]) -> Table {
                 let [p50, p99, cpu, cpu_p99, memory] = one.figures.cells();
                 let first = |text: String| if index == 0 { text } else { String::new() };
                 table.row([
-                    first(format!("host-local {}", verb.word())),
+                    first(format!("host-local {}", verb.name())),
                     first(who.title().into()),
                     one.reservations.to_string(),
                     p50,
@@ -143,15 +143,15 @@ fn growth(grown: &[Grown]) -> Table {
     table
 }
 
-fn bars(verdicts: &[Verdict]) -> Table {
-    let mut table = Table::new(["what", ">measured", "bar", ""]);
+fn requirements(verdicts: &[Verdict]) -> Table {
+    let mut table = Table::new(["what", ">measured", "required", ""]);
     for verdict in verdicts {
-        let word = if verdict.met { Style::Good.paint("met") } else { Style::Bad.paint("NOT met") };
+        let verdict_text = if verdict.met { Style::Good.paint("met") } else { Style::Bad.paint("NOT met") };
         table.row([
             verdict.what.clone(),
             format!("{:.2} {}", verdict.measured, verdict.unit),
-            verdict.bar_text(),
-            word,
+            verdict.required(),
+            verdict_text,
         ]);
     }
     table

@@ -1,4 +1,4 @@
-//! What one run of a program costs, and many runs together.
+//! Time and memory of one run of a program, and of many.
 
 use crate::error::{Context, Failure, Result};
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Wall p50 and p99, CPU p50 and p99, all in ms, and memory, as they stand in tables.
+    /// Wall p50 and p99, CPU p50 and p99, all in ms, and memory, for tables.
     pub(crate) fn cells(&self) -> [String; 5] {
         let ms = |us: f64| format!("{:.2}", us / 1000.0);
         [
@@ -87,7 +87,7 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     sorted.get(rank - 1).copied()
 }
 
-/// Runs programs by way of the small process that measures them.
+/// Runs programs through the small process that measures them.
 #[derive(Debug)]
 pub(crate) struct Meter {
     probe: PathBuf,
@@ -123,12 +123,12 @@ impl Meter {
         let figures = String::from_utf8_lossy(&out.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&out.stderr);
         let broken = || Failure::new(format!("measuring {} failed: {figures}{stderr}", program.display()));
-        let numbers: Vec<i64> = figures.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let numbers: Vec<i64> = figures.split_whitespace().filter_map(|number| number.parse().ok()).collect();
         let [wall_ns, cpu_us, memory_kib, faults, code] = numbers[..] else { return Err(broken()) };
         if code != 0 {
-            let said = fs::read_to_string(&self.stdout).unwrap_or_default();
+            let output = fs::read_to_string(&self.stdout).unwrap_or_default();
             return Err(Failure::new(format!(
-                "{} ended with exit code {code} on {input}:\n{said}{stderr}",
+                "{} ended with exit code {code} on {input}:\n{output}{stderr}",
                 program.display()
             )));
         }

@@ -1,19 +1,19 @@
-//! The bars, and whether they are met.
+//! The requirements, and whether they are met.
 
 use super::beside::Beside;
 use super::contender::{Verb, Who};
 use super::growth::Grown;
-use super::pods::{self, Attached, elsewhere};
+use super::pods::{self, Attached, reference};
 use super::sample::Summary;
 use super::workload::{Measured, Workload};
 use serde::Serialize;
 
-/// A bar and what was measured against it.
+/// A requirement and what was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Verdict {
     pub(crate) what: String,
     pub(crate) measured: f64,
-    pub(crate) bar: f64,
+    pub(crate) required: f64,
     /// Whether more is better.
     at_least: bool,
     pub(crate) unit: &'static str,
@@ -21,22 +21,22 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    fn at_least(what: String, measured: f64, bar: f64) -> Self {
-        Self { what, measured, bar, at_least: true, unit: "×", met: measured >= bar }
+    fn at_least(what: String, measured: f64, required: f64) -> Self {
+        Self { what, measured, required, at_least: true, unit: "×", met: measured >= required }
     }
 
-    fn at_most(what: String, measured: f64, bar: f64, unit: &'static str) -> Self {
-        Self { what, measured, bar, at_least: false, unit, met: measured <= bar }
+    fn at_most(what: String, measured: f64, required: f64, unit: &'static str) -> Self {
+        Self { what, measured, required, at_least: false, unit, met: measured <= required }
     }
 
-    /// The bar as a person reads it.
-    pub(crate) fn bar_text(&self) -> String {
+    /// The requirement as text.
+    pub(crate) fn required(&self) -> String {
         let direction = if self.at_least { "≥" } else { "≤" };
-        format!("{direction} {} {}", self.bar, self.unit)
+        format!("{direction} {} {}", self.required, self.unit)
     }
 }
 
-/// Bars for one ADD, against Go and against the floor.
+/// Requirements for one ADD, against Go and against the floor.
 const TIMES_GO: f64 = 4.0;
 const TIMES_FLOOR: f64 = 1.5;
 /// DEL waits for the kernel: it may take this much of Go's time.
@@ -46,7 +46,7 @@ const GROWTH: f64 = 1.5;
 /// Peak memory of a plugin, in MiB, and size of the multicall binary, in MB.
 const MEMORY_MIB: f64 = 2.5;
 const MULTICALL_MB: f64 = 9.0;
-/// Bars for multus and a pod with three networks beside the default one, against Go.
+/// Requirements for multus and a pod with three networks beside the default one, against Go.
 const POD_ADDITIONAL: usize = 3;
 const POD_ADD_WALL: f64 = 4.0;
 const POD_ADD_CPU: f64 = 5.0;
@@ -90,7 +90,7 @@ pub(crate) fn judge(
     verdicts
 }
 
-/// One bar for both: the multicall binary is larger, and more of its file is mapped at a time.
+/// One requirement for both: the multicall binary is larger, and more of its file is mapped at a time.
 fn judge_memory(who: Who, measured: &[Measured], grown: &[Grown], verdicts: &mut Vec<Verdict>) {
     let whole = measured.iter().filter(|one| one.who == who).map(|one| one.figures.memory_peak_kib);
     let alone = grown.iter().filter(|one| one.who == who).map(|one| one.figures.memory_peak_kib);
@@ -133,29 +133,29 @@ fn judge_growth(who: Who, grown: &[Grown], verdicts: &mut Vec<Verdict>) {
             found.map(|one| one.figures.wall_p50_us)
         };
         if let (Some(before), Some(after)) = (wall(least), wall(most)) {
-            let what = format!("host-local {}: {most} against {least} held, {}", verb.word(), who.title());
+            let what = format!("host-local {}: {most} against {least} held, {}", verb.name(), who.title());
             verdicts.push(Verdict::at_most(what, after / before, GROWTH, "×"));
         }
     }
 }
 
-/// The Go multus is that of this run, or that of another machine, which the verdict then says.
+/// The Go multus is that of this run, or that of another machine, which the text of the verdict then mentions.
 fn judge_pods(pods: &[Attached], verdicts: &mut Vec<Verdict>) {
     let here = pods::go_is_here(pods);
     let ours = |additional, verb| pods::find(pods, additional, verb, Who::Multicall);
-    for (verb, wall_bar) in [(Verb::Add, POD_ADD_WALL), (Verb::Del, POD_DEL_WALL)] {
+    for (verb, required_wall) in [(Verb::Add, POD_ADD_WALL), (Verb::Del, POD_DEL_WALL)] {
         let Some(ours) = ours(POD_ADDITIONAL, verb) else { continue };
         let go = if here {
             pods::find(pods, POD_ADDITIONAL, verb, Who::Go)
-                .map(|go| elsewhere::Times { wall_us: go.wall_p50_us, cpu_us: Some(go.cpu_p50_us) })
+                .map(|go| reference::Times { wall_us: go.wall_p50_us, cpu_us: Some(go.cpu_p50_us) })
         } else {
-            elsewhere::go(POD_ADDITIONAL, verb)
+            reference::go(POD_ADDITIONAL, verb)
         };
         let Some(go) = go else { continue };
         let whose = if here { "Go" } else { "Go on another machine" };
-        let what = format!("pod, default + {POD_ADDITIONAL}, {}: faster than {whose}", verb.word());
+        let what = format!("pod, default + {POD_ADDITIONAL}, {}: faster than {whose}", verb.name());
         let wall = go.wall_us / ours.wall_p50_us;
-        verdicts.push(Verdict::at_least(format!("{what}, wall"), wall, wall_bar));
+        verdicts.push(Verdict::at_least(format!("{what}, wall"), wall, required_wall));
         if let (Verb::Add, Some(cpu)) = (verb, go.cpu_us) {
             verdicts.push(Verdict::at_least(format!("{what}, CPU"), cpu / ours.cpu_p50_us, POD_ADD_CPU));
         }
@@ -203,12 +203,12 @@ mod tests {
         }
     }
 
-    fn met<'a>(verdicts: &'a [Verdict], word: &str) -> &'a Verdict {
-        verdicts.iter().find(|verdict| verdict.what.contains(word)).unwrap()
+    fn met<'a>(verdicts: &'a [Verdict], part: &str) -> &'a Verdict {
+        verdicts.iter().find(|verdict| verdict.what.contains(part)).unwrap()
     }
 
     #[test]
-    fn a_bar_is_missed_by_a_hair_and_met_exactly() {
+    fn a_requirement_is_met_exactly_and_missed_by_the_least() {
         let exactly = [add(Who::Multicall, 100.0), add(Who::Go, 400.0), add(Who::Floor, 60.0)];
         let verdicts = judge(&exactly, &[], &[], Some(9_100_000), &[]);
         assert!(met(&verdicts, "Go, wall").met);
@@ -243,9 +243,9 @@ mod tests {
         let verdicts = judge(&[], &[], &[ours, pod(3, Verb::Add, Who::Go, 450.0)], None, &[]);
         assert!(met(&verdicts, "faster than Go, wall").met);
         assert!(!met(&verdicts, "faster than Go, CPU").met);
-        let elsewhere = judge(&[], &[], &[pod(3, Verb::Add, Who::Multicall, 16_000.0)], None, &[]);
-        assert!(met(&elsewhere, "Go on another machine, wall").met);
-        assert!(!met(&elsewhere, "Go on another machine, CPU").met);
+        let without_go = judge(&[], &[], &[pod(3, Verb::Add, Who::Multicall, 16_000.0)], None, &[]);
+        assert!(met(&without_go, "Go on another machine, wall").met);
+        assert!(!met(&without_go, "Go on another machine, CPU").met);
     }
 
     #[test]

@@ -3,16 +3,16 @@
 use super::contender::{Contender, Verb, Who};
 use super::sample::{Meter, Series, Summary};
 use crate::error::Result;
+use crate::private_host::{PrivateHost, ip};
 use crate::progress::Progress;
-use crate::stage::{Stage, ip};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The kernel frees what a DEL took away a while after it answered (RCU): the next call would wait
-/// for that, and the figures would be about the queue.
+/// The kernel frees what a DEL removed some time after its answer (RCU). The next call would wait for
+/// that, and its time would be that of the wait.
 pub(crate) const SETTLE: Duration = Duration::from_millis(60);
 
 /// Rounds before the first that counts: bridges, indexes and caches are there then.
@@ -41,7 +41,7 @@ pub(crate) struct Measured {
 
 /// What all measurements share.
 pub(crate) struct Bench<'a> {
-    pub(crate) stage: &'a Stage,
+    pub(crate) host: &'a PrivateHost,
     pub(crate) meter: &'a Meter,
     /// The folder with the small programs.
     pub(crate) probes: &'a Path,
@@ -70,7 +70,7 @@ impl Workload {
         }
     }
 
-    /// Makes the links that the workload stands on; an error where the kernel can't.
+    /// Makes the links that the workload needs; an error where the kernel lacks their kind.
     fn prepare(self) -> Result<()> {
         match self {
             Self::BridgeHostLocal => ip("link add name floor0 type bridge").and(ip("link set floor0 up"))?,
@@ -97,7 +97,7 @@ impl Workload {
 
     /// Each contender has a network of its own, with an interface, a subnet and a folder.
     fn config(self, who: Who, folder: &Path) -> Value {
-        let network = format!("bench-{}-{}", self.plugins()[0], who.word());
+        let network = format!("bench-{}-{}", self.plugins()[0], who.slug());
         let third = who as usize;
         let [kind, ipam_type] = self.plugins();
         let ipam = match ipam_type {
@@ -110,13 +110,13 @@ impl Workload {
                 "type": "host-local",
                 "subnet": format!("10.88.{third}.0/24"),
                 "routes": [{ "dst": "0.0.0.0/0" }],
-                "dataDir": folder.join(who.word()),
+                "dataDir": folder.join(who.slug()),
             }),
         };
         match self {
             Self::BridgeHostLocal => json!({
                 "cniVersion": "1.0.0", "name": network, "type": kind,
-                "bridge": format!("br-{}", who.word()), "isGateway": true, "ipam": ipam,
+                "bridge": format!("br-{}", who.slug()), "isGateway": true, "ipam": ipam,
             }),
             _ => json!({
                 "cniVersion": "1.0.0", "name": network, "type": kind,
@@ -127,15 +127,15 @@ impl Workload {
 
     fn floor_arguments(self, netns: &Path) -> Vec<String> {
         let netns = netns.display().to_string();
-        let words: &[&str] = match self {
+        let arguments: &[&str] = match self {
             Self::BridgeHostLocal => &["bridge", &netns, "floor1", "floor0", "10.99.0.2/24", "10.99.0.1"],
             Self::MacvlanStatic => &["macvlan", &netns, self.master(), "10.99.0.2/24", "10.99.0.1"],
             Self::IpvlanHostLocal => &["ipvlan", &netns, self.master(), "10.99.0.2/24", "10.99.0.1"],
         };
-        words.iter().map(|word| (*word).to_owned()).collect()
+        arguments.iter().map(|argument| (*argument).to_owned()).collect()
     }
 
-    /// Measures all contenders in turn, round after round; `None` where the kernel can't.
+    /// Measures all contenders in turn, round after round; `None` where the kernel lacks the kind of link.
     pub(crate) fn measure(
         self,
         bench: &Bench<'_>,
@@ -146,37 +146,39 @@ impl Workload {
         let able: Vec<&Contender> = contenders.iter().filter(|one| one.has(&self.plugins())).collect();
         for missing in contenders.iter().filter(|one| !one.has(&self.plugins())) {
             let folder = missing.folder.display();
-            bench.progress.say(format!("{title}: {} is left out, {folder} has it not", missing.who.title()));
+            bench
+                .progress
+                .print(format!("{title}: {} is left out: {folder} lacks a plugin", missing.who.title()));
         }
         if able.is_empty() {
             return Ok(None);
         }
         if let Err(failure) = self.prepare() {
-            bench.progress.say(format!("{title}: left out, this kernel can't ({failure})"));
+            bench.progress.print(format!("{title}: left out: this kernel lacks it ({failure})"));
             return Ok(None);
         }
-        let lanes = able
+        let cases = able
             .into_iter()
-            .map(|contender| Lane::new(self, bench, contender.clone()))
+            .map(|contender| Case::new(self, bench, contender.clone()))
             .collect::<Result<Vec<_>>>()?;
         let floor_name = format!("{}-floor", self.plugins()[0]);
-        let floor = bench.stage.container(&floor_name)?;
+        let floor = bench.host.container(&floor_name)?;
         let mut series: BTreeMap<(Verb, Who), Series> = BTreeMap::new();
         for round in 0..WARM_UP + rounds {
             bench
                 .progress
-                .show(format!("{title}: round {} of {rounds}", (round + 1).saturating_sub(WARM_UP)));
+                .update(format!("{title}: round {} of {rounds}", (round + 1).saturating_sub(WARM_UP)));
             let counts = round >= WARM_UP;
             let mut keep = |verb, who, sample| {
                 if counts {
                     series.entry((verb, who)).or_default().push(sample);
                 }
             };
-            // Who goes first changes, so that nobody always follows the same neighbour.
-            for turn in 0..lanes.len() {
-                let lane = &lanes[(turn + round) % lanes.len()];
+            // The order changes, so that none always follows the same other one.
+            for turn in 0..cases.len() {
+                let case = &cases[(turn + round) % cases.len()];
                 for verb in [Verb::Add, Verb::Del] {
-                    keep(verb, lane.contender.who, lane.call(bench, verb, round)?);
+                    keep(verb, case.contender.who, case.call(bench, verb, round)?);
                     std::thread::sleep(SETTLE);
                 }
             }
@@ -187,14 +189,14 @@ impl Workload {
                 bench.meter.run::<&str>(&bench.probes.join("probe-empty"), &[], &[], "")?,
             );
         }
-        bench.progress.say(format!("{title}: {rounds} rounds"));
+        bench.progress.print(format!("{title}: {rounds} rounds"));
         let measured = series.into_iter().filter_map(|((verb, who), series)| {
             Some(Measured { workload: self, verb, who, figures: series.summary()?, series })
         });
         Ok(Some(measured.collect()))
     }
 
-    /// Sends the messages of one ADD, and takes the link away again.
+    /// Sends the messages of one ADD, and deletes the link.
     fn floor(self, bench: &Bench<'_>, netns: &Path, name: &str) -> Result<super::sample::Sample> {
         let program = bench.probes.join("probe-floor");
         let sample = bench.meter.run(&program, &self.floor_arguments(netns), &[], "")?;
@@ -206,17 +208,17 @@ impl Workload {
 }
 
 /// A contender with its container and its network.
-struct Lane {
+struct Case {
     contender: Contender,
     plugin: &'static str,
     netns: PathBuf,
     config: Value,
 }
 
-impl Lane {
+impl Case {
     fn new(workload: Workload, bench: &Bench<'_>, contender: Contender) -> Result<Self> {
         let [plugin, _] = workload.plugins();
-        let netns = bench.stage.container(&format!("{plugin}-{}", contender.who.word()))?;
+        let netns = bench.host.container(&format!("{plugin}-{}", contender.who.slug()))?;
         let config = workload.config(contender.who, bench.folder);
         Ok(Self { contender, plugin, netns, config })
     }

@@ -1,4 +1,4 @@
-//! The manifests: what an administrator and the owners of pods would give a cluster.
+//! The manifests that the demo applies: NetworkAttachmentDefinitions and pods.
 
 use super::pod::NAMESPACE;
 use crate::error::{Context, Result};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
-/// A network beside the default one, as users are shown it.
+/// An additional network, from the examples of the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Additional {
     Bridge,
@@ -30,12 +30,12 @@ impl Additional {
         }
     }
 
-    /// In a few words, for a person.
+    /// A short description.
     pub(crate) fn about(self) -> &'static str {
         match self {
             Self::Bridge => "a bridge of its own, an address from host-local's range",
-            Self::Macvlan => "macvlan on the host's eth1, the address that the pod asks for",
-            Self::Ipvlan => "ipvlan (l3) on the host's eth2, the address that the pod asks for",
+            Self::Macvlan => "macvlan on the host's eth1, the address that the pod requests",
+            Self::Ipvlan => "ipvlan (l3) on the host's eth2, the address that the pod requests",
         }
     }
 
@@ -49,7 +49,7 @@ impl Additional {
     }
 
     /// What the `number`th pod writes into its annotation.
-    fn wish(self, number: usize) -> String {
+    fn selection(self, number: usize) -> String {
         let name = self.name();
         let host = 10 + number;
         match self {
@@ -79,15 +79,15 @@ impl Additional {
             "metadata": { "name": self.name(), "namespace": NAMESPACE },
             "spec": { "config": config.to_string() },
         });
-        // JSON is YAML.
+        // JSON is YAML too.
         Ok(format!("{definition:#}\n"))
     }
 }
 
 /// The annotation of the `number`th pod.
 pub(crate) fn annotation(networks: &[Additional], number: usize) -> String {
-    let wishes: Vec<String> = networks.iter().map(|network| network.wish(number)).collect();
-    format!("[{}]", wishes.join(", "))
+    let selections: Vec<String> = networks.iter().map(|network| network.selection(number)).collect();
+    format!("[{}]", selections.join(", "))
 }
 
 /// Writes the definitions of these networks and a pod of each name into a folder.
@@ -131,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn pods_ask_for_different_addresses() {
-        let wishes: BTreeSet<String> =
+    fn pods_request_different_addresses() {
+        let selections: BTreeSet<String> =
             (0..2).map(|number| annotation(&[Additional::Macvlan, Additional::Ipvlan], number)).collect();
-        assert_eq!(wishes.len(), 2);
+        assert_eq!(selections.len(), 2);
     }
 }

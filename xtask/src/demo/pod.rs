@@ -34,7 +34,7 @@ pub(crate) struct Pod {
 pub(crate) const NAMESPACE: &str = "default";
 
 impl Multus<'_> {
-    /// Attaches a pod; gives the default network's result and the time it took.
+    /// Attaches a pod; returns the default network's result and the time it took.
     pub(crate) fn add(&self, pod: &Pod) -> Result<(Value, Duration)> {
         self.call("ADD", pod, self.config.clone())
     }
@@ -44,7 +44,7 @@ impl Multus<'_> {
         self.call("CHECK", pod, self.with_result(result)).map(|(_, time)| time)
     }
 
-    /// Takes all attachments down.
+    /// Deletes all attachments.
     pub(crate) fn del(&self, pod: &Pod, result: &Value) -> Result<Duration> {
         self.call("DEL", pod, self.with_result(result)).map(|(_, time)| time)
     }
@@ -75,21 +75,21 @@ impl Multus<'_> {
             .context(|| format!("can't start {program}"))?;
         if let Some(mut stdin) = process.stdin.take() {
             match stdin.write_all(config.to_string().as_bytes()) {
-                // A plugin that ends early says why by itself.
+                // A plugin that ends early prints its reason.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-                written => written.context(|| "can't hand over the configuration".into())?,
+                written => written.context(|| "can't write the configuration".into())?,
             }
         }
         let out = process.wait_with_output().context(|| format!("can't wait for {program}"))?;
         let time = begun.elapsed();
-        let said = String::from_utf8_lossy(&out.stdout);
+        let output = String::from_utf8_lossy(&out.stdout);
         if !out.status.success() {
-            return Err(Failure::new(format!("{verb} of {name} failed: {said}")));
+            return Err(Failure::new(format!("{verb} of {name} failed: {output}")));
         }
-        let result = if said.trim().is_empty() {
+        let result = if output.trim().is_empty() {
             json!(null)
         } else {
-            serde_json::from_str(&said).context(|| format!("{verb} printed no JSON: {said}"))?
+            serde_json::from_str(&output).context(|| format!("{verb} printed no JSON: {output}"))?
         };
         Ok((result, time))
     }

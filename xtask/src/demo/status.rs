@@ -35,7 +35,8 @@ impl Status {
     pub(crate) fn read(cni_dir: &Path, pod: &Pod) -> Result<Self> {
         let file = cni_dir.join("network-status").join(format!("{NAMESPACE}_{}.json", pod.name));
         let text = fs::read_to_string(&file).context(|| format!("can't read {}", file.display()))?;
-        let entries = serde_json::from_str(&text).context(|| format!("{} is odd: {text}", file.display()))?;
+        let entries =
+            serde_json::from_str(&text).context(|| format!("{} can't be read: {text}", file.display()))?;
         Ok(Self { pod: pod.name, text, entries })
     }
 

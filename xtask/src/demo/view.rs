@@ -1,7 +1,7 @@
-//! What the kernel holds, as a table: links, addresses and routes of the host and its containers.
+//! A table of what is in the kernel: links, addresses and routes of the host and its containers.
 
 use crate::error::{Context, Result};
-use crate::stage::ip;
+use crate::private_host::ip;
 use crate::table::{Style, Table};
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub(crate) fn links(places: &[Place<'_>]) -> Result<Table> {
     let mut table = Table::new(["where", "interface", "kind", "MAC", "addresses", "routes over it"]);
     for place in places {
         table.line();
-        let routes = [place.ask("-4 route show")?, place.ask("-6 route show")?].concat();
+        let routes = [place.query("-4 route show")?, place.query("-6 route show")?].concat();
         let mut title = Style::Bold.paint(place.title);
         let links = place.links()?;
         if links.is_empty() {
@@ -45,18 +45,18 @@ pub(crate) fn links(places: &[Place<'_>]) -> Result<Table> {
 impl Place<'_> {
     /// The links here, without `lo`.
     pub(crate) fn links(&self) -> Result<Vec<Value>> {
-        let mut links = self.ask("-d addr show")?;
+        let mut links = self.query("-d addr show")?;
         links.retain(|link| link["ifname"] != "lo");
         Ok(links)
     }
 
-    fn ask(&self, question: &str) -> Result<Vec<Value>> {
+    fn query(&self, arguments: &str) -> Result<Vec<Value>> {
         let netns = self.netns.map(|name| format!("-n {name} ")).unwrap_or_default();
-        let said = ip(&format!("{netns}-j {question}"))?;
-        let list: Vec<Value> = match said.trim() {
+        let output = ip(&format!("{netns}-j {arguments}"))?;
+        let list: Vec<Value> = match output.trim() {
             "" => Vec::new(),
-            said => {
-                serde_json::from_str(said).context(|| format!("can't read the answer to ip {question}"))?
+            json => {
+                serde_json::from_str(json).context(|| format!("can't read the output of ip {arguments}"))?
             }
         };
         // For links that a filter leaves out, ip prints empty objects.
@@ -72,7 +72,7 @@ fn kind(link: &Value) -> String {
     }
 }
 
-/// The addresses that were asked for: link-local ones come by themselves.
+/// The configured addresses: the kernel adds the link-local ones itself.
 fn addresses(link: &Value) -> String {
     let all = link["addr_info"].as_array().cloned().unwrap_or_default();
     let global = all.iter().filter(|address| address["scope"] == "global");

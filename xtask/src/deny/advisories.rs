@@ -29,7 +29,7 @@ struct Versions {
     unaffected: Vec<VersionReq>,
 }
 
-/// What the database holds against these crates.
+/// The advisories of the database that concern these crates.
 ///
 /// # Errors
 /// The folder is not a copy of the database.
@@ -41,7 +41,7 @@ pub(super) fn objections(folder: &Path, crates: &[Crate], ignore: &[Ignored]) ->
     let mut objections = Vec::new();
     for one in crates.iter().filter(|one| one.source.is_some()) {
         let version = Version::parse(&one.version)
-            .context(|| format!("{} has an odd version, {}", one.name, one.version))?;
+            .context(|| format!("{} has an invalid version, {}", one.name, one.version))?;
         for entry in fs::read_dir(database.join(&one.name)).into_iter().flatten().flatten() {
             let file = entry.path();
             let text = fs::read_to_string(&file).context(|| format!("can't read {}", file.display()))?;

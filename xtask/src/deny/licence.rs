@@ -5,38 +5,38 @@
 /// `MIT/Apache-2.0`, as older manifests have it, means OR.
 pub(super) fn is_satisfied(text: &str, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
     let text = text.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
-    let mut words = text.split_whitespace().peekable();
-    let satisfied = any_of(&mut words, allowed)?;
-    words.next().is_none().then_some(satisfied)
+    let mut tokens = text.split_whitespace().peekable();
+    let satisfied = any_of(&mut tokens, allowed)?;
+    tokens.next().is_none().then_some(satisfied)
 }
 
-type Words<'a, 't> = std::iter::Peekable<std::str::SplitWhitespace<'t>>;
+type Tokens<'a, 't> = std::iter::Peekable<std::str::SplitWhitespace<'t>>;
 
-fn any_of(words: &mut Words<'_, '_>, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
-    let mut satisfied = all_of(words, allowed)?;
-    while words.next_if_eq(&"OR").is_some() {
-        satisfied |= all_of(words, allowed)?;
+fn any_of(tokens: &mut Tokens<'_, '_>, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
+    let mut satisfied = all_of(tokens, allowed)?;
+    while tokens.next_if_eq(&"OR").is_some() {
+        satisfied |= all_of(tokens, allowed)?;
     }
     Some(satisfied)
 }
 
-fn all_of(words: &mut Words<'_, '_>, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
-    let mut satisfied = one(words, allowed)?;
-    while words.next_if_eq(&"AND").is_some() {
-        satisfied &= one(words, allowed)?;
+fn all_of(tokens: &mut Tokens<'_, '_>, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
+    let mut satisfied = one(tokens, allowed)?;
+    while tokens.next_if_eq(&"AND").is_some() {
+        satisfied &= one(tokens, allowed)?;
     }
     Some(satisfied)
 }
 
-fn one(words: &mut Words<'_, '_>, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
-    match words.next()? {
+fn one(tokens: &mut Tokens<'_, '_>, allowed: &dyn Fn(&str) -> bool) -> Option<bool> {
+    match tokens.next()? {
         "(" => {
-            let satisfied = any_of(words, allowed)?;
-            words.next_if_eq(&")").map(|_| satisfied)
+            let satisfied = any_of(tokens, allowed)?;
+            tokens.next_if_eq(&")").map(|_| satisfied)
         }
         ")" | "OR" | "AND" | "WITH" => None,
-        name if words.next_if_eq(&"WITH").is_some() => {
-            Some(allowed(&format!("{name} WITH {}", words.next()?)))
+        name if tokens.next_if_eq(&"WITH").is_some() => {
+            Some(allowed(&format!("{name} WITH {}", tokens.next()?)))
         }
         name => Some(allowed(name)),
     }

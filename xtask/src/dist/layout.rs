@@ -2,7 +2,7 @@
 //!
 //! The kernel maps a program in pieces of 64 KiB around each page that is touched. A call of a plugin
 //! uses a twelfth of the program, but spread over all of it. A linker script puts these functions in
-//! one place. It is made for the build at hand: the program is linked with its symbols, called as a
+//! one place. It is made for each build: the program is linked with its symbols, called as a
 //! node calls it, under a tracer that notes which functions are entered, and linked once more.
 
 use super::link::Link;
@@ -73,15 +73,17 @@ pub(super) fn lay_out(
             let script = fs::canonicalize(script).context(|| format!("can't read {}", script.display()))?;
             fs::create_dir_all(&files.folder).context(|| format!("can't make {}", files.folder.display()))?;
             relink(&Link::read(link)?, &script, &files.program())?;
-            // The next build at hand has an order of its own.
+            // It is not the layout of this build's own calls.
             let _ = fs::remove_file(files.made_for());
             Ok(Some((files.program(), script)))
         }
         Layout::OfCalls => match of_calls(workspace, built, link, &files, progress) {
             Ok(()) => Ok(Some((files.program(), files.script()))),
             Err(failure) => {
-                progress
-                    .say(format!("{} has no layout and will take more memory: {failure}", super::MULTICALL));
+                progress.print(format!(
+                    "{} has no layout and will take more memory: {failure}",
+                    super::MULTICALL
+                ));
                 Ok(None)
             }
         },
@@ -126,7 +128,7 @@ fn of_calls(
     relink(&link, &files.script(), &files.program())?;
     fs::write(files.made_for(), build_id)
         .context(|| format!("can't write {}", files.made_for().display()))?;
-    progress.say(format!(
+    progress.print(format!(
         "Put together: of {} functions, the {} that the plugins call and {} more that multus calls",
         functions.len(),
         called.by_plugins.len(),
@@ -168,11 +170,11 @@ fn functions(binary: &Path) -> Result<BTreeSet<u64>> {
 fn sections(map: &str) -> BTreeMap<u64, (u64, &str)> {
     let section = |line| {
         let line: &str = line;
-        let mut words = line.split_whitespace();
-        let address = u64::from_str_radix(words.next()?, 16).ok()?;
-        let length = u64::from_str_radix(words.nth(1)?, 16).ok()?;
-        words.next()?;
-        let name = line[line.find(words.next()?)?..].trim();
+        let mut columns = line.split_whitespace();
+        let address = u64::from_str_radix(columns.next()?, 16).ok()?;
+        let length = u64::from_str_radix(columns.nth(1)?, 16).ok()?;
+        columns.next()?;
+        let name = line[line.find(columns.next()?)?..].trim();
         (length > 0 && name.ends_with(')') && name.contains(":(")).then_some((address, (length, name)))
     };
     map.lines().filter_map(section).collect()
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_outlives_its_build() {
+    fn a_pattern_fits_other_builds() {
         let v0 = "/x/a.o:(.text._RNvXsK_NtCsgEmfK2I1SDS_4core3fmtNtB5_5ErrorNtB5_5Debug3fmt)";
         assert_eq!(
             pattern(v0).as_deref(),

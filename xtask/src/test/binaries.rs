@@ -142,7 +142,7 @@ pub(crate) fn run_all(binaries: &[TestBinary], options: &Options, progress: &Pro
             match (tally, total.as_mut()) {
                 (Ok(tally), Ok(sum)) => {
                     let (place, title) = (&options.place, binary.title());
-                    progress.say(format!("{place}{title}: {tally} in {}", short(begun.elapsed())));
+                    progress.print(format!("{place}{title}: {tally} in {}", short(begun.elapsed())));
                     sum.add(tally);
                 }
                 (Err(failure), Ok(_)) => *total = Err(failure),
@@ -164,7 +164,7 @@ pub(crate) fn run_doc_tests(workspace: &Workspace, options: &Options, progress: 
     command.args(["test", "--workspace", "--doc", "--quiet", "--"]).arg("--format=pretty");
     command.args(&options.arguments).current_dir(&workspace.root);
     let tally = run_one(command, "documentation", options, progress)?;
-    progress.say(format!("examples in the documentation: {tally}"));
+    progress.print(format!("examples in the documentation: {tally}"));
     Ok(tally)
 }
 
@@ -211,7 +211,7 @@ fn follow(lines: Receiver<String>, title: &str, progress: &Progress) -> Vec<Stri
             Ok(line) => {
                 if line.starts_with("test ") && line.contains(" ... ") {
                     done += 1;
-                    progress.show(format!("{title}: {done} done, {}", &line["test ".len()..]));
+                    progress.update(format!("{title}: {done} done, {}", &line["test ".len()..]));
                 }
                 output.push(line);
             }
@@ -219,7 +219,7 @@ fn follow(lines: Receiver<String>, title: &str, progress: &Progress) -> Vec<Stri
             Err(RecvTimeoutError::Disconnected) => return output,
         }
         if last_word.elapsed() >= HEARTBEAT && !progress.is_live() {
-            progress.say(format!("{title}: {done} done so far"));
+            progress.print(format!("{title}: {done} done so far"));
             last_word = Instant::now();
         }
     }

@@ -57,7 +57,7 @@ pub(super) fn run_in_machine(
         .context(|| "can't write the plan".into())?;
     fs::write(&plan, text).context(|| format!("can't write {}", plan.display()))?;
 
-    progress.say(format!("Booting kernel {} for the namespace tests", machine.kernel.release));
+    progress.print(format!("Booting kernel {} for the namespace tests", machine.kernel.release));
     let this_program = std::env::current_exe().context(|| "can't find this program".into())?;
     let job = Job {
         command: vec![this_program.into(), "test-in-machine".into(), plan.into(), report.clone().into()],
@@ -70,7 +70,7 @@ pub(super) fn run_in_machine(
     })?;
     let tally: Tally = serde_json::from_str(&text).context(|| "can't read the report".into())?;
     let left_out = tally.left_out.len();
-    progress.say(format!(
+    progress.print(format!(
         "In the virtual machine (booted in {}): {tally}; {left_out} left out, whose result no kernel changes",
         short(run.boot)
     ));

@@ -1,7 +1,7 @@
 #!/bin/sh
 # First process of the virtual machine, run by busybox from the initial memory file system.
-# It puts the host's root (read-only, over virtio-9p) under an overlay, so that whatever is
-# written stays in the machine, and runs one command there. /job says which.
+# It puts the host's root (read-only, over virtio-9p) under an overlay, so that what is
+# written stays in the machine, and runs one command there, which /job names.
 export PATH=/bin
 fail() { echo "oxcni-vm: $*" >/dev/console; [ -n "$STATUS" ] && echo "broken $*" >"$STATUS"; poweroff -f; }
 

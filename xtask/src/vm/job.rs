@@ -1,4 +1,4 @@
-//! What the machine is asked to do, and how that is told to the shell scripts inside.
+//! The command that runs in the machine, as settings for the shell scripts inside.
 
 use super::machine::Machine;
 use std::ffi::OsString;
@@ -11,11 +11,11 @@ pub(crate) struct Job {
     pub(crate) command: Vec<OsString>,
     /// Where it runs.
     pub(crate) folder: PathBuf,
-    /// Its environment, beside what is taken over from ours.
+    /// Its environment, in addition to what it inherits.
     pub(crate) environment: Vec<(String, OsString)>,
 }
 
-/// The variables that a command in the machine inherits: the rest describes a place it isn't in.
+/// The variables that a command in the machine inherits: the others describe this machine.
 const INHERITED: [&str; 6] = ["HOME", "LANG", "LC_ALL", "PATH", "TERM", "USER"];
 const INHERITED_PREFIXES: [&str; 3] = ["CARGO", "OXCNI_", "RUST"];
 
@@ -28,7 +28,7 @@ impl Job {
     /// Shell variables for `init.sh`.
     pub(super) fn settings(&self, machine: &Machine) -> String {
         let set = |name: &str, value: &str| format!("{name}={}\n", quoted(value));
-        // A little over our own limit: inside it is only the second line of defence.
+        // A little over our own limit, which usually ends the machine first.
         let limit = machine.limit.as_secs() + 30;
         let limit = if self.is_interactive() { u64::from(u32::MAX) } else { limit };
         [
@@ -54,9 +54,9 @@ impl Job {
             script.push_str("echo \"The checkout is here; what is written stays in the machine.\"\n");
             script.push_str("exec bash -i\n");
         } else {
-            let words: Vec<String> =
-                self.command.iter().map(|word| quoted(&word.to_string_lossy())).collect();
-            script.push_str(&format!("exec {}\n", words.join(" ")));
+            let arguments: Vec<String> =
+                self.command.iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
+            script.push_str(&format!("exec {}\n", arguments.join(" ")));
         }
         script
     }
@@ -72,7 +72,7 @@ impl Job {
     }
 }
 
-/// A line that gives the machine's terminal the size of ours, which it can't ask for.
+/// A line that gives the machine's terminal the size of ours, which it can't query.
 fn window_size() -> String {
     let size = std::process::Command::new("stty").arg("size").output();
     let text = size.map(|out| String::from_utf8_lossy(&out.stdout).into_owned());
@@ -82,9 +82,9 @@ fn window_size() -> String {
     }
 }
 
-/// A word that a POSIX shell reads as exactly this text.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
+/// Quotes a text so that a POSIX shell reads it as one argument.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -93,9 +93,9 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn a_shell_reads_a_quoted_word_as_it_was() {
-        let word = "it's \"$HOME\" \\ `x`\n;*";
-        let out = Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(word))).output().unwrap();
-        assert_eq!(String::from_utf8(out.stdout).unwrap(), word);
+    fn a_shell_reads_a_quoted_text_unchanged() {
+        let text = "it's \"$HOME\" \\ `x`\n;*";
+        let out = Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(text))).output().unwrap();
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), text);
     }
 }

@@ -1,4 +1,4 @@
-//! The stock Debian kernel: fetched once, unpacked into a folder, never installed.
+//! The stock Debian kernel: downloaded once, unpacked into a folder, never installed.
 
 use crate::debian::apt_get;
 use crate::error::{Context, Failure, Result};
@@ -26,7 +26,7 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Takes the kernel below `cache`, or fetches and unpacks it there first.
+    /// Returns the kernel below `cache`; downloads and unpacks it if it is not there.
     pub(crate) fn obtain(cache: &Path, progress: &Progress) -> Result<Self> {
         let folder = cache.join("kernel");
         if !folder.exists() {
@@ -58,21 +58,21 @@ impl Kernel {
     }
 }
 
-/// Downloads the package and unpacks it beside the place where it belongs, so that a kernel that
-/// is there is a whole one.
+/// Downloads the package and unpacks it beside its final place, so that a kernel that
+/// is there is complete.
 fn fetch(cache: &Path, folder: &Path, progress: &Progress) -> Result<()> {
     let staging = cache.join("kernel.new");
     let _ = fs::remove_dir_all(&staging);
     fs::create_dir_all(&staging).context(|| format!("can't make {}", staging.display()))?;
     let package = versioned_package(progress)?;
-    progress.say(format!("Fetching {package} (70 MB, once)"));
+    progress.print(format!("Fetching {package} (70 MB, once)"));
     quietly(apt_get().arg("download").arg(&package).current_dir(&staging))?;
     let archive = fs::read_dir(&staging)
         .context(|| format!("can't read {}", staging.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|end| end == "deb"))
-        .ok_or_else(|| Failure::new(format!("apt-get left no package in {}", staging.display())))?;
-    progress.say("Unpacking it and indexing its modules");
+        .ok_or_else(|| Failure::new(format!("apt-get downloaded no package to {}", staging.display())))?;
+    progress.print("Unpacking it and indexing its modules");
     quietly(Command::new("dpkg").arg("-x").arg(&archive).arg(&staging))?;
     fs::remove_file(&archive).context(|| format!("can't remove {}", archive.display()))?;
     let release = package.trim_start_matches("linux-image-");
@@ -83,7 +83,7 @@ fn fetch(cache: &Path, folder: &Path, progress: &Progress) -> Result<()> {
 
 /// Writes the ELF image that is packed in `vmlinuz-*` beside it, where it is packed by xz.
 ///
-/// The setup header says where it is: <https://docs.kernel.org/arch/x86/boot.html>.
+/// Its place is in the setup header: <https://docs.kernel.org/arch/x86/boot.html>.
 fn uncompress(boot: &Path, release: &str) -> Result<()> {
     let packed = boot.join(format!("vmlinuz-{release}"));
     let image = fs::read(&packed).context(|| format!("can't read {}", packed.display()))?;
@@ -102,30 +102,30 @@ fn uncompress(boot: &Path, release: &str) -> Result<()> {
 /// The compressed kernel inside a bzImage.
 fn payload(image: &[u8]) -> Option<&[u8]> {
     const SECTOR: usize = 512;
-    let word = |at: usize| {
+    let number = |at: usize| {
         let bytes = image.get(at..at + 4)?.try_into().ok()?;
         usize::try_from(u32::from_le_bytes(bytes)).ok()
     };
     let setup_sectors = usize::from(*image.get(0x1f1)?);
-    let start = (setup_sectors + 1) * SECTOR + word(0x248)?;
-    image.get(start..start + word(0x24c)?)
+    let start = (setup_sectors + 1) * SECTOR + number(0x248)?;
+    image.get(start..start + number(0x24c)?)
 }
 
-/// The package that the meta package stands for at present, such as `linux-image-6.1.0-56-amd64`.
+/// The package that the meta package depends on at present, such as `linux-image-6.1.0-56-amd64`.
 fn versioned_package(progress: &Progress) -> Result<String> {
-    let ask = || quietly(Command::new("apt-cache").args(["depends", META_PACKAGE]));
+    let depends = || quietly(Command::new("apt-cache").args(["depends", META_PACKAGE]));
     let find = |text: String| {
         text.lines()
             .filter_map(|line| line.trim().strip_prefix("Depends: "))
             .find(|name| name.starts_with("linux-image-"))
             .map(str::to_owned)
     };
-    if let Some(name) = ask().ok().and_then(find) {
+    if let Some(name) = depends().ok().and_then(find) {
         return Ok(name);
     }
-    progress.say("Fetching Debian's package lists");
+    progress.print("Fetching Debian's package lists");
     quietly(apt_get().arg("update"))?;
-    ask().map(find)?.ok_or_else(|| Failure::new(format!("Debian's {META_PACKAGE} depends on no kernel")))
+    depends().map(find)?.ok_or_else(|| Failure::new(format!("Debian's {META_PACKAGE} depends on no kernel")))
 }
 
 /// Paths of `wanted` and all they depend on, in an order in which `insmod` can load them.

@@ -1,4 +1,4 @@
-//! One run of the virtual machine: QEMU, the ports it talks through, and the limit on its time.
+//! One run of the virtual machine: QEMU, its ports, and its time limit.
 
 use super::initrd::Initrd;
 use super::job::Job;
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 /// Lines of the machine's console that are shown when it ends badly.
 const CONSOLE_TAIL: usize = 25;
 
-/// What the kernel is told. Hardening and watchdogs are left out: they are not what is tested, and
-/// cost much in emulation.
+/// The kernel's command line. Hardening and watchdogs are off: they are not tested, and cost much in
+/// emulation.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on tsc=reliable \
      no_timer_check nowatchdog mitigations=off init_on_alloc=0 apparmor=0 audit=0";
 
@@ -28,7 +28,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) kernel: Kernel,
-    /// An ext4 image; what is written to it is forgotten when the machine ends.
+    /// An ext4 image; what is written to it is lost when the machine ends.
     pub(crate) scratch: PathBuf,
     /// The one folder of the host that can be written to from inside.
     pub(crate) results: PathBuf,
@@ -37,7 +37,7 @@ pub(crate) struct Machine {
     pub(crate) kvm: bool,
 }
 
-/// How a run ended, as far as the command came.
+/// How a run ended.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// The command's exit code.
@@ -46,7 +46,7 @@ pub(crate) struct Run {
     pub(crate) boot: Duration,
 }
 
-/// What the machine says on its status port.
+/// What the machine reports on its status port.
 enum Status {
     Started,
     Exit(u8),
@@ -79,11 +79,11 @@ impl Machine {
             copy_to(stderr, std::io::stderr()),
         ];
         let outcome = self.follow(&mut qemu, &events, begun, job.is_interactive());
-        // All output has left QEMU before the exit code does, so nothing is lost by this.
+        // QEMU writes all output before the exit code, so nothing is lost by this.
         let _ = qemu.kill();
         let _ = qemu.wait();
         for name in ["status", "stdout", "stderr"] {
-            // Wakes a thread that still waits for a QEMU that never came.
+            // Wakes a thread that waits for a QEMU that did not start.
             let _ = UnixStream::connect(folder.join(name));
         }
         for thread in threads {
@@ -172,7 +172,7 @@ impl Machine {
     fn qemu(&self, folder: &Path, interactive: bool) -> Command {
         let mut qemu = Command::new("qemu-system-x86_64");
         let at = |name: &str| folder.join(name).display().to_string();
-        // Software emulation unless asked: with /dev/kvm a stock guest hangs on some machines.
+        // Software emulation by default: with /dev/kvm a stock guest hangs on some machines.
         // Emulation is faster without page tables of five levels, which make each of its many walks
         // longer, a vector state to save at each switch, and string instructions that it repeats
         // byte by byte.

@@ -12,7 +12,7 @@ port() {
 }
 exec 3>"$status"
 busybox mount --make-rshared /
-# Whoever started the machine ends it when its time is up; this is for when they are gone.
+# The process that started the machine ends it at the time limit. This is for the case that it is gone.
 (busybox sleep "$limit"; busybox poweroff -f) 3>&- &
 echo started >&3
 
@@ -26,7 +26,7 @@ else
 	"$here/busybox" cat "$here/stderr" >"$(port oxcni.stderr)" 3>&- & err=$!
 	busybox setsid /bin/sh "$here/command" </dev/null >"$here/stdout" 2>"$here/stderr" 3>&-
 	code=$?
-	# A process left behind may hold the pipes open; all that the command itself wrote is through soon.
+	# A process that the command started may hold the pipes open; what the command itself wrote arrives soon.
 	(busybox sleep 2; busybox kill "$out" "$err") 2>/dev/null &
 	wait "$out" "$err"
 fi

@@ -1,6 +1,6 @@
 //! The figures of pods as a table.
 
-use super::{Attached, elsewhere, go_is_here};
+use super::{Attached, go_is_here, reference};
 use crate::bench::contender::{Verb, Who};
 use crate::table::Table;
 
@@ -16,7 +16,7 @@ pub(crate) fn table(pods: &[Attached]) -> Table {
                 if index == 0 {
                     table.line();
                 }
-                let title = format!("{}, default + {additional}", verb.word());
+                let title = format!("{}, default + {additional}", verb.name());
                 let [wall, wall_p99, cpu, cpu_p99, memory] = one.figures.cells();
                 table.row([
                     if index == 0 { title } else { String::new() },
@@ -34,7 +34,7 @@ pub(crate) fn table(pods: &[Attached]) -> Table {
     table
 }
 
-/// How much longer Go takes, here or, with a `*`, elsewhere.
+/// How much longer Go takes: in this run or, with a `*`, on another machine.
 fn slower_by(pods: &[Attached], one: &Attached) -> String {
     if one.who == Who::Go {
         return String::new();
@@ -44,6 +44,6 @@ fn slower_by(pods: &[Attached], one: &Attached) -> String {
         let go = super::find(pods, one.additional, one.verb, Who::Go);
         return go.map(|go| format!("{:.2} ×", go.wall_p50_us / ours)).unwrap_or_default();
     }
-    let go = elsewhere::go(one.additional, one.verb);
+    let go = reference::go(one.additional, one.verb);
     go.map(|go| format!("{:.2} × *", go.wall_us / ours)).unwrap_or_default()
 }

@@ -31,7 +31,7 @@ pub(crate) enum Speed {
 /// Builds the program, in either case without the link-time optimisation of what goes on nodes, which
 /// takes minutes.
 pub(crate) fn build(workspace: &Workspace, speed: Speed, progress: &Progress) -> Result<PathBuf> {
-    progress.say("Building the tests' API server");
+    progress.print("Building the tests' API server");
     let mut build = cargo();
     build.args(["build", "--package", "oxcni-tests", "--bin", NAME, "--manifest-path"]);
     build.arg(workspace.root.join("Cargo.toml"));

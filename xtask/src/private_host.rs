@@ -1,5 +1,5 @@
-//! A namespace that plays the host: network, `/run`, `/var/lib` and `/sys` of our own, so that the
-//! machine's network and files stay as they are.
+//! Namespaces in place of the host, with network, `/run`, `/var/lib` and `/sys` of their own: the
+//! machine's network and files are not touched.
 
 use crate::error::{Context, Failure, Result};
 use crate::process::quietly;
@@ -9,13 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Proof that this process is on the stage, and what can be done there. It ends with the process.
+/// Proof that this process is in namespaces of its own. They end with the process.
 #[derive(Debug)]
-pub(crate) struct Stage(());
+pub(crate) struct PrivateHost(());
 
 const NAMESPACES: &str = "/run/netns";
 
-impl Stage {
+impl PrivateHost {
     /// Moves this process into fresh namespaces.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Stage {
         Ok(Self(()))
     }
 
-    /// Makes a network namespace and gives its path; `ip -n NAME` reaches it too.
+    /// Makes a network namespace and returns its path; `ip -n NAME` finds it.
     pub(crate) fn container(&self, name: &str) -> Result<PathBuf> {
         let path = Path::new(NAMESPACES).join(name);
         fs::write(&path, "").context(|| format!("can't make {}", path.display()))?;
@@ -58,7 +58,7 @@ impl Stage {
     }
 }
 
-/// Runs `ip` with these words and gives what it prints.
-pub(crate) fn ip(words: &str) -> Result<String> {
-    quietly(Command::new("ip").args(words.split_whitespace()))
+/// Runs `ip` with arguments separated by spaces and returns what it prints.
+pub(crate) fn ip(arguments: &str) -> Result<String> {
+    quietly(Command::new("ip").args(arguments.split_whitespace()))
 }

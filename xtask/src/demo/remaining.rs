@@ -1,4 +1,4 @@
-//! What attachments could leave behind.
+//! Finds what remains of attachments after DEL.
 
 use super::view::Place;
 use crate::error::{Context, Failure, Result};
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where to look.
+/// Where to look, and what may remain.
 pub(crate) struct Search<'a> {
     pub(crate) places: &'a [Place<'a>],
     /// Links of the host that stay: its own, and bridges for the next pod.
@@ -19,19 +19,19 @@ pub(crate) struct Search<'a> {
     pub(crate) reservations: &'a [&'a str],
     /// Multus' cache.
     pub(crate) cache: &'a Path,
-    /// What a rule for one of the attachments would name.
-    pub(crate) words: &'a [&'a str],
+    /// Texts that a rule for one of the attachments would contain.
+    pub(crate) patterns: &'a [&'a str],
 }
 
 impl Search<'_> {
     /// Prints what is found.
     ///
     /// # Errors
-    /// Anything is left.
+    /// Something remains.
     pub(crate) fn report(&self) -> Result<()> {
-        let mut left = false;
+        let mut remains = false;
         let mut line = |what: &str, found: Vec<String>, nothing: &str| {
-            left |= !found.is_empty();
+            remains |= !found.is_empty();
             let (mark, text) = match found.is_empty() {
                 true => (Style::Good.paint("✓"), nothing.to_owned()),
                 false => (Style::Bad.paint("✗"), found.join("; ")),
@@ -42,42 +42,42 @@ impl Search<'_> {
         line("addresses", self.reserved()?, "none reserved");
         line("rules", self.rules()?, "none");
         line("cache", files_below(self.cache)?, "empty");
-        if left {
-            return Err(Failure::new("DEL left something behind"));
+        if remains {
+            return Err(Failure::new("something remains after DEL"));
         }
-        println!("\n{}", Style::Good.paint("Nothing is left."));
+        println!("\n{}", Style::Good.paint("Nothing remains."));
         Ok(())
     }
 
     fn links(&self) -> Result<Vec<String>> {
-        let mut left = Vec::new();
+        let mut remaining = Vec::new();
         for place in self.places {
             for link in place.links()? {
                 let ifname = link["ifname"].as_str().unwrap_or_default();
                 if place.netns.is_some() || !self.staying.contains(&ifname) {
-                    left.push(format!("{ifname} in {}", place.title));
+                    remaining.push(format!("{ifname} in {}", place.title));
                 }
             }
         }
-        Ok(left)
+        Ok(remaining)
     }
 
     /// Files named by an address: the lock and the round-robin marks stay.
     fn reserved(&self) -> Result<Vec<String>> {
-        let mut left = Vec::new();
+        let mut remaining = Vec::new();
         for folder in self.reservations {
             let entries = fs::read_dir(folder).context(|| format!("can't read {folder}"))?;
             let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-            left.extend(names.filter(|name| name.parse::<IpAddr>().is_ok()));
+            remaining.extend(names.filter(|name| name.parse::<IpAddr>().is_ok()));
         }
-        Ok(left)
+        Ok(remaining)
     }
 
     fn rules(&self) -> Result<Vec<String>> {
         let nft = quietly(Command::new("nft").args(["list", "ruleset"]))?;
         // The Go plugins write iptables' rules, where that program is there.
         let iptables = quietly(&mut Command::new("iptables-save")).unwrap_or_default();
-        let theirs = |line: &&str| self.words.iter().any(|word| line.contains(word));
+        let theirs = |line: &&str| self.patterns.iter().any(|pattern| line.contains(pattern));
         Ok(nft.lines().chain(iptables.lines()).filter(theirs).map(|line| line.trim().to_owned()).collect())
     }
 }
@@ -104,7 +104,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn files_are_found_at_any_depth_and_empty_folders_are_none() {
+    fn files_are_found_at_any_depth() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("a/b")).unwrap();
         assert_eq!(files_below(folder.path()).unwrap().len(), 0);

@@ -1,13 +1,13 @@
 //! Two pods, each on the default network and on those that its annotation names.
 
-use super::leftovers::Search;
 use super::manifests::{self, Additional};
 use super::pod::{Multus, Plugins, Pod};
+use super::remaining::Search;
 use super::status::{self, Status};
 use super::view::{Place, links};
 use crate::error::{Failure, Result};
+use crate::private_host::{PrivateHost, ip};
 use crate::process::quietly;
-use crate::stage::{Stage, ip};
 use crate::table::Style;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,21 +23,21 @@ const MANIFESTS: &str = "/run/manifests";
 const CNI_DIR: &str = "/var/lib/cni/multus";
 const HOST: Place<'static> = Place { title: "host", netns: None };
 
-/// Tells the story from ADD to DEL.
-pub(super) fn tell(stage: &Stage, plugins: &Plugins) -> Result<()> {
+/// Runs the demo, from ADD to DEL.
+pub(super) fn run(host: &PrivateHost, plugins: &Plugins) -> Result<()> {
     heading("Two pods, several networks each");
     println!("  multus     {}", plugins.multus.display());
     println!("  plugins    {}", plugins.folder.display());
     println!("  host       a network namespace of this program's own");
     println!("  manifests  {MANIFESTS}, read in place of an API server\n");
-    let networks = networks(stage)?;
+    let networks = networks(host)?;
     manifests::write(Path::new(MANIFESTS), &networks, &NAMES)?;
-    introduce(&networks);
+    print_networks(&networks);
 
     let multus = Multus { plugins, config: config(&plugins.folder) };
     let mut attached = Vec::new();
     for name in NAMES {
-        let pod = Pod { name, netns: stage.container(name)? };
+        let pod = Pod { name, netns: host.container(name)? };
         let (result, time) = multus.add(&pod)?;
         step("ADD", name, &format!("{} networks in one call", networks.len() + 1), Some(time));
         attached.push((pod, result));
@@ -45,14 +45,14 @@ pub(super) fn tell(stage: &Stage, plugins: &Plugins) -> Result<()> {
     let statuses =
         attached.iter().map(|(pod, _)| Status::read(Path::new(CNI_DIR), pod)).collect::<Result<Vec<_>>>()?;
     show_statuses(&statuses);
-    heading("What the kernel holds");
+    heading("Links, addresses and routes in the kernel");
     print!("{}", links(&places())?);
 
     heading("From pod to pod, over each network");
     pings(&statuses)?;
     heading("CHECK, and DEL");
     let failures = take_down(&multus, &attached)?;
-    nothing_left(&networks)?;
+    nothing_remains(&networks)?;
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 
@@ -73,10 +73,10 @@ fn config(folder: &Path) -> Value {
     })
 }
 
-/// The networks beside the default one that this kernel can make, their masters made. A master's
-/// cable ends in a namespace that is not shown.
-fn networks(stage: &Stage) -> Result<Vec<Additional>> {
-    stage.container("outside")?;
+/// The additional networks that this kernel supports. Makes their masters: one end of a veth pair, whose
+/// other end is in a namespace that is not shown.
+fn networks(host: &PrivateHost) -> Result<Vec<Additional>> {
+    host.container("outside")?;
     let mut networks = Vec::new();
     for network in Additional::ALL {
         if let Some(master) = network.master() {
@@ -84,10 +84,7 @@ fn networks(stage: &Stage) -> Result<Vec<Additional>> {
             ip(&format!("link set {master} up"))?;
             ip(&format!("-n outside link set port-{master} up"))?;
             if network == Additional::Ipvlan && !has_ipvlan(master) {
-                println!(
-                    "  {} this kernel has no ipvlan: the story is told without it\n",
-                    Style::Bad.paint("!")
-                );
+                println!("  {} this kernel has no ipvlan: the demo leaves it out\n", Style::Bad.paint("!"));
                 ip(&format!("link del {master}"))?;
                 continue;
             }
@@ -102,12 +99,12 @@ fn has_ipvlan(master: &str) -> bool {
     made.and_then(|_| ip("link del probe")).is_ok()
 }
 
-fn introduce(networks: &[Additional]) {
-    println!("  {:<12} every pod's: the bridge {BRIDGE}, IPv4 and IPv6, a gateway", "pod-network");
+fn print_networks(networks: &[Additional]) {
+    println!("  {:<12} default network: the bridge {BRIDGE}, IPv4 and IPv6, a gateway", "pod-network");
     for network in networks {
         println!("  {:<12} {}", network.name(), network.about());
     }
-    println!("\n  The pods ask for them in the annotation k8s.v1.cni.cncf.io/networks:\n");
+    println!("\n  The pods request them in the annotation k8s.v1.cni.cncf.io/networks:\n");
     for (number, name) in NAMES.iter().enumerate() {
         println!("  {name:<12} {}", Style::Dim.paint(manifests::annotation(networks, number)));
     }
@@ -123,12 +120,11 @@ fn show_statuses(statuses: &[Status]) {
     let Some(first) = statuses.first() else { return };
     heading(&format!("k8s.v1.cni.cncf.io/network-status of {}, as written", first.pod));
     print!("{}", first.painted());
-    heading("The same of both");
+    heading("The network status of both pods");
     print!("{}", status::table(statuses));
 }
 
-/// From each pod to the other, to each address of each interface, out of the interface that both
-/// have on that network; and to the gateway.
+/// Pings each address of the other pod from the interface on the same network, and the gateway.
 fn pings(statuses: &[Status]) -> Result<()> {
     let [blue, green] = statuses else { return Ok(()) };
     for (from, to) in [(blue, green), (green, blue)] {
@@ -143,15 +139,15 @@ fn pings(statuses: &[Status]) -> Result<()> {
 }
 
 fn ping(from: &str, ifname: &str, address: &str, shown: &str) -> Result<()> {
-    let words = ["-n", "-c", "2", "-i", "0.05", "-W", "3", "-I", ifname, address];
-    let said = quietly(Command::new("ip").args(["netns", "exec", from, "ping"]).args(words))?;
-    let time = said.split("time=").nth(2).and_then(|rest| rest.lines().next()).unwrap_or("answered");
+    let options = ["-n", "-c", "2", "-i", "0.05", "-W", "3", "-I", ifname, address];
+    let output = quietly(Command::new("ip").args(["netns", "exec", from, "ping"]).args(options))?;
+    let time = output.split("time=").nth(2).and_then(|rest| rest.lines().next()).unwrap_or("answered");
     line("ping", from, &format!("{ifname} → {shown}"), time);
     Ok(())
 }
 
-/// CHECK and DEL of all; gives the CHECKs that failed. They keep no pod from being taken down: Go's
-/// bridge, for one, takes it amiss when the kernel gives a bridge another MAC with its next port.
+/// CHECK and DEL of all pods; returns the CHECKs that failed. DEL follows in any case: CHECK of the Go
+/// bridge fails after the kernel has given the bridge another MAC address with its next port.
 fn take_down(multus: &Multus<'_>, attached: &[(Pod, Value)]) -> Result<Vec<Failure>> {
     let mut failures = Vec::new();
     for (pod, result) in attached {
@@ -171,7 +167,7 @@ fn take_down(multus: &Multus<'_>, attached: &[(Pod, Value)]) -> Result<Vec<Failu
     Ok(failures)
 }
 
-fn nothing_left(networks: &[Additional]) -> Result<()> {
+fn nothing_remains(networks: &[Additional]) -> Result<()> {
     let mut staying = vec![BRIDGE, SECOND_BRIDGE];
     staying.extend(networks.iter().filter_map(|network| network.master()));
     let search = Search {
@@ -179,7 +175,7 @@ fn nothing_left(networks: &[Additional]) -> Result<()> {
         staying: &staying,
         reservations: &RESERVATIONS,
         cache: Path::new(CNI_DIR),
-        words: &["10.22.0.", "fd00:22:", NAMES[0], NAMES[1]],
+        patterns: &["10.22.0.", "fd00:22:", NAMES[0], NAMES[1]],
     };
     search.report()
 }
@@ -188,7 +184,7 @@ fn heading(text: &str) {
     println!("\n{}\n", Style::Bold.paint(text));
 }
 
-/// A call of the story, with the time it took.
+/// Prints a call with the time it took.
 fn step(what: &str, whom: &str, outcome: &str, time: Option<Duration>) {
     let time = time.map(|time| format!("{:.1} ms", time.as_secs_f64() * 1000.0)).unwrap_or_default();
     line(what, whom, outcome, &time);

@@ -1,4 +1,4 @@
-//! What the Go multus took on another machine, for when it is not at hand: multus-cni 4.3 as a thin
+//! Times of the Go multus on another machine, for runs without it: multus-cni 4.3 as a thin
 //! plugin with the Go plugins at v1.9.1, against a real kube-apiserver on loopback, once.
 
 use crate::bench::contender::Verb;
