@@ -1,0 +1,467 @@
+//! What a case is: data, as it stands in a file of `cases/`.
+
+use crate::version::Range;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// One requirement, and how to see whether it is met.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Case {
+    /// Version and section of the text, and a number that is never given again: `1.1/del/3`.
+    pub id: String,
+    /// How strongly the text demands it.
+    pub level: Level,
+    /// Which plugins it is for.
+    #[serde(deserialize_with = "one_or_many")]
+    pub kind: Vec<Kind>,
+    /// The one plugin whose documentation demands it; absent where the specification does.
+    #[serde(default)]
+    pub plugin: Option<String>,
+    /// What a profile has to claim for a failure to count.
+    #[serde(default)]
+    pub feature: Option<String>,
+    /// A few words.
+    pub title: String,
+    /// The requirement in this suite's own words.
+    pub requirement: String,
+    /// Where it stands: an address with a commit and lines.
+    pub text: String,
+    /// The versions of the specification in which it holds.
+    #[serde(default)]
+    pub versions: Range,
+    /// Run for every one of these versions that the plugin has, not only for the newest.
+    #[serde(default)]
+    pub each: bool,
+    /// What must be there; without it the case is skipped.
+    #[serde(default)]
+    pub needs: Needs,
+    /// Namespaces that play containers.
+    #[serde(default = "one_container")]
+    pub containers: Vec<String>,
+    /// What stands before.
+    #[serde(default)]
+    pub given: Vec<Step>,
+    /// What is called.
+    #[serde(default)]
+    pub when: Vec<Step>,
+    /// What must hold afterwards.
+    #[serde(default)]
+    pub then: Vec<Step>,
+}
+
+/// How strongly a text demands something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// RFC 2119's MUST.
+    Must,
+    /// RFC 2119's SHOULD: a failure is a warning unless the run is strict.
+    Should,
+    /// The plugin's own documentation.
+    Documented,
+}
+
+/// The kinds of programs that the specification has requirements for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Every plugin.
+    Any,
+    /// Makes an interface.
+    Interface,
+    /// Adjusts what the plugin before it made.
+    Chained,
+    /// Gives addresses to another plugin.
+    Ipam,
+    /// Calls other plugins for whole interfaces.
+    Meta,
+    /// Executes plugins.
+    Runtime,
+    /// None of these: only what holds for every plugin applies to it.
+    Other,
+}
+
+/// What a case or a profile can't do without.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Needs {
+    /// Kinds of links and other features of the kernel: `macvlan`, `ipvlan`, `bridge-vlan`, `nftables`, …
+    #[serde(default)]
+    pub kernel: Vec<String>,
+    /// Programs of the node.
+    #[serde(default)]
+    pub programs: Vec<String>,
+    /// Other plugins in the folder under test.
+    #[serde(default)]
+    pub plugins: Vec<String>,
+    /// What the profile has to claim for the case to have anything to say about the plugin: that it has
+    /// a `master`, for example.
+    #[serde(default)]
+    pub claims: Vec<String>,
+}
+
+/// One step of a case.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Step {
+    /// Execute the plugin.
+    Call(#[serde(deserialize_with = "call_or_command")] Call),
+    /// Execute the plugin for several containers at the same time.
+    Parallel(Parallel),
+    /// Run a command line on the host.
+    Run(#[serde(deserialize_with = "run_or_line")] Run),
+    /// Put a plugin of the suite's own into `CNI_PATH`, which records its calls.
+    Double(Double),
+    /// Write a file.
+    Write(Write),
+    /// A link as `ip -j -d link show` prints it.
+    Link(Look),
+    /// An address as `ip -j address show` prints it.
+    Address(Look),
+    /// A route as `ip -j -d route show table all` prints it.
+    Route(Look),
+    /// A rule as `ip -j rule show` prints it.
+    Rule(Look),
+    /// A file.
+    File(FileLook),
+    /// A TCP connection from one namespace to an address of another.
+    Reach(Reach),
+    /// What differs from how it was at the end of `given`.
+    Unchanged(Unchanged),
+    /// The calls that a plugin of the suite's own recorded.
+    Recorded(Recorded),
+    /// A value that was captured or answered.
+    Value(ValueLook),
+    /// Values that must differ from each other.
+    Distinct(Vec<String>),
+}
+
+/// One execution of a plugin.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Call {
+    /// `CNI_COMMAND`.
+    #[serde(rename = "do")]
+    pub command: String,
+    /// The container that it is for.
+    #[serde(rename = "in", default = "first_container")]
+    pub container: String,
+    /// `CNI_IFNAME`; the profile's where it is absent.
+    #[serde(default)]
+    pub ifname: Option<String>,
+    /// Another plugin of the folder than the one under test.
+    #[serde(rename = "type", default)]
+    pub plugin: Option<String>,
+    /// `cniVersion` of the configuration; `null` leaves it out.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub version: Option<Value>,
+    /// Changes to the profile's configuration, as a JSON merge patch (RFC 7396). An object with
+    /// `$replace: true` takes the place of what is there, and is not merged with it.
+    #[serde(default)]
+    pub with: Option<Value>,
+    /// A configuration in place of the profile's.
+    #[serde(default)]
+    pub config: Option<Value>,
+    /// Standard input as it is, in place of a configuration.
+    #[serde(default)]
+    pub stdin: Option<String>,
+    /// Environment variables; `null` leaves one out.
+    #[serde(default)]
+    pub env: BTreeMap<String, Option<String>>,
+    /// `prevResult`. By default DEL and CHECK get what the last ADD of this container and interface
+    /// answered, and the ADD of a chained plugin the result of the interface that stands before it.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub prev_result: Option<Value>,
+    /// The valid attachments of a GC, each `CONTAINER` or `CONTAINER/IFNAME`; `"null"` stands for a
+    /// list that is null; absent: no such key.
+    #[serde(default)]
+    pub valid: Option<Value>,
+    /// What must come of it.
+    #[serde(default, deserialize_with = "expectation_or_outcome")]
+    pub expect: Expectation,
+}
+
+/// What must come of a call.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expectation {
+    /// Success by default.
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// The error code: one, or a list of those allowed.
+    #[serde(default)]
+    pub code: Option<Value>,
+    /// A pattern for the error object.
+    #[serde(default)]
+    pub error: Option<Value>,
+    /// A pattern for the result.
+    #[serde(default)]
+    pub result: Option<Value>,
+    /// The result has the form that its version of the specification gives it.
+    #[serde(default)]
+    pub well_formed: bool,
+    /// Nothing is printed on standard output.
+    #[serde(default)]
+    pub silent: bool,
+    /// An expression that is found in standard error.
+    #[serde(default)]
+    pub stderr: Option<String>,
+    /// Seconds in which the plugin must have ended.
+    #[serde(default)]
+    pub within: Option<f64>,
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Exit code 0.
+    #[default]
+    Success,
+    /// Another exit code, with an error object on standard output.
+    Failure,
+    /// Either.
+    Any,
+}
+
+/// Calls at the same time, for containers that are made for it: `p0`, `p1`, …
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Parallel {
+    /// How many.
+    pub count: usize,
+    /// What each of them executes.
+    #[serde(deserialize_with = "call_or_command")]
+    pub call: Call,
+}
+
+/// A command line for `sh -c`, run on the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Run {
+    /// The line.
+    pub line: String,
+    /// A pattern for the JSON that it prints.
+    #[serde(default)]
+    pub json: Option<Value>,
+    /// An expression that is found in what it prints.
+    #[serde(default)]
+    pub prints: Option<String>,
+    /// Its exit code is not looked at.
+    #[serde(default)]
+    pub may_fail: bool,
+}
+
+/// A plugin of the suite's own under a name in `CNI_PATH`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Double {
+    /// Its name, for `type`.
+    pub name: String,
+    /// What it answers, by `CNI_COMMAND`; a command without an entry succeeds silently.
+    #[serde(default)]
+    pub answers: BTreeMap<String, Answer>,
+}
+
+/// What a plugin of the suite's own does when it is called.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Answer {
+    /// The JSON that it prints. `cniVersion` is added.
+    #[serde(default)]
+    pub stdout: Option<Value>,
+    /// What it prints on standard error.
+    #[serde(default)]
+    pub stderr: Option<String>,
+    /// Its exit code.
+    #[serde(default)]
+    pub exit: i32,
+}
+
+/// A file to be written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Write {
+    /// Where; folders are made.
+    pub path: String,
+    /// What.
+    pub content: String,
+}
+
+/// A look at a list that `ip` prints: an entry of it must match, or none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Look {
+    /// The container, or `host`.
+    #[serde(rename = "in", default = "first_container")]
+    pub namespace: String,
+    /// The link (not for rules). For a link without it: any.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// A pattern for the entry. For an address also `10.1.0.2/24`, for a route also its destination.
+    #[serde(default)]
+    pub is: Option<Value>,
+    /// No entry may match.
+    #[serde(default)]
+    pub absent: bool,
+    /// How many entries match, where it matters.
+    #[serde(default)]
+    pub count: Option<usize>,
+}
+
+/// A look at a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileLook {
+    /// Which; `*` stands for anything in one name of the path.
+    pub path: String,
+    /// The namespace in which it is read, for `/proc/sys/net`.
+    #[serde(rename = "in", default)]
+    pub namespace: Option<String>,
+    /// It must not be there.
+    #[serde(default)]
+    pub absent: bool,
+    /// An expression that is found in it.
+    #[serde(default)]
+    pub holds: Option<String>,
+    /// A pattern for the JSON in it.
+    #[serde(default)]
+    pub json: Option<Value>,
+}
+
+/// A connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reach {
+    /// The container that connects, or `host`.
+    pub from: String,
+    /// The container that is connected to, or `host`.
+    pub to: String,
+    /// Its address.
+    pub address: String,
+    /// It must not succeed.
+    #[serde(default)]
+    pub fails: bool,
+}
+
+/// A comparison with the state at the end of `given`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Unchanged {
+    /// The container, or `host`: its links, addresses, routes, rules and nftables rules; or `files`:
+    /// those below /run, /var/lib and /etc/cni.
+    #[serde(rename = "in")]
+    pub namespace: String,
+    /// Expressions; lines of the difference in which one is found don't count.
+    #[serde(default)]
+    pub except: Vec<String>,
+}
+
+/// A look at what a plugin of the suite's own recorded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Recorded {
+    /// Its name; absent: those of all, in order.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// A pattern for the list of calls, each `{name, command, env, config}`.
+    pub calls: Value,
+}
+
+/// A look at a value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ValueLook {
+    /// The value, with variables.
+    pub of: Value,
+    /// A pattern for it.
+    pub is: Value,
+}
+
+impl Step {
+    /// All patterns of this step, to be checked for mistakes.
+    pub(crate) fn patterns(&self) -> Vec<&Value> {
+        match self {
+            Self::Call(call) | Self::Parallel(Parallel { call, .. }) => {
+                [&call.expect.error, &call.expect.result].into_iter().flatten().collect()
+            }
+            Self::Run(run) => run.json.iter().collect(),
+            Self::Link(look) | Self::Address(look) | Self::Route(look) | Self::Rule(look) => {
+                look.is.iter().collect()
+            }
+            Self::File(look) => look.json.iter().collect(),
+            Self::Recorded(recorded) => vec![&recorded.calls],
+            Self::Value(look) => vec![&look.is],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Call {
+    /// A call of `command` with everything by default.
+    #[must_use]
+    pub fn new(command: &str) -> Self {
+        Self {
+            command: command.to_owned(),
+            container: first_container(),
+            ifname: None,
+            plugin: None,
+            version: None,
+            with: None,
+            config: None,
+            stdin: None,
+            env: BTreeMap::new(),
+            prev_result: None,
+            valid: None,
+            expect: Expectation::default(),
+        }
+    }
+}
+
+fn one_container() -> Vec<String> {
+    vec![first_container()]
+}
+
+fn first_container() -> String {
+    "a".to_owned()
+}
+
+/// A key that is there, even if it holds `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Kind>, D::Error> {
+    let value = match Value::deserialize(deserializer)? {
+        Value::Array(array) => Value::Array(array),
+        one => Value::Array(vec![one]),
+    };
+    serde_json::from_value(value).map_err(serde::de::Error::custom)
+}
+
+/// Reads `{key: VALUE}`, or what the short form `SHORT` stands for.
+fn short_form<'de, D, T>(deserializer: D, key: &str) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    let value = match Value::deserialize(deserializer)? {
+        short @ Value::String(_) => Value::Object(Map::from_iter([(key.to_owned(), short)])),
+        long => long,
+    };
+    serde_json::from_value(value).map_err(serde::de::Error::custom)
+}
+
+fn call_or_command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Call, D::Error> {
+    short_form(deserializer, "do")
+}
+
+fn run_or_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Run, D::Error> {
+    short_form(deserializer, "line")
+}
+
+fn expectation_or_outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Expectation, D::Error> {
+    short_form(deserializer, "outcome")
+}
