@@ -1,0 +1,6 @@
+//! The suite's own tests: it passes what is right and catches what is wrong.
+
+mod assertions;
+mod common;
+mod program;
+mod suite;
