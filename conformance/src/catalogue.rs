@@ -47,7 +47,7 @@ pub fn read(files: &[(&str, &str)]) -> Result<Vec<Case>> {
 }
 
 fn read_file(content: &str) -> Result<Vec<Case>> {
-    let file: File = serde_norway::from_str(content).map_err(|error| error.to_string())?;
+    let file: File = serde_saphyr::from_str(content).map_err(|error| error.to_string())?;
     file.cases.into_iter().map(|case| read_case(&file.text, &file.common, case)).collect()
 }
 

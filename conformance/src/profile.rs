@@ -108,7 +108,7 @@ pub fn read(file: &Path) -> Result<Profile> {
 /// It is not YAML, or not a profile.
 pub fn parse(content: &str) -> Result<Profile> {
     // By way of JSON: the same rules as for cases.
-    let value: Value = serde_norway::from_str(content).map_err(|error| error.to_string())?;
+    let value: Value = serde_saphyr::from_str(content).map_err(|error| error.to_string())?;
     let mut profile: Profile = serde_json::from_value(value).map_err(|error| error.to_string())?;
     if profile.name.is_empty() {
         profile.name.clone_from(&profile.plugin);

@@ -17,7 +17,7 @@ pub(super) fn render(report: &Report) -> Result<String> {
         "mode": if report.all().any(|(_, entry)| entry.outcome.status == Status::Skipped) { "partial" } else { "full" },
         "profiles": profiles,
     });
-    serde_norway::to_string(&value).map_err(|error| error.to_string())
+    serde_saphyr::to_string(&value).map_err(|error| error.to_string())
 }
 
 fn profile(profile: &ProfileReport) -> Value {

@@ -45,7 +45,7 @@ pub(super) fn render(report: &Report, strict: bool) -> Result<String> {
             "call": call_line(report, &found),
             "repeat": report.repeat(profile, entry),
         });
-        let yaml = serde_norway::to_string(&block).map_err(|error| error.to_string())?;
+        let yaml = serde_saphyr::to_string(&block).map_err(|error| error.to_string())?;
         out.push_str("  ---\n");
         yaml.lines().for_each(|line| {
             let _ = writeln!(out, "  {line}");
