@@ -1,0 +1,617 @@
+//! The states of RFC 2131, section 4.4, figure 5.
+
+use std::net::Ipv4Addr;
+
+use super::lease::{Lease, Refused};
+use super::packet::{MessageType, Packet, code};
+use crate::{Random, SECOND, Time};
+
+/// How often a REQUEST is sent before the client begins anew (as systemd-networkd).
+const REQUEST_TRIES: u32 = 5;
+/// How often a remembered address is asked for before the client does without an answer.
+const REBOOT_TRIES: u32 = 2;
+/// How long another offer is kept back for that of the server that granted the earlier lease.
+const PREFER_SERVER: u64 = SECOND;
+/// After a DECLINE nothing is sent for this long (RFC 2131, section 3.1, point 5).
+const AFTER_DECLINE: u64 = 10 * SECOND;
+/// After a NAK the client waits, twice as long after each further one (as systemd-networkd).
+const AFTER_NAK: (u64, u64) = (SECOND, 30 * 60 * SECOND);
+/// The least wait between requests to renew a lease (RFC 2131, section 4.4.5); shorter leases
+/// have a quarter of the time that there is.
+const RENEW_WAIT: u64 = 60 * SECOND;
+/// The longest message that is taken, in bytes: what fits into an Ethernet frame.
+const MAX_MESSAGE: u16 = 1472;
+
+/// What does not change while a client runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The MAC address of the interface.
+    pub mac: [u8; 6],
+    /// The client identifier (option 61), with its type byte.
+    pub client_id: Vec<u8>,
+    /// The options that are requested (option 55).
+    pub request: Vec<u8>,
+    /// Options that are sent with every request, in place of those that the client would send.
+    pub provide: Vec<(u8, Vec<u8>)>,
+    /// Whether servers are to broadcast their answers.
+    pub broadcast: bool,
+    /// How long is waited for answers.
+    pub timing: Timing,
+}
+
+/// How long is waited for answers, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// After the first message; each further time twice as long.
+    pub first: u64,
+    /// The longest wait while a caller may be waiting too, for the first minute.
+    pub eager: u64,
+    /// The longest wait after that.
+    pub longest: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing { first: 2 * SECOND, eager: 8 * SECOND, longest: 64 * SECOND }
+    }
+}
+
+/// What happens to a client.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// It begins, or goes on with a lease that it was made with.
+    Start,
+    /// A message came in. Whether it is for this client is looked at here.
+    Received(&'a Packet),
+    /// [`Client::deadline`] has come.
+    Timer,
+    /// The link carries packets again.
+    Carrier,
+    /// A user wants the lease renewed now.
+    Renew,
+    /// Another host uses the leased address (RFC 5227).
+    Conflict,
+    /// The address is not needed any more.
+    Release,
+}
+
+/// What the caller has to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Send a message.
+    Send {
+        /// What it is.
+        kind: MessageType,
+        /// Which way it goes.
+        via: Via,
+        /// Its bytes.
+        message: Vec<u8>,
+    },
+    /// Use the address of this lease, in place of an earlier one.
+    Use(Lease),
+    /// Stop using the address of this lease.
+    Drop(Lease, Drop),
+    /// A message was for this client and granted nothing.
+    Refused(MessageType, Refused),
+}
+
+/// Which way a message goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Via {
+    /// As a broadcast of the link, from 0.0.0.0: there may be no address.
+    Link,
+    /// From the leased address, by the kernel's routes; `to` may be the broadcast address.
+    Address {
+        /// The leased address.
+        from: Ipv4Addr,
+        /// The server, or 255.255.255.255.
+        to: Ipv4Addr,
+    },
+}
+
+/// Why an address is not used any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Drop {
+    /// Its lease ended and no server renewed it.
+    Expired,
+    /// A server refused it.
+    Nak,
+    /// Another host uses it.
+    Conflict,
+    /// It was released.
+    Released,
+}
+
+/// Where answers come in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listen {
+    /// None is expected.
+    Nothing,
+    /// At the link: they may be for an address that the interface does not have.
+    Link,
+    /// At the leased address.
+    Address(Ipv4Addr),
+}
+
+/// The states of the RFC; `Waiting` is before a new beginning, `Stopped` after a release.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // the names are those of the RFC
+pub enum Phase {
+    Init,
+    Selecting,
+    Requesting,
+    Rebooting,
+    Bound,
+    Renewing,
+    Rebinding,
+    Waiting,
+    Stopped,
+}
+
+impl Phase {
+    /// Its name in the RFC, in small letters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Init => "init",
+            Phase::Selecting => "selecting",
+            Phase::Requesting => "requesting",
+            Phase::Rebooting => "rebooting",
+            Phase::Bound => "bound",
+            Phase::Renewing => "renewing",
+            Phase::Rebinding => "rebinding",
+            Phase::Waiting => "waiting",
+            Phase::Stopped => "stopped",
+        }
+    }
+}
+
+/// What was sent and received since the client began anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// DISCOVER messages.
+    pub discovers: u32,
+    /// REQUEST messages.
+    pub requests: u32,
+    /// OFFER messages for this client.
+    pub offers: u32,
+    /// NAK messages for this client.
+    pub naks: u32,
+}
+
+/// A client. Cloning it clones its future: the same events give the same actions.
+#[derive(Clone, Debug)]
+pub struct Client {
+    config: Config,
+    random: Random,
+    phase: Phase,
+    xid: u32,
+    /// When this exchange began, for the field `secs`.
+    began: Time,
+    /// When the request was sent whose answer is waited for: the lease counts from there.
+    sent: Time,
+    tries: u32,
+    deadline: Option<Time>,
+    /// The lease whose address is in use.
+    lease: Option<Lease>,
+    /// The address that is asked for, and the server that granted it.
+    wanted: Option<(Ipv4Addr, Option<Ipv4Addr>)>,
+    /// The offer that was chosen, or is kept back.
+    offer: Option<Lease>,
+    /// Begins with INIT-REBOOT.
+    confirm: bool,
+    after_nak: u64,
+    counters: Counters,
+}
+
+impl Client {
+    /// A client without a lease. The seed determines its transaction ids and jitter.
+    pub fn new(config: Config, seed: u64) -> Client {
+        Client {
+            config,
+            random: Random::new(seed),
+            phase: Phase::Init,
+            xid: 0,
+            began: Time(0),
+            sent: Time(0),
+            tries: 0,
+            deadline: None,
+            lease: None,
+            wanted: None,
+            offer: None,
+            confirm: false,
+            after_nak: AFTER_NAK.0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// A client that goes on with a lease, as after a restart; with `confirm` it asks the
+    /// servers first whether it still may (INIT-REBOOT).
+    pub fn with_lease(config: Config, seed: u64, lease: Lease, confirm: bool) -> Client {
+        let wanted = Some((lease.address, Some(lease.server)));
+        Client { lease: Some(lease), wanted, confirm, ..Client::new(config, seed) }
+    }
+
+    /// A client that asks for an address of which nothing but itself is known (INIT-REBOOT).
+    pub fn with_address(config: Config, seed: u64, address: Ipv4Addr) -> Client {
+        Client { wanted: Some((address, None)), confirm: true, ..Client::new(config, seed) }
+    }
+
+    /// When [`Event::Timer`] is due; `None` where nothing is waited for.
+    pub fn deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// Where answers come in.
+    pub fn listen(&self) -> Listen {
+        match (self.phase, &self.lease) {
+            (Phase::Selecting | Phase::Requesting | Phase::Rebooting, _) => Listen::Link,
+            (Phase::Renewing | Phase::Rebinding, Some(lease)) => Listen::Address(lease.address),
+            _ => Listen::Nothing,
+        }
+    }
+
+    /// The state.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The lease whose address may be used.
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// What was sent and received.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What does not change.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Takes in an event; `now` must not be earlier than in the step before.
+    #[must_use]
+    pub fn step(&mut self, event: Event<'_>, now: Time) -> Vec<Action> {
+        let mut out = Vec::new();
+        match event {
+            Event::Start => self.start(now, &mut out),
+            Event::Received(packet) => self.received(packet, now, &mut out),
+            Event::Timer => {
+                if self.deadline.is_some_and(|deadline| deadline <= now) {
+                    self.timer(now, &mut out);
+                }
+            }
+            Event::Carrier => {
+                // What was sent without a carrier is lost: it is sent again at once, and the waits begin anew.
+                if matches!(self.phase, Phase::Selecting | Phase::Rebooting) && self.offer.is_none() {
+                    self.tries = 0;
+                    self.deadline = Some(now);
+                    self.timer(now, &mut out);
+                }
+            }
+            Event::Renew => {
+                if self.phase == Phase::Bound && !self.expire(now, &mut out) {
+                    self.renew(Phase::Renewing, now, &mut out);
+                }
+            }
+            Event::Conflict => self.conflict(now, &mut out),
+            Event::Release => self.release(now, &mut out),
+        }
+        out
+    }
+
+    fn start(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.phase != Phase::Init {
+            return;
+        }
+        self.began = now;
+        if self.expired(now) {
+            // An address that was lost may still be free: that is what INIT-REBOOT asks.
+            self.drop_lease(Drop::Expired, out);
+            self.confirm = true;
+        }
+        if self.confirm {
+            self.phase = Phase::Rebooting;
+            self.new_exchange(now);
+            self.send_reboot(now, out);
+        } else if self.lease.is_some() {
+            self.bound(now);
+            if self.deadline.is_some_and(|deadline| deadline <= now) {
+                self.timer(now, out);
+            }
+        } else {
+            self.discover(now, out);
+        }
+    }
+
+    fn timer(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.expire(now, out) {
+            return;
+        }
+        match self.phase {
+            Phase::Selecting => match self.offer.take() {
+                Some(offer) => self.request(offer, now, out),
+                None => self.send_discover(now, out),
+            },
+            Phase::Requesting if self.tries < REQUEST_TRIES => self.send_request(now, out),
+            Phase::Requesting => self.discover(now, out),
+            Phase::Rebooting if self.tries < REBOOT_TRIES => self.send_reboot(now, out),
+            // RFC 2131, section 3.2: without an answer the lease is used to its end.
+            Phase::Rebooting if self.lease.is_some() => self.bound(now),
+            Phase::Rebooting | Phase::Waiting => self.discover(now, out),
+            Phase::Bound | Phase::Renewing | Phase::Rebinding => {
+                let rebind = self.lease.as_ref().and_then(|lease| lease.timers).map(|timers| timers.rebind);
+                let late = rebind.is_some_and(|rebind| rebind <= now);
+                self.renew(if late { Phase::Rebinding } else { Phase::Renewing }, now, out);
+            }
+            Phase::Init | Phase::Stopped => self.deadline = None,
+        }
+    }
+
+    fn received(&mut self, packet: &Packet, now: Time, out: &mut Vec<Action>) {
+        let expected = packet.reply && packet.xid == self.xid && packet.chaddr == self.config.mac;
+        let Some(kind) = packet.kind().filter(|_| expected) else { return };
+        if self.expire(now, out) {
+            return;
+        }
+        match (self.phase, kind) {
+            (Phase::Selecting, MessageType::Offer) => match Lease::read(packet, now) {
+                Ok(offer) => self.offered(offer, now, out),
+                Err(why) => out.push(Action::Refused(kind, why)),
+            },
+            (
+                Phase::Requesting | Phase::Rebooting | Phase::Renewing | Phase::Rebinding,
+                MessageType::Ack | MessageType::Nak,
+            ) if !self.is_of_server(packet) => {}
+            (
+                Phase::Requesting | Phase::Rebooting | Phase::Renewing | Phase::Rebinding,
+                MessageType::Ack,
+            ) => match Lease::read(packet, self.sent) {
+                // An answer that took longer than the lease lasts grants nothing.
+                Ok(lease) if lease.expiry().is_some_and(|expiry| expiry <= now) => {}
+                Ok(lease) => self.granted(lease, now, out),
+                Err(why) => out.push(Action::Refused(kind, why)),
+            },
+            (
+                Phase::Requesting | Phase::Rebooting | Phase::Renewing | Phase::Rebinding,
+                MessageType::Nak,
+            ) => self.refused(now, out),
+            _ => {}
+        }
+    }
+
+    /// Whether the message comes from the server that was asked; while rebooting and rebinding
+    /// that is every server.
+    fn is_of_server(&self, packet: &Packet) -> bool {
+        let asked = match self.phase {
+            Phase::Requesting => self.offer.as_ref(),
+            Phase::Renewing => self.lease.as_ref(),
+            _ => None,
+        };
+        asked.is_none_or(|asked| packet.options.address(code::SERVER_ID) == Some(asked.server))
+    }
+
+    fn offered(&mut self, offer: Lease, now: Time, out: &mut Vec<Action>) {
+        self.counters.offers += 1;
+        let preferred = self.wanted.and_then(|(_, server)| server);
+        if preferred.is_none_or(|server| server == offer.server) {
+            self.request(offer, now, out);
+        } else if self.offer.is_none() {
+            self.offer = Some(offer);
+            self.deadline = Some(now.after(PREFER_SERVER));
+        }
+    }
+
+    fn granted(&mut self, lease: Lease, now: Time, out: &mut Vec<Action>) {
+        self.offer = None;
+        self.wanted = Some((lease.address, Some(lease.server)));
+        self.after_nak = AFTER_NAK.0;
+        self.counters = Counters::default();
+        self.lease = Some(lease.clone());
+        out.push(Action::Use(lease));
+        self.bound(now);
+    }
+
+    fn refused(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.counters.naks += 1;
+        self.drop_lease(Drop::Nak, out);
+        self.wanted = None;
+        self.wait(self.after_nak, now);
+        self.after_nak = (self.after_nak * 2).min(AFTER_NAK.1);
+    }
+
+    fn conflict(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Some(lease) = self.lease.clone() else { return };
+        self.new_exchange(now);
+        let mut packet = Packet::request(MessageType::Decline, self.xid, self.config.mac);
+        self.identify(&mut packet, &lease);
+        packet.options.set(code::REQUESTED_ADDRESS, lease.address.octets());
+        out.push(Action::Send { kind: MessageType::Decline, via: Via::Link, message: packet.to_bytes() });
+        self.drop_lease(Drop::Conflict, out);
+        self.wanted = None;
+        self.wait(AFTER_DECLINE, now);
+    }
+
+    fn release(&mut self, now: Time, out: &mut Vec<Action>) {
+        if let Some(lease) = self.lease.clone().filter(|_| !self.expired(now)) {
+            self.new_exchange(now);
+            let mut packet = Packet::request(MessageType::Release, self.xid, self.config.mac);
+            self.identify(&mut packet, &lease);
+            packet.ciaddr = lease.address;
+            let via = Via::Address { from: lease.address, to: lease.server };
+            // It is not acknowledged: a second one for where the first is lost.
+            for _ in 0..2 {
+                out.push(Action::Send { kind: MessageType::Release, via, message: packet.to_bytes() });
+            }
+        }
+        self.drop_lease(Drop::Released, out);
+        self.phase = Phase::Stopped;
+        self.deadline = None;
+    }
+
+    /// Sets who sends a RELEASE or DECLINE, and to which server.
+    fn identify(&self, packet: &mut Packet, lease: &Lease) {
+        packet.options.set(code::CLIENT_ID, self.config.client_id.clone());
+        for (number, value) in self.config.provide.iter().filter(|(number, _)| *number == code::CLIENT_ID) {
+            packet.options.set(*number, value.clone());
+        }
+        packet.options.set(code::SERVER_ID, lease.server.octets());
+    }
+
+    fn expired(&self, now: Time) -> bool {
+        self.lease.as_ref().and_then(Lease::expiry).is_some_and(|expiry| expiry <= now)
+    }
+
+    /// Begins anew where the lease has ended.
+    fn expire(&mut self, now: Time, out: &mut Vec<Action>) -> bool {
+        let expired = self.expired(now);
+        if expired {
+            self.drop_lease(Drop::Expired, out);
+            self.discover(now, out);
+        }
+        expired
+    }
+
+    fn drop_lease(&mut self, why: Drop, out: &mut Vec<Action>) {
+        out.extend(self.lease.take().map(|lease| Action::Drop(lease, why)));
+    }
+
+    fn wait(&mut self, milliseconds: u64, now: Time) {
+        self.phase = Phase::Waiting;
+        self.offer = None;
+        self.deadline = Some(now.after(milliseconds));
+    }
+
+    fn new_exchange(&mut self, now: Time) {
+        self.xid = self.random.next() as u32;
+        self.began = now;
+        self.tries = 0;
+    }
+
+    /// The lease is used until it has to be renewed.
+    fn bound(&mut self, now: Time) {
+        self.phase = Phase::Bound;
+        let Some(timers) = self.lease.as_ref().and_then(|lease| lease.timers) else {
+            self.deadline = None;
+            return;
+        };
+        // Many clients that began together must not renew together.
+        let room = (timers.rebind.since(timers.renew) / 4).min(timers.renew.since(now) / 10).min(SECOND);
+        self.deadline = Some(Time(self.random.around(timers.renew.0, room)).max(now));
+    }
+
+    fn discover(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.phase = Phase::Selecting;
+        self.offer = None;
+        self.new_exchange(now);
+        self.send_discover(now, out);
+    }
+
+    fn send_discover(&mut self, now: Time, out: &mut Vec<Action>) {
+        self.counters.discovers += 1;
+        let mut packet = self.packet(MessageType::Discover, now);
+        if let Some((address, _)) = self.wanted {
+            packet.options.set(code::REQUESTED_ADDRESS, address.octets());
+        }
+        self.send(&packet, Via::Link, out);
+        self.deadline = Some(self.next_try(now));
+    }
+
+    fn request(&mut self, offer: Lease, now: Time, out: &mut Vec<Action>) {
+        self.phase = Phase::Requesting;
+        self.offer = Some(offer);
+        self.tries = 0;
+        self.sent = now;
+        self.send_request(now, out);
+    }
+
+    fn send_request(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Some(offer) = self.offer.clone() else { return self.discover(now, out) };
+        self.counters.requests += 1;
+        let mut packet = self.packet(MessageType::Request, now);
+        packet.options.set(code::REQUESTED_ADDRESS, offer.address.octets());
+        packet.options.set(code::SERVER_ID, offer.server.octets());
+        self.send(&packet, Via::Link, out);
+        self.deadline = Some(self.next_try(now));
+    }
+
+    fn send_reboot(&mut self, now: Time, out: &mut Vec<Action>) {
+        let Some((address, _)) = self.wanted else { return self.discover(now, out) };
+        if self.tries == 0 {
+            self.sent = now;
+        }
+        self.counters.requests += 1;
+        let mut packet = self.packet(MessageType::Request, now);
+        packet.options.set(code::REQUESTED_ADDRESS, address.octets());
+        self.send(&packet, Via::Link, out);
+        let next = self.next_try(now);
+        self.deadline = Some(self.lease.as_ref().and_then(Lease::expiry).map_or(next, |expiry| expiry.min(next)));
+    }
+
+    /// Asks for more time: the lease's server while renewing, every server while rebinding.
+    fn renew(&mut self, phase: Phase, now: Time, out: &mut Vec<Action>) {
+        let Some(lease) = self.lease.clone() else { return self.discover(now, out) };
+        if self.phase != phase {
+            self.began = now;
+        }
+        self.phase = phase;
+        // Each request has an id of its own, as the lease counts from the one that is answered.
+        self.xid = self.random.next() as u32;
+        self.sent = now;
+        self.counters.requests += 1;
+        let mut packet = self.packet(MessageType::Request, now);
+        packet.ciaddr = lease.address;
+        let to = if phase == Phase::Renewing { lease.server } else { Ipv4Addr::BROADCAST };
+        // It has its address, and answers come there.
+        packet.broadcast = false;
+        self.send(&packet, Via::Address { from: lease.address, to }, out);
+        let Some(timers) = lease.timers else {
+            // A user asked; without an answer all stays as it is.
+            self.deadline = Some(now.after(RENEW_WAIT));
+            self.phase = Phase::Renewing;
+            return;
+        };
+        let (begin, end) = match phase {
+            Phase::Renewing => (timers.renew, timers.rebind),
+            _ => (timers.rebind, timers.expiry),
+        };
+        let least = RENEW_WAIT.min(end.since(begin) / 4).max(1);
+        let next = now.after((end.since(now) / 2).max(least));
+        self.deadline = Some(next.min(end).max(now.after(1)));
+    }
+
+    /// Twice as long as before, with jitter.
+    fn next_try(&mut self, now: Time) -> Time {
+        let Timing { first, eager, longest } = self.config.timing;
+        let most = if now.since(self.began) < 60 * SECOND { eager.min(longest) } else { longest };
+        let wait = first.saturating_mul(1 << self.tries.min(16)).min(most).max(1);
+        self.tries += 1;
+        now.after(self.random.around(wait, (wait / 10).min(SECOND)))
+    }
+
+    /// A message with what every DISCOVER and REQUEST says.
+    fn packet(&self, kind: MessageType, now: Time) -> Packet {
+        let config = &self.config;
+        let mut packet = Packet::request(kind, self.xid, config.mac);
+        packet.secs = u16::try_from(now.since(self.began) / SECOND).unwrap_or(u16::MAX);
+        packet.broadcast = config.broadcast;
+        packet.options.set(code::CLIENT_ID, config.client_id.clone());
+        packet.options.set(code::MAX_MESSAGE_SIZE, MAX_MESSAGE.to_be_bytes());
+        if !config.request.is_empty() {
+            packet.options.set(code::PARAMETER_REQUEST_LIST, config.request.clone());
+        }
+        for (number, value) in &config.provide {
+            packet.options.set(*number, value.clone());
+        }
+        packet
+    }
+
+    fn send(&self, packet: &Packet, via: Via, out: &mut Vec<Action>) {
+        let kind = packet.kind().unwrap_or(MessageType::Request);
+        out.push(Action::Send { kind, via, message: packet.to_bytes() });
+    }
+}
+
+#[cfg(test)]
+mod tests;
