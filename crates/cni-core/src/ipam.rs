@@ -21,6 +21,13 @@ pub fn add(ipam: &PluginType, request: &Request) -> Result<AddResult> {
     })
 }
 
+/// Whether the IPAM plugin releases an address by a message from that address, so that its DEL
+/// has to come before the interface is deleted. `dhcp` does: servers ignore a DHCPRELEASE that
+/// comes from another address (RFC 2131, section 4.4.6).
+pub fn releases_over_the_link(ipam: &PluginType) -> bool {
+    ipam.as_str() == "dhcp"
+}
+
 /// Calls the IPAM plugin with DEL, so that it releases the attachment's addresses.
 ///
 /// # Errors

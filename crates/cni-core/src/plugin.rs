@@ -1,5 +1,6 @@
 //! The skeleton of a plugin: from environment and standard input to standard output.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -29,8 +30,9 @@ pub fn main(plugins: &'static [&'static dyn Plugin]) -> ExitCode {
 
 /// [`main`] for the plugin of `plugins` that is meant.
 pub fn run_named(plugin: &'static dyn Plugin, plugins: &'static [&'static dyn Plugin]) -> ExitCode {
-    if std::env::args_os().len() > 1 || std::env::var_os("CNI_COMMAND").is_none() {
-        return introduce(plugin.about());
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if !args.is_empty() || std::env::var_os("CNI_COMMAND").is_none() {
+        return plugin.by_hand(&args).unwrap_or_else(|| introduce(plugin.about()));
     }
     let mut version = Version::NEWEST;
     let answered = match catch_unwind(AssertUnwindSafe(|| answer(plugin, plugins, &mut version))) {

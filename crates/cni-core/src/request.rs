@@ -1,7 +1,9 @@
 //! One call of a plugin: all its input, read and checked before it runs, and the trait that
 //! takes it. The two know each other, because a request carries the plugins of this program.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::spec::{AddResult, Attachment, CniArgs, Code, ContainerId, Error, IfName, NetConf, Result};
@@ -285,6 +287,12 @@ pub trait Plugin: Sync {
     /// When something remains that could not be removed.
     fn gc(&self, _request: &Request) -> Result<()> {
         Ok(())
+    }
+
+    /// Runs a command that a user gives this plugin by hand, such as `dhcp daemon`; `None` for
+    /// arguments that the plugin does not know.
+    fn by_hand(&self, _args: &[OsString]) -> Option<ExitCode> {
+        None
     }
 }
 

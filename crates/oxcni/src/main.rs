@@ -16,6 +16,7 @@ use cni_core::plugin::{self, Plugin};
 /// Every plugin. There is no other list of them.
 static PLUGINS: &[&dyn Plugin] = &[
     &oxcni_bridge::Bridge,
+    &oxcni_dhcp::Dhcp,
     &oxcni_dummy::Dummy,
     &oxcni_host_local::HostLocal,
     &oxcni_ipvlan::Ipvlan,

@@ -38,10 +38,15 @@ impl<P: InterfacePlugin> Plugin for P {
 
     fn del(&self, request: &Request) -> Result<()> {
         let mut errors = Vec::new();
-        match delete_link(request, self.link_kind()) {
-            // Its addresses stay reserved as long as the interface has them.
-            Err(err) => errors.push(err),
-            Ok(()) => errors.extend(release(request).err()),
+        if request.conf.ipam.as_ref().is_some_and(ipam::releases_over_the_link) {
+            errors.extend(release(request).err());
+            errors.extend(delete_link(request, self.link_kind()).err());
+        } else {
+            match delete_link(request, self.link_kind()) {
+                // Its addresses stay reserved as long as the interface has them.
+                Err(err) => errors.push(err),
+                Ok(()) => errors.extend(release(request).err()),
+            }
         }
         // A configuration that has become invalid since ADD must not keep a pod from terminating.
         let config = self.config(request).ok();

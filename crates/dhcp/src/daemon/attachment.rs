@@ -1,0 +1,417 @@
+//! One attachment: the state machine, its sockets, its interface, its file.
+
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+use cni_core::netlink::{IpvlanMode, OperState};
+use cni_core::spec::{Cidr, Code, Dns, Error, Result, Route};
+use dhcp_client::v4::{Action, Client, Config, Counters, Drop, Event, Lease, Listen, MessageType, Timing, Via};
+use dhcp_client::{SECOND, Time};
+use tokio::sync::Notify;
+
+use super::Daemon;
+use super::log::{Level, log};
+use super::place::{Gone, Place};
+use super::port::{Input, Port};
+use super::store::Record;
+use crate::protocol::{Report, Target};
+
+/// The longest client identifier (option 61), its type byte included.
+const LONGEST_ID: usize = 255;
+
+/// An attachment that has a lease, or is to get one.
+pub(crate) struct Attachment {
+    daemon: Rc<Daemon>,
+    pub(crate) target: Target,
+    pub(crate) place: Place,
+    client: RefCell<Client>,
+    port: RefCell<Option<Rc<Port>>>,
+    /// Since when the link has carried packets, as far as this daemon has seen.
+    carrier: Cell<Option<Time>>,
+    /// Why it is over; set once.
+    ended: RefCell<Option<Gone>>,
+    /// Wakes [`Attachment::run`] after a change from outside.
+    changed: Notify,
+    /// Wakes all who wait for a lease.
+    news: Notify,
+}
+
+impl Attachment {
+    /// Begins to obtain a lease.
+    ///
+    /// # Errors
+    /// When there is no such interface, or DHCP can't work over it.
+    pub(crate) fn obtain(daemon: &Rc<Daemon>, target: Target) -> Result<Rc<Attachment>> {
+        Self::begin(daemon, target, |config, seed| Client::new(config, seed))
+    }
+
+    /// Asks the servers for a lease of the address that an interface has already.
+    ///
+    /// # Errors
+    /// As [`Attachment::obtain`].
+    pub(crate) fn adopt(daemon: &Rc<Daemon>, target: Target, address: Ipv4Addr) -> Result<Rc<Attachment>> {
+        Self::begin(daemon, target, |config, seed| Client::with_address(config, seed, address))
+    }
+
+    fn begin(
+        daemon: &Rc<Daemon>,
+        target: Target,
+        client: impl FnOnce(Config, u64) -> Client,
+    ) -> Result<Rc<Attachment>> {
+        let path = daemon.flags.on_host(&target.netns);
+        let (place, found) = Place::find(&path, &target.id.attachment.ifname)?;
+        let ipvlan = found.link.is("ipvlan");
+        if ipvlan && found.link.ipvlan_mode() != Some(IpvlanMode::L2) {
+            return Err(Error::invalid_config("DHCP can't work over ipvlan in the modes l3 and l3s")
+                .details("no broadcast passes there; mode l2 works"));
+        }
+        // Containers on ipvlan share one MAC address: only a broadcast reaches the one that asked.
+        let broadcast = daemon.flags.broadcast || ipvlan;
+        if !found.link.up {
+            found.netlink.set_up(&found.link)?;
+        }
+        let client = client(client_config(daemon, &target, &place, broadcast), seed());
+        let attachment = Self::new(daemon, target, place, client);
+        attachment.see_carrier(found.netlink.link_by_index(found.link.index)?.as_ref());
+        attachment.step(Event::Start);
+        attachment.failed_at_once()?;
+        Ok(attachment)
+    }
+
+    /// Goes on with a lease after a restart of the daemon.
+    ///
+    /// # Errors
+    /// What became of the interface.
+    pub(crate) fn resume(daemon: &Rc<Daemon>, record: Record) -> Result<Rc<Attachment>, Gone> {
+        let found = record.place.again()?;
+        let lease = record.lease();
+        let addresses = found.netlink.addresses(&found.link).map_err(|err| Gone::Unknown(err.into()))?;
+        let has_it = addresses.iter().any(|address| address.cidr.ip() == IpAddr::V4(lease.address));
+        let config = client_config(daemon, &record.target, &record.place, record.broadcast);
+        let client = Client::with_lease(config, seed(), lease, !has_it);
+        let attachment = Self::new(daemon, record.target, record.place, client);
+        attachment.see_carrier(Some(&found.link));
+        attachment.step(Event::Start);
+        Ok(attachment)
+    }
+
+    fn new(daemon: &Rc<Daemon>, target: Target, place: Place, client: Client) -> Rc<Attachment> {
+        Rc::new(Attachment {
+            daemon: daemon.clone(),
+            target,
+            place,
+            client: RefCell::new(client),
+            port: RefCell::default(),
+            carrier: Cell::default(),
+            ended: RefCell::default(),
+            changed: Notify::new(),
+            news: Notify::new(),
+        })
+    }
+
+    /// An error where the first step found that the interface is of no use.
+    fn failed_at_once(&self) -> Result<()> {
+        match &*self.ended.borrow() {
+            Some(gone) => Err(Error::new(Code::KERNEL, format!("interface {}: {gone}", self.place.ifname))),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes in all that happens, until it is over.
+    pub(crate) async fn run(self: Rc<Attachment>) {
+        while self.ended.borrow().is_none() {
+            let deadline = self.client.borrow().deadline();
+            let port = self.port.borrow().clone();
+            let input = async {
+                match port {
+                    Some(port) => port.receive().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = self.changed.notified() => {}
+                input = input => self.take(input),
+                () = self.daemon.clock.until(deadline) => self.timer(),
+            }
+        }
+    }
+
+    fn timer(&self) {
+        match self.place.again() {
+            Ok(_) => self.step(Event::Timer),
+            Err(gone) => self.end(gone),
+        }
+    }
+
+    fn take(&self, input: Input) {
+        match input {
+            Input::Packet(packet) => self.step(Event::Received(&packet)),
+            Input::Link => match self.place.again() {
+                Ok(found) => {
+                    let had = self.carrier.get().is_some();
+                    self.see_carrier(Some(&found.link));
+                    if !had && self.carrier.get().is_some() {
+                        self.step(Event::Carrier);
+                    }
+                }
+                Err(gone) => self.end(gone),
+            },
+            Input::Failed(err) => match self.place.again() {
+                // A link that was set down reports it once; the next message is tried all the same.
+                Ok(_) => self.log(Level::Warning, "receive-failed", &[("why", &err)]),
+                Err(gone) => self.end(gone),
+            },
+        }
+    }
+
+    fn see_carrier(&self, link: Option<&cni_core::netlink::Link>) {
+        let carries = link.is_some_and(|link| link.up && link.oper_state != OperState::Down);
+        self.carrier.set(carries.then(|| self.carrier.get().unwrap_or(self.daemon.clock.now())));
+    }
+
+    /// Takes a step of the state machine, and does what it says.
+    pub(crate) fn step(&self, event: Event<'_>) {
+        if self.ended.borrow().is_some() {
+            return;
+        }
+        let actions = self.client.borrow_mut().step(event, self.daemon.clock.now());
+        for action in actions {
+            match action {
+                Action::Send { kind, via, message } => self.send(kind, via, &message),
+                Action::Use(lease) => self.use_lease(&lease),
+                Action::Drop(lease, why) => self.drop_lease(&lease, why),
+                Action::Refused(kind, why) => {
+                    self.log(Level::Warning, "message-refused", &[("type", &kind.name()), ("why", &why.as_str())]);
+                }
+            }
+        }
+        let listen = self.client.borrow().listen();
+        if let Err(err) = self.listen(listen) {
+            self.log(Level::Warning, "listen-failed", &[("why", &err)]);
+        }
+        self.changed.notify_one();
+        self.news.notify_waiters();
+    }
+
+    fn send(&self, kind: MessageType, via: Via, message: &[u8]) {
+        let sent = match via {
+            Via::Link => self.listen(Listen::Link).and_then(|port| with(port, |port| port.broadcast(message))),
+            Via::Address { from, to } => match self.listen(Listen::Address(from)) {
+                Ok(port) => with(port, |port| port.send_to(to, message)),
+                // The interface never got the address, or lost it: the server must know of it all the same.
+                Err(_) if kind == MessageType::Release => {
+                    self.listen(Listen::Link).and_then(|port| with(port, |port| port.send_as(from, to, message)))
+                }
+                Err(err) => Err(err),
+            },
+        };
+        if let Err(err) = sent {
+            self.log(Level::Warning, "send-failed", &[("type", &kind.name()), ("why", &err)]);
+        }
+    }
+
+    /// Opens the socket for answers, unless it is open, and closes another one.
+    fn listen(&self, listen: Listen) -> std::io::Result<Option<Rc<Port>>> {
+        let open = self.port.borrow().clone();
+        let fits = match (&open, listen) {
+            (None, Listen::Nothing) => true,
+            (Some(port), Listen::Link) => matches!(**port, Port::Link { .. }),
+            (Some(port), Listen::Address(wanted)) => {
+                matches!(**port, Port::Address { address, .. } if address == wanted)
+            }
+            _ => false,
+        };
+        if fits {
+            return Ok(open);
+        }
+        drop(open);
+        self.port.replace(None);
+        let port = match listen {
+            Listen::Nothing => return Ok(None),
+            Listen::Link => {
+                let found = self.place.again().map_err(|gone| std::io::Error::other(gone.to_string()))?;
+                Port::at_link(&found.netns, self.place.index)?
+            }
+            Listen::Address(address) => {
+                let found = self.place.again().map_err(|gone| std::io::Error::other(gone.to_string()))?;
+                Port::at_address(&found.netns, &self.place.ifname, address)?
+            }
+        };
+        let port = Rc::new(port);
+        self.port.replace(Some(port.clone()));
+        Ok(Some(port))
+    }
+
+    fn use_lease(&self, lease: &Lease) {
+        let seconds = lease.expiry().map_or("infinite".to_owned(), |end| (end.since(lease.start) / SECOND).to_string());
+        let fields: [(&str, &dyn std::fmt::Display); 3] =
+            [("address", &lease.address), ("server", &lease.server), ("seconds", &seconds)];
+        self.log(Level::Info, "lease", &fields);
+        let broadcast = self.client.borrow().config().broadcast;
+        if let Err(err) = self.daemon.store.save(&self.target, &self.place, broadcast, lease) {
+            self.log(Level::Error, "lease-not-saved", &[("why", &err)]);
+        }
+    }
+
+    fn drop_lease(&self, lease: &Lease, why: Drop) {
+        let (level, event) = match why {
+            Drop::Released => (Level::Info, "released"),
+            Drop::Expired => (Level::Error, "expired"),
+            Drop::Nak => (Level::Warning, "refused-by-server"),
+            Drop::Conflict => (Level::Error, "address-conflict"),
+        };
+        self.log(level, event, &[("address", &lease.address), ("server", &lease.server)]);
+        if let Err(err) = self.daemon.store.remove(&self.target.id) {
+            self.log(Level::Error, "lease-not-removed", &[("why", &err)]);
+        }
+    }
+
+    /// Releases the lease, and waits until the server was told.
+    pub(crate) async fn release(&self) {
+        self.step_release();
+        let port = self.port.borrow().clone();
+        if let Some(port) = port {
+            port.flushed(&self.daemon.clock).await;
+        }
+        self.finish(None);
+    }
+
+    /// [`Event::Release`] with the socket kept open.
+    fn step_release(&self) {
+        if self.ended.borrow().is_some() {
+            return;
+        }
+        let actions = self.client.borrow_mut().step(Event::Release, self.daemon.clock.now());
+        for action in actions {
+            match action {
+                Action::Send { kind, via, message } => self.send(kind, via, &message),
+                Action::Drop(lease, why) => self.drop_lease(&lease, why),
+                Action::Use(_) | Action::Refused(..) => {}
+            }
+        }
+    }
+
+    fn end(&self, gone: Gone) {
+        let held = self.client.borrow().lease().is_some();
+        if held {
+            let why = format!("{gone}: the lease is not renewed any more, and ends by itself");
+            self.log(Level::Warning, "given-up", &[("why", &why)]);
+        }
+        self.finish(Some(gone));
+    }
+
+    fn finish(&self, gone: Option<Gone>) {
+        if self.ended.borrow().is_none() {
+            self.ended.replace(Some(gone.unwrap_or(Gone::Interface)));
+            self.port.replace(None);
+            let _ = self.daemon.store.remove(&self.target.id);
+            self.daemon.forget(self);
+        }
+        self.changed.notify_one();
+        self.news.notify_waiters();
+    }
+
+    /// Waits for the next change.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Whether it is of the interface that a call means, and that is still there.
+    pub(crate) fn is_of(&self, target: &Target) -> bool {
+        let path = self.daemon.flags.on_host(&target.netns);
+        Place::find(&path, &target.id.attachment.ifname).is_ok_and(|(place, _)| place.is_same(&self.place))
+    }
+
+    /// Whether there is a lease.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.client.borrow().lease().is_some()
+    }
+
+    /// Why it is over.
+    pub(crate) fn ended(&self) -> Option<Gone> {
+        self.ended.borrow().clone()
+    }
+
+    /// What was sent and received, and since when the link has carried packets.
+    pub(crate) fn progress(&self) -> (Counters, Option<Time>) {
+        (self.client.borrow().counters(), self.carrier.get())
+    }
+
+    /// The lease as it is reported.
+    pub(crate) fn report(&self) -> Report {
+        let client = self.client.borrow();
+        let now = self.daemon.clock.now();
+        let lease = client.lease();
+        let seconds = |at: Option<Time>| at.map(|at| at.since(now) / SECOND);
+        Report {
+            id: self.target.id.clone(),
+            netns: self.target.netns.clone(),
+            state: client.phase().as_str().to_owned(),
+            address: lease.and_then(|lease| Cidr::new(lease.address.into(), lease.prefix)),
+            gateway: lease.and_then(Lease::gateway),
+            server: lease.map(|lease| lease.server),
+            routes: lease.map(routes).unwrap_or_default(),
+            dns: lease.map(dns).unwrap_or_default(),
+            mtu: lease.and_then(Lease::mtu),
+            renewal: seconds(lease.and_then(|lease| lease.timers).map(|timers| timers.renew)),
+            expiry: seconds(lease.and_then(Lease::expiry)),
+        }
+    }
+
+    fn log(&self, level: Level, event: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
+        let attachment = &self.target.id.attachment;
+        let mut all: Vec<(&str, &dyn std::fmt::Display)> = vec![
+            ("container", &attachment.container_id),
+            ("network", &self.target.id.network),
+            ("ifname", &attachment.ifname),
+        ];
+        all.extend(fields);
+        log(level, event, &all);
+    }
+}
+
+/// Uses a port that was opened.
+fn with(port: Option<Rc<Port>>, work: impl FnOnce(&Port) -> std::io::Result<()>) -> std::io::Result<()> {
+    port.map_or(Err(std::io::ErrorKind::NotConnected.into()), |port| work(&port))
+}
+
+/// Differs between clients that begin at the same time.
+fn seed() -> u64 {
+    // The standard library seeds it from getrandom(2).
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+fn client_config(daemon: &Daemon, target: &Target, place: &Place, broadcast: bool) -> Config {
+    // As the Go daemon forms it: its type is 0, "not a hardware address" (RFC 2132, section 9.14).
+    let mut client_id = vec![0];
+    client_id.extend(target.id.text().bytes());
+    client_id.truncate(LONGEST_ID);
+    let flags = &daemon.flags;
+    let longest = flags.resend_max;
+    let timing = Timing { first: flags.timeout, eager: (8 * SECOND).min(longest), longest };
+    let provide = target.settings.provide.iter().map(|(number, value)| (*number, value.0.clone())).collect();
+    Config { mac: place.mac, client_id, request: target.settings.request.clone(), provide, broadcast, timing }
+}
+
+fn routes(lease: &Lease) -> Vec<Route> {
+    let route = |route: &dhcp_client::v4::Route| {
+        let dst = Cidr::new(route.destination.into(), route.prefix)?;
+        let mut found = Route::new(dst, Some(route.router.into()));
+        // RFC 3442: the destination is on the link. The Go plugin writes the router 0.0.0.0 too.
+        found.scope = route.router.is_unspecified().then_some(253);
+        Some(found)
+    };
+    lease.routes().iter().filter_map(route).collect()
+}
+
+fn dns(lease: &Lease) -> Dns {
+    Dns {
+        nameservers: lease.name_servers().iter().map(Ipv4Addr::to_string).collect(),
+        domain: lease.domain().unwrap_or_default(),
+        search: lease.search(),
+        ..Dns::default()
+    }
+}

@@ -1,0 +1,239 @@
+//! Sockets in a container's namespace. They exist only while an answer is waited for: a packet
+//! socket keeps a deleted namespace and its links alive.
+
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::rc::Rc;
+
+use cni_core::netns::Netns;
+use dhcp_client::v4::{Packet, frame};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::libc;
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
+use tokio::io::unix::AsyncFd;
+
+use super::clock::Clock;
+
+/// The multicast group of link events (include/uapi/linux/rtnetlink.h).
+const RTNLGRP_LINK: u32 = 1;
+
+/// Longer than any frame that a client accepts.
+const LONGEST: usize = 2048;
+
+/// What came in.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A message of DHCP.
+    Packet(Packet),
+    /// A link of the namespace changed.
+    Link,
+    /// The socket failed, as when its link went away.
+    Failed(io::Error),
+}
+
+/// A way to send and receive.
+pub(crate) enum Port {
+    /// A packet socket at the link, and the events of links.
+    Link { socket: AsyncFd<Socket>, links: AsyncFd<netlink_sys::Socket>, index: u32 },
+    /// A UDP socket at the leased address.
+    Address { socket: AsyncFd<Socket>, address: Ipv4Addr },
+}
+
+impl Port {
+    /// A port at a link of the namespace.
+    ///
+    /// # Errors
+    /// Those of socket(2) and bind(2).
+    pub(crate) fn at_link(netns: &Netns, index: u32) -> io::Result<Port> {
+        let open = || -> io::Result<Port> {
+            // Without a protocol nothing is received before the filter is there.
+            let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
+            socket.attach_filter(&filter())?;
+            socket.bind(&link_address(index, [0; 6]))?;
+            let mut links = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+            links.bind(&netlink_sys::SocketAddr::new(0, 0))?;
+            links.add_membership(RTNLGRP_LINK)?;
+            links.set_non_blocking(true)?;
+            Ok(Port::Link { socket: AsyncFd::register(socket)?, links: AsyncFd::register(links)?, index })
+        };
+        netns.enter(open).map_err(io::Error::other)?
+    }
+
+    /// A port at an address that the interface has.
+    ///
+    /// # Errors
+    /// Those of socket(2) and bind(2): `EADDRNOTAVAIL` where it does not have it.
+    pub(crate) fn at_address(netns: &Netns, ifname: &str, address: Ipv4Addr) -> io::Result<Port> {
+        let open = || -> io::Result<Port> {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+            socket.set_reuse_address(true)?;
+            socket.set_broadcast(true)?;
+            socket.bind_device(Some(ifname.as_bytes()))?;
+            socket.bind(&SocketAddrV4::new(address, frame::CLIENT_PORT).into())?;
+            Ok(Port::Address { socket: AsyncFd::register(socket)?, address })
+        };
+        netns.enter(open).map_err(io::Error::other)?
+    }
+
+    /// Broadcasts a message on the link.
+    ///
+    /// # Errors
+    /// Those of sendto(2).
+    pub(crate) fn broadcast(&self, message: &[u8]) -> io::Result<()> {
+        self.send_frame(&frame::broadcast(message))
+    }
+
+    /// Sends a message from an address to a server, also where the interface does not have the
+    /// address: as a broadcast of the link that only the server takes.
+    ///
+    /// # Errors
+    /// Those of sendto(2).
+    pub(crate) fn send_as(&self, from: Ipv4Addr, to: Ipv4Addr, message: &[u8]) -> io::Result<()> {
+        self.send_frame(&frame::datagram((from, frame::CLIENT_PORT), (to, frame::SERVER_PORT), message))
+    }
+
+    fn send_frame(&self, packet: &[u8]) -> io::Result<()> {
+        let Port::Link { socket, index, .. } = self else { return Err(io::ErrorKind::InvalidInput.into()) };
+        socket.get_ref().send_to(packet, &link_address(*index, [0xff; 6])).map(drop)
+    }
+
+    /// Sends a message from the leased address.
+    ///
+    /// # Errors
+    /// Those of sendto(2).
+    pub(crate) fn send_to(&self, to: Ipv4Addr, message: &[u8]) -> io::Result<()> {
+        let Port::Address { socket, .. } = self else { return Err(io::ErrorKind::InvalidInput.into()) };
+        socket.get_ref().send_to(message, &SocketAddrV4::new(to, frame::SERVER_PORT).into()).map(drop)
+    }
+
+    /// Waits until all that was sent has left: a datagram waits in the kernel while the server's
+    /// MAC address is looked for, and is lost with the link. Gives up after half a second.
+    pub(crate) async fn flushed(&self, clock: &Rc<Clock>) {
+        let Port::Address { socket, .. } = self else { return };
+        for wait in [0, 1, 1, 2, 4, 8, 16, 32, 64, 128, 256] {
+            clock.sleep(wait).await;
+            if unsent(socket.get_ref()) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The next thing that comes in.
+    pub(crate) async fn receive(&self) -> Input {
+        match self {
+            Port::Address { socket, .. } => loop {
+                match received(socket).await {
+                    Ok(bytes) => {
+                        if let Some(packet) = Packet::parse(&bytes) {
+                            return Input::Packet(packet);
+                        }
+                    }
+                    Err(err) => return Input::Failed(err),
+                }
+            },
+            Port::Link { socket, links, .. } => loop {
+                tokio::select! {
+                    bytes = received(socket) => match bytes {
+                        Ok(bytes) => {
+                            if let Some(packet) = frame::payload(&bytes).and_then(|(_, text)| Packet::parse(text)) {
+                                return Input::Packet(packet);
+                            }
+                        }
+                        Err(err) => return Input::Failed(err),
+                    },
+                    ready = links.readable() => {
+                        if let Ok(mut ready) = ready {
+                            ready.clear_ready();
+                        }
+                        drain(links.get_ref());
+                        return Input::Link;
+                    }
+                }
+            },
+        }
+    }
+}
+
+async fn received(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
+    loop {
+        let mut ready = socket.readable().await?;
+        let read = ready.try_io(|socket| {
+            let mut buffer = [0; LONGEST];
+            let mut socket = socket.get_ref();
+            socket.read(&mut buffer).map(|length| buffer[..length].to_vec())
+        });
+        match read {
+            Ok(result) => return result,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+/// Reads all events: what they say is looked up. Events that were lost (`ENOBUFS`) are as good as others.
+fn drain(links: &netlink_sys::Socket) {
+    let mut buffer = Vec::with_capacity(4096);
+    while links.recv(&mut buffer, 0).is_ok_and(|read| read > 0) {
+        buffer.clear();
+    }
+}
+
+/// Lets pass what is a whole UDP datagram to the client's port (packet(7); a socket of type
+/// `SOCK_DGRAM` begins at the IP header).
+fn filter() -> [SockFilter; 9] {
+    // Operations of include/uapi/linux/bpf_common.h.
+    const LOAD_BYTE: u16 = 0x30;
+    const LOAD_HALF: u16 = 0x28;
+    const LOAD_HALF_AFTER_HEADER: u16 = 0x48;
+    const HEADER_LENGTH: u16 = 0xb1;
+    const IF_EQUAL: u16 = 0x15;
+    const IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, 9),
+        SockFilter::new(IF_EQUAL, 0, 5, 17), // UDP
+        SockFilter::new(LOAD_HALF, 0, 0, 6),
+        SockFilter::new(IF_SET, 3, 0, 0x3fff), // a fragment
+        SockFilter::new(HEADER_LENGTH, 0, 0, 0),
+        SockFilter::new(LOAD_HALF_AFTER_HEADER, 0, 0, 2),
+        SockFilter::new(IF_EQUAL, 1, 0, frame::CLIENT_PORT as u32),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+}
+
+/// `struct sockaddr_ll` (packet(7)): IPv4 frames of a link, to a MAC address.
+#[allow(unsafe_code)] // socket2 has no type for it
+fn link_address(index: u32, destination: [u8; 6]) -> SockAddr {
+    let mut address = [0; 8];
+    address[..6].copy_from_slice(&destination);
+    let link = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: (libc::ETH_P_IP as u16).to_be(),
+        sll_ifindex: index as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: address,
+    };
+    let length = size_of::<libc::sockaddr_ll>();
+    let mut storage = socket2::SockAddrStorage::zeroed();
+    // SAFETY: the storage has room for every kind of socket address, and `length` bytes of it are
+    // one of the family that its first field says.
+    unsafe {
+        *storage.view_as::<libc::sockaddr_ll>() = link;
+        SockAddr::new(storage, length as libc::socklen_t)
+    }
+}
+
+/// The bytes of what was sent and has not left yet (`SIOCOUTQ`, udp(7)).
+#[allow(unsafe_code)] // nix has no safe form of it
+fn unsent(socket: &Socket) -> libc::c_int {
+    use std::os::fd::AsRawFd;
+    nix::ioctl_read_bad!(outq, libc::TIOCOUTQ, libc::c_int);
+    let mut bytes = 0;
+    // SAFETY: the descriptor is open, and the kernel writes one int.
+    match unsafe { outq(socket.as_raw_fd(), &mut bytes) } {
+        Ok(_) => bytes,
+        Err(_) => 0,
+    }
+}

@@ -1,0 +1,150 @@
+//! dhcp: an IPAM plugin whose addresses come from DHCP servers, and the daemon that obtains,
+//! renews and releases the leases.
+//!
+//! ```no_run
+//! // All of the program; `dhcp daemon` is the daemon, `dhcp leases` lists what it holds.
+//! fn main() -> std::process::ExitCode {
+//!     cni_core::plugin::main(&[&oxcni_dhcp::Dhcp])
+//! }
+//! ```
+//!
+//! The plugin ([`Dhcp`]) only asks the daemon, over a Unix socket. The daemon runs the state
+//! machine of the crate `dhcp-client` for each attachment.
+#![deny(missing_docs)]
+
+mod caller;
+mod config;
+mod daemon;
+mod options;
+mod protocol;
+mod sockets;
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::process::ExitCode;
+
+use cni_core::plugin::{About, LinkAtDel, Plugin};
+use cni_core::request::Request;
+use cni_core::spec::{AddResult, Code, Error, IpConfig, Result};
+
+use caller::Caller;
+use config::Config;
+use protocol::{Answer, Command, Id, Report, Target};
+
+/// The plugin.
+pub struct Dhcp;
+
+impl Plugin for Dhcp {
+    fn about(&self) -> About {
+        About { names: &["dhcp"], summary: "gives addresses of DHCP servers; dhcp daemon keeps their leases" }
+    }
+
+    fn by_hand(&self, args: &[OsString]) -> Option<ExitCode> {
+        match args.first()?.to_str()? {
+            "daemon" => Some(daemon::main(&args[1..])),
+            _ => None,
+        }
+    }
+
+    fn add(&self, request: &Request) -> Result<AddResult> {
+        let config = Config::parse(request)?;
+        let target = target(request, &config)?;
+        let caller = Caller::connect(config.socket.as_deref())?;
+        match caller.call(Command::Add(target), report_waiting)? {
+            Answer::Lease(report) => result(&report, config.priority),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Succeeds also without a daemon: a lease that is not released ends by itself, a container
+    /// that can't be removed does not.
+    fn del(&self, request: &Request) -> Result<()> {
+        let configured = Config::parse(request).ok().and_then(|config| config.socket);
+        let caller = match Caller::connect(configured.as_deref()) {
+            Ok(caller) => caller,
+            Err(err) => {
+                eprintln!("dhcp: the lease is not released, and ends by itself: {err}");
+                return Ok(());
+            }
+        };
+        caller.call(Command::Del(id(request)?), report_waiting).map(drop)
+    }
+
+    fn link_at_del(&self) -> LinkAtDel {
+        LinkAtDel::Needs
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        let config = Config::parse(request)?;
+        let prev = request.conf.required_prev_result()?;
+        let target = target(request, &config)?;
+        let address = prev.ips.iter().find_map(|ip| match ip.address.ip() {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        });
+        let caller = Caller::connect(config.socket.as_deref())?;
+        match caller.call(Command::Check { target, address }, report_waiting)? {
+            Answer::Done => Ok(()),
+            Answer::Lease(report) => check_report(&report, &prev),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn status(&self, request: &Request) -> Result<()> {
+        let config = Config::parse(request)?;
+        let unavailable = |err: Error| err.with_code(Code::UNAVAILABLE);
+        let caller = Caller::connect(config.socket.as_deref()).map_err(unavailable)?;
+        caller.call(Command::Status, report_waiting).map(drop).map_err(unavailable)
+    }
+
+    fn gc(&self, request: &Request) -> Result<()> {
+        let Some(valid) = request.conf.valid_attachments.clone() else { return Ok(()) };
+        let config = Config::parse(request)?;
+        let caller = Caller::connect(config.socket.as_deref())?;
+        let network = request.conf.name.clone();
+        caller.call(Command::Gc { network, valid }, report_waiting).map(drop)
+    }
+}
+
+/// Standard error is what the runtime's log shows of a plugin that is waiting.
+fn report_waiting(text: &str) {
+    eprintln!("dhcp: {text}");
+}
+
+fn id(request: &Request) -> Result<Id> {
+    Ok(Id { network: request.conf.name.clone(), attachment: request.attachment()?.clone() })
+}
+
+fn target(request: &Request, config: &Config) -> Result<Target> {
+    // The daemon has another working folder.
+    let netns = std::path::absolute(request.netns()?).map_err(|err| Error::io("CNI_NETNS", err))?;
+    Ok(Target { id: id(request)?, netns, settings: config.settings.clone() })
+}
+
+/// The result of an ADD.
+fn result(report: &Report, priority: u32) -> Result<AddResult> {
+    let Some(address) = report.address else { return Err(Error::new(Code::TRY_AGAIN, "the lease was lost at once")) };
+    let mut routes = report.routes.clone();
+    for route in &mut routes {
+        route.priority = priority;
+    }
+    let gateway = report.gateway.map(IpAddr::from);
+    let ips = vec![IpConfig { interface: None, address, gateway }];
+    Ok(AddResult { ips, routes, dns: report.dns.clone(), ..AddResult::default() })
+}
+
+/// The lease must be alive and, unless a server replaced it, of the address in `prevResult`.
+fn check_report(report: &Report, prev: &AddResult) -> Result<()> {
+    let Some(address) = report.address else {
+        return Err(Error::check(format!("the lease of {} was lost", report.id.text()))
+            .details(format!("the daemon is trying to obtain another one; its state is {}", report.state)));
+    };
+    if prev.ips.iter().any(|ip| ip.address == address) {
+        return Ok(());
+    }
+    Err(Error::check(format!("the lease is of {address}, which prevResult does not have")))
+}
+
+fn unexpected(answer: &Answer) -> Error {
+    Error::new(Code::IO, "the daemon gave an answer to another question").details(format!("{answer:?}"))
+}
