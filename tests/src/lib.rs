@@ -40,6 +40,8 @@ mod traffic;
 mod veth;
 
 pub mod apiserver;
+/// DHCP servers and our daemon, as processes on a host.
+pub mod dhcp;
 /// What a machine must have for a test, and how a test that can't run reports that.
 pub mod requirement;
 

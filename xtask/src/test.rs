@@ -20,8 +20,9 @@ pub(crate) use guest::{Args as GuestArgs, run_inside};
 const NAMESPACE_TESTS: &str = "oxcni-tests";
 
 /// What the tests run, beside our own binaries.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "containernetworking-plugins",
+    "dnsmasq-base",
     "iproute2",
     "iptables",
     "iputils-ping",

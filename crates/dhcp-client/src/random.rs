@@ -12,7 +12,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ impl Random {
 
     /// A value up to `spread` above or below `middle`.
     pub fn around(&mut self, middle: u64, spread: u64) -> u64 {
-        let offset = self.next() % (2 * spread.min(u64::MAX / 4) + 1);
+        let offset = self.number() % (2 * spread.min(u64::MAX / 4) + 1);
         middle.saturating_add(offset).saturating_sub(spread)
     }
 }

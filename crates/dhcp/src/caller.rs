@@ -61,7 +61,9 @@ impl Caller {
                         waiting(&text);
                     }
                 }
-                Answer::Failed { code, msg, details } => return Err(Error::new(Code(code), msg).details(details)),
+                Answer::Failed { code, msg, details } => {
+                    return Err(Error::new(Code(code), msg).details(details));
+                }
                 answer => return Ok(answer),
             }
         }
@@ -78,11 +80,15 @@ impl Caller {
         };
         let Some(text) = receive(&mut self.stream).map_err(|err| self.failed(err))? else {
             let msg = format!("the daemon at {} is that of the Go dhcp plugin", self.path.display());
-            return Err(Error::new(Code::IO, msg)
-                .details("plugin and daemon must be of the same project: start this one's daemon with: dhcp daemon"));
+            return Err(Error::new(Code::IO, msg).details(
+                "plugin and daemon must be of the same project: start this one's daemon with: dhcp daemon",
+            ));
         };
         serde_json::from_slice(&text).map_err(|err| {
-            let msg = format!("the daemon at {} answers in another way than this plugin expects", self.path.display());
+            let msg = format!(
+                "the daemon at {} answers in another way than this plugin expects",
+                self.path.display()
+            );
             Error::new(Code::IO, msg).details(format!("restart the daemon after an upgrade; {err}"))
         })
     }

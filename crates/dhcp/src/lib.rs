@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use cni_core::plugin::{About, LinkAtDel, Plugin};
+use cni_core::plugin::{About, Kind, LinkAtDel, Plugin};
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Code, Error, IpConfig, Result};
 
@@ -36,7 +36,7 @@ pub struct Dhcp;
 
 impl Plugin for Dhcp {
     fn about(&self) -> About {
-        About { names: &["dhcp"], summary: "gives addresses of DHCP servers; dhcp daemon keeps their leases" }
+        About { names: &["dhcp"], summary: "gives addresses of DHCP servers; dhcp daemon keeps their leases", kind: Kind::Ipam }
     }
 
     fn by_hand(&self, args: &[OsString]) -> Option<ExitCode> {
@@ -123,7 +123,9 @@ fn target(request: &Request, config: &Config) -> Result<Target> {
 
 /// The result of an ADD.
 fn result(report: &Report, priority: u32) -> Result<AddResult> {
-    let Some(address) = report.address else { return Err(Error::new(Code::TRY_AGAIN, "the lease was lost at once")) };
+    let Some(address) = report.address else {
+        return Err(Error::new(Code::TRY_AGAIN, "the lease was lost at once"));
+    };
     let mut routes = report.routes.clone();
     for route in &mut routes {
         route.priority = priority;

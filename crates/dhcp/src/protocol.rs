@@ -142,8 +142,11 @@ impl From<Error> for Answer {
             details: String,
         }
         let object: Option<Object> = serde_json::from_str(&error.to_json(Version::NEWEST)).ok();
-        let Object { code, msg, details } =
-            object.unwrap_or_else(|| Object { code: error.code().0, msg: error.to_string(), details: String::new() });
+        let Object { code, msg, details } = object.unwrap_or_else(|| Object {
+            code: error.code().0,
+            msg: error.to_string(),
+            details: String::new(),
+        });
         Answer::Failed { code, msg, details }
     }
 }
@@ -243,7 +246,10 @@ mod tests {
         };
         let provide = vec![(12, Hex(b"host".to_vec()))];
         let settings = Settings { request: vec![1, 3], provide, set_mtu: true };
-        Call { version: VERSION, command: Command::Add(Target { id, netns: "/run/netns/x".into(), settings }) }
+        Call {
+            version: VERSION,
+            command: Command::Add(Target { id, netns: "/run/netns/x".into(), settings }),
+        }
     }
 
     #[test]

@@ -364,19 +364,17 @@ impl Client {
                 Phase::Requesting | Phase::Rebooting | Phase::Renewing | Phase::Rebinding,
                 MessageType::Ack | MessageType::Nak,
             ) if !self.is_of_server(packet) => {}
-            (
-                Phase::Requesting | Phase::Rebooting | Phase::Renewing | Phase::Rebinding,
-                MessageType::Ack,
-            ) => match Lease::read(packet, self.sent) {
-                // An answer that took longer than the lease lasts grants nothing.
-                Ok(lease) if lease.expiry().is_some_and(|expiry| expiry <= now) => {}
-                Ok(lease) => self.granted(lease, now, out),
-                Err(why) => out.push(Action::Refused(kind, why)),
-            },
-            (
-                Phase::Requesting | Phase::Rebooting | Phase::Renewing | Phase::Rebinding,
-                MessageType::Nak,
-            ) => self.refused(now, out),
+            (Phase::Requesting | Phase::Rebooting | Phase::Renewing | Phase::Rebinding, MessageType::Ack) => {
+                match Lease::read(packet, self.sent) {
+                    // An answer that took longer than the lease lasts grants nothing.
+                    Ok(lease) if lease.expiry().is_some_and(|expiry| expiry <= now) => {}
+                    Ok(lease) => self.granted(lease, now, out),
+                    Err(why) => out.push(Action::Refused(kind, why)),
+                }
+            }
+            (Phase::Requesting | Phase::Rebooting | Phase::Renewing | Phase::Rebinding, MessageType::Nak) => {
+                self.refused(now, out)
+            }
             _ => {}
         }
     }
@@ -484,7 +482,7 @@ impl Client {
     }
 
     fn new_exchange(&mut self, now: Time) {
-        self.xid = self.random.next() as u32;
+        self.xid = self.random.number() as u32;
         self.began = now;
         self.tries = 0;
     }
@@ -546,7 +544,8 @@ impl Client {
         packet.options.set(code::REQUESTED_ADDRESS, address.octets());
         self.send(&packet, Via::Link, out);
         let next = self.next_try(now);
-        self.deadline = Some(self.lease.as_ref().and_then(Lease::expiry).map_or(next, |expiry| expiry.min(next)));
+        self.deadline =
+            Some(self.lease.as_ref().and_then(Lease::expiry).map_or(next, |expiry| expiry.min(next)));
     }
 
     /// Asks for more time: the lease's server while renewing, every server while rebinding.
@@ -557,7 +556,7 @@ impl Client {
         }
         self.phase = phase;
         // Each request has an id of its own, as the lease counts from the one that is answered.
-        self.xid = self.random.next() as u32;
+        self.xid = self.random.number() as u32;
         self.sent = now;
         self.counters.requests += 1;
         let mut packet = self.packet(MessageType::Request, now);

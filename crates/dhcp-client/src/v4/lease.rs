@@ -88,7 +88,8 @@ impl Lease {
     /// Why it can't be used.
     pub fn read(packet: &Packet, start: Time) -> Result<Lease, Refused> {
         let options = &packet.options;
-        let server = options.address(code::SERVER_ID).filter(|server| is_host(*server)).ok_or(Refused::NoServer)?;
+        let server =
+            options.address(code::SERVER_ID).filter(|server| is_host(*server)).ok_or(Refused::NoServer)?;
         if !is_host(packet.yiaddr) {
             return Err(Refused::Address);
         }
@@ -269,7 +270,8 @@ fn name(value: &[u8], start: usize) -> Option<(String, usize)> {
 /// Whether a text can stand in resolv.conf as a domain: letters, digits, `-`, `_` and single dots.
 fn is_name(text: &str) -> bool {
     let label = |label: &str| {
-        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     text.len() <= 253 && text.split('.').all(label)
 }
@@ -298,7 +300,8 @@ mod tests {
     }
 
     fn times(set: &[(u8, u32)]) -> Option<(u64, u64, u64)> {
-        let values: Vec<(u8, [u8; 4])> = set.iter().map(|(code, value)| (*code, value.to_be_bytes())).collect();
+        let values: Vec<(u8, [u8; 4])> =
+            set.iter().map(|(code, value)| (*code, value.to_be_bytes())).collect();
         let values: Vec<(u8, &[u8])> = values.iter().map(|(code, value)| (*code, &value[..])).collect();
         lease(&values).timers.map(|t| (t.renew.0 / SECOND, t.rebind.0 / SECOND, t.expiry.0 / SECOND))
     }
@@ -343,7 +346,11 @@ mod tests {
             both.routes(),
             [
                 Route { destination: Ipv4Addr::UNSPECIFIED, prefix: 0, router: router(254) },
-                Route { destination: Ipv4Addr::new(192, 168, 7, 0), prefix: 24, router: Ipv4Addr::UNSPECIFIED },
+                Route {
+                    destination: Ipv4Addr::new(192, 168, 7, 0),
+                    prefix: 24,
+                    router: Ipv4Addr::UNSPECIFIED
+                },
             ]
         );
         assert_eq!(both.gateway(), Some(router(1)));

@@ -57,7 +57,9 @@ impl MessageType {
     /// The type of a number.
     pub fn from_number(number: u8) -> Option<MessageType> {
         use MessageType::*;
-        [Discover, Offer, Request, Decline, Ack, Nak, Release, Inform].get(usize::from(number).checked_sub(1)?).copied()
+        [Discover, Offer, Request, Decline, Ack, Nak, Release, Inform]
+            .get(usize::from(number).checked_sub(1)?)
+            .copied()
     }
 
     /// Its name in the RFC.

@@ -7,7 +7,9 @@ use std::rc::Rc;
 
 use cni_core::netlink::{IpvlanMode, OperState};
 use cni_core::spec::{Cidr, Code, Dns, Error, Result, Route};
-use dhcp_client::v4::{Action, Client, Config, Counters, Drop, Event, Lease, Listen, MessageType, Timing, Via};
+use dhcp_client::v4::{
+    Action, Client, Config, Counters, Drop, Event, Lease, Listen, MessageType, Timing, Via,
+};
 use dhcp_client::{SECOND, Time};
 use tokio::sync::Notify;
 
@@ -44,7 +46,7 @@ impl Attachment {
     /// # Errors
     /// When there is no such interface, or DHCP can't work over it.
     pub(crate) fn obtain(daemon: &Rc<Daemon>, target: Target) -> Result<Rc<Attachment>> {
-        Self::begin(daemon, target, |config, seed| Client::new(config, seed))
+        Self::begin(daemon, target, Client::new)
     }
 
     /// Asks the servers for a lease of the address that an interface has already.
@@ -184,7 +186,11 @@ impl Attachment {
                 Action::Use(lease) => self.use_lease(&lease),
                 Action::Drop(lease, why) => self.drop_lease(&lease, why),
                 Action::Refused(kind, why) => {
-                    self.log(Level::Warning, "message-refused", &[("type", &kind.name()), ("why", &why.as_str())]);
+                    self.log(
+                        Level::Warning,
+                        "message-refused",
+                        &[("type", &kind.name()), ("why", &why.as_str())],
+                    );
                 }
             }
         }
@@ -198,13 +204,15 @@ impl Attachment {
 
     fn send(&self, kind: MessageType, via: Via, message: &[u8]) {
         let sent = match via {
-            Via::Link => self.listen(Listen::Link).and_then(|port| with(port, |port| port.broadcast(message))),
+            Via::Link => {
+                self.listen(Listen::Link).and_then(|port| with(port, |port| port.broadcast(message)))
+            }
             Via::Address { from, to } => match self.listen(Listen::Address(from)) {
                 Ok(port) => with(port, |port| port.send_to(to, message)),
                 // The interface never got the address, or lost it: the server must know of it all the same.
-                Err(_) if kind == MessageType::Release => {
-                    self.listen(Listen::Link).and_then(|port| with(port, |port| port.send_as(from, to, message)))
-                }
+                Err(_) if kind == MessageType::Release => self
+                    .listen(Listen::Link)
+                    .and_then(|port| with(port, |port| port.send_as(from, to, message))),
                 Err(err) => Err(err),
             },
         };
@@ -246,7 +254,8 @@ impl Attachment {
     }
 
     fn use_lease(&self, lease: &Lease) {
-        let seconds = lease.expiry().map_or("infinite".to_owned(), |end| (end.since(lease.start) / SECOND).to_string());
+        let seconds =
+            lease.expiry().map_or("infinite".to_owned(), |end| (end.since(lease.start) / SECOND).to_string());
         let fields: [(&str, &dyn std::fmt::Display); 3] =
             [("address", &lease.address), ("server", &lease.server), ("seconds", &seconds)];
         self.log(Level::Info, "lease", &fields);

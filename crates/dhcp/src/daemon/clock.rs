@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use dhcp_client::Time;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use super::watch::watch;
 
 /// The clock that counts on while the machine is suspended, as the clocks of servers do. (The
 /// timers of tokio stand still then.)
@@ -35,7 +36,7 @@ impl Clock {
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?;
         let fd = std::os::fd::AsFd::as_fd(&timer).try_clone_to_owned()?;
-        let events = AsyncFd::register_with_interest(fd, Interest::READABLE)?;
+        let events = watch(fd)?;
         let waiting = RefCell::default();
         Ok(Rc::new(Clock { timer, events, waiting, next: Cell::new(0), armed: Cell::new(None) }))
     }

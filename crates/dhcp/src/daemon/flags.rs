@@ -61,7 +61,9 @@ impl Flags {
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let text = arg.to_str().ok_or_else(|| format!("{arg:?} is not UTF-8"))?;
-            let Some(flag) = text.strip_prefix("--").or_else(|| text.strip_prefix('-')).filter(|f| !f.is_empty()) else {
+            let Some(flag) =
+                text.strip_prefix("--").or_else(|| text.strip_prefix('-')).filter(|f| !f.is_empty())
+            else {
                 return Err(format!("{text:?} is not a flag"));
             };
             let (name, given) = match flag.split_once('=') {
@@ -90,12 +92,16 @@ impl Flags {
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let path = || {
             let path = PathBuf::from(value);
-            if path.is_absolute() { Ok(path) } else { Err(format!("-{name}: {value:?} is not an absolute path")) }
+            if path.is_absolute() {
+                Ok(path)
+            } else {
+                Err(format!("-{name}: {value:?} is not an absolute path"))
+            }
         };
         let time = || {
-            duration(value).filter(|time| *time > 0).ok_or_else(|| {
-                format!("-{name}: {value:?} is not a duration such as 10s")
-            })
+            duration(value)
+                .filter(|time| *time > 0)
+                .ok_or_else(|| format!("-{name}: {value:?} is not a duration such as 10s"))
         };
         match name {
             "hostprefix" => self.host_prefix = value.into(),
@@ -143,8 +149,15 @@ mod tests {
     #[test]
     fn flags_are_taken_in_the_forms_of_go() {
         let flags = parse(&[
-            "-hostprefix", "/host", "--pidfile=/run/dhcp.pid", "-timeout", "10s", "-resendmax=1m2s", "-broadcast",
-            "-resendtimeout", "1.5s",
+            "-hostprefix",
+            "/host",
+            "--pidfile=/run/dhcp.pid",
+            "-timeout",
+            "10s",
+            "-resendmax=1m2s",
+            "-broadcast",
+            "-resendtimeout",
+            "1.5s",
         ])
         .unwrap();
         assert_eq!(flags.on_host("/run/x".as_ref()), PathBuf::from("/host/run/x"));

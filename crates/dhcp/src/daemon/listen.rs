@@ -56,11 +56,14 @@ impl Listeners {
         }
         // A daemon that was killed leaves its socket behind, and bind(2) refuses a name that is taken.
         match fs::remove_file(path) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(failed("removing the old socket", err)),
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("removing the old socket", err));
+            }
             _ => {}
         }
         let socket = UnixListener::bind(path).map_err(|err| failed("listening at", err))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|err| failed("setting the mode of", err))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+            .map_err(|err| failed("setting the mode of", err))?;
         self.sockets.push(socket);
         self.files.push(path.to_owned());
         Ok(())

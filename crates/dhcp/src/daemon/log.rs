@@ -26,7 +26,8 @@ pub(crate) fn log(level: Level, event: &str, fields: &[(&str, &dyn Display)]) {
     line.push_str(&format!("level={level} event={event}"));
     for (key, value) in fields {
         let value = value.to_string();
-        let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
+        let plain =
+            !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=');
         line.push_str(&if plain { format!(" {key}={value}") } else { format!(" {key}={value:?}") });
     }
     line.push('\n');
@@ -38,7 +39,8 @@ pub(crate) fn log(level: Level, event: &str, fields: &[(&str, &dyn Display)]) {
 fn to_journal() -> bool {
     static KNOWN: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     *KNOWN.get_or_init(|| {
-        let stderr = std::fs::metadata("/proc/self/fd/2").map(|meta| format!("{}:{}", meta.dev(), meta.ino()));
+        let stderr =
+            std::fs::metadata("/proc/self/fd/2").map(|meta| format!("{}:{}", meta.dev(), meta.ino()));
         std::env::var("JOURNAL_STREAM").ok().zip(stderr.ok()).is_some_and(|(given, own)| given == own)
     })
 }

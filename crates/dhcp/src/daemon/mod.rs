@@ -10,6 +10,7 @@ mod port;
 mod serve;
 mod store;
 mod systemd;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -140,7 +141,7 @@ fn signals() -> Result<AsyncFd<SignalFd>> {
         .thread_block()
         .and_then(|()| SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
         .map_err(|errno| Error::io("waiting for signals", errno))?;
-    AsyncFd::register(signals).map_err(|err| Error::io("waiting for signals", err))
+    watch::watch(signals).map_err(|err| Error::io("waiting for signals", err))
 }
 
 async fn next_signal(signals: &mut AsyncFd<SignalFd>) -> String {

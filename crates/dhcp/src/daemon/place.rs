@@ -69,8 +69,14 @@ impl Place {
             Error::invalid_config(format!("interface {ifname} has no Ethernet address, which DHCP needs"))
         })?;
         let (dev, ino) = identity(&netns)?;
-        let place =
-            Place { path: path.to_owned(), dev, ino, index: link.index, ifname: ifname.to_owned(), mac: mac.0 };
+        let place = Place {
+            path: path.to_owned(),
+            dev,
+            ino,
+            index: link.index,
+            ifname: ifname.to_owned(),
+            mac: mac.0,
+        };
         Ok((place, Found { netns, netlink, link }))
     }
 

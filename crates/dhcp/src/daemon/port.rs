@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use super::clock::Clock;
+use super::watch::watch;
 
 /// The multicast group of link events (include/uapi/linux/rtnetlink.h).
 const RTNLGRP_LINK: u32 = 1;
@@ -54,7 +55,7 @@ impl Port {
             links.bind(&netlink_sys::SocketAddr::new(0, 0))?;
             links.add_membership(RTNLGRP_LINK)?;
             links.set_non_blocking(true)?;
-            Ok(Port::Link { socket: AsyncFd::register(socket)?, links: AsyncFd::register(links)?, index })
+            Ok(Port::Link { socket: watch(socket)?, links: watch(links)?, index })
         };
         netns.enter(open).map_err(io::Error::other)?
     }
@@ -70,7 +71,7 @@ impl Port {
             socket.set_broadcast(true)?;
             socket.bind_device(Some(ifname.as_bytes()))?;
             socket.bind(&SocketAddrV4::new(address, frame::CLIENT_PORT).into())?;
-            Ok(Port::Address { socket: AsyncFd::register(socket)?, address })
+            Ok(Port::Address { socket: watch(socket)?, address })
         };
         netns.enter(open).map_err(io::Error::other)?
     }

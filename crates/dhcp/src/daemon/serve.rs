@@ -21,7 +21,8 @@ const PATIENCE: u64 = 10 * SECOND;
 const CARRIER_NOTICE: u64 = SECOND;
 
 /// What a client of the Go daemon prints: "unexpected HTTP response: " and the status (net/rpc, `DialHTTP`).
-const TO_GO: &[u8] = b"HTTP/1.0 501 this is the DHCP daemon of oxcni: install its dhcp plugin beside it\r\n\r\n";
+const TO_GO: &[u8] =
+    b"HTTP/1.0 501 this is the DHCP daemon of oxcni: install its dhcp plugin beside it\r\n\r\n";
 
 /// Answers one call.
 pub(crate) async fn serve(daemon: Rc<Daemon>, mut stream: UnixStream) {
@@ -38,7 +39,8 @@ pub(crate) async fn serve(daemon: Rc<Daemon>, mut stream: UnixStream) {
     let answer = match call {
         Ok(Some(call)) if call.version == VERSION => dispatch(&daemon, call.command, &mut stream).await,
         Ok(Some(call)) => {
-            let msg = format!("the plugin speaks version {} of the protocol, the daemon {VERSION}", call.version);
+            let msg =
+                format!("the plugin speaks version {} of the protocol, the daemon {VERSION}", call.version);
             Err(Error::new(Code::IO, msg).details("restart the daemon after an upgrade"))
         }
         Ok(None) => return drop(stream.write_all(TO_GO).await),
@@ -173,7 +175,10 @@ async fn wait(
     }
     loop {
         if let Some(gone) = attachment.ended() {
-            return Err(Error::new(Code::TRY_AGAIN, format!("no lease for {}: {gone}", attachment.place.ifname)));
+            return Err(Error::new(
+                Code::TRY_AGAIN,
+                format!("no lease for {}: {gone}", attachment.place.ifname),
+            ));
         }
         if attachment.is_bound() {
             return Ok(true);
@@ -210,16 +215,22 @@ fn no_lease(daemon: &Daemon, attachment: &Attachment) -> Error {
     let sent = format!("sent {} DISCOVER and {} REQUEST messages", counters.discovers, counters.requests);
     let received = format!("received {} OFFER and {} NAK messages", counters.offers, counters.naks);
     let error = match carrier {
-        None => Error::new(Code::TRY_AGAIN, format!("no lease for {ifname} within {seconds} s: it has no carrier"))
-            .details("its master is down, or has no cable"),
-        Some(_) if counters.offers + counters.naks > 0 => {
-            Error::new(Code::TRY_AGAIN, format!("no lease for {ifname} within {seconds} s: no server granted one"))
-        }
+        None => Error::new(
+            Code::TRY_AGAIN,
+            format!("no lease for {ifname} within {seconds} s: it has no carrier"),
+        )
+        .details("its master is down, or has no cable"),
+        Some(_) if counters.offers + counters.naks > 0 => Error::new(
+            Code::TRY_AGAIN,
+            format!("no lease for {ifname} within {seconds} s: no server granted one"),
+        ),
         Some(since) => {
             let carried = daemon.clock.now().since(since) / SECOND;
             Error::new(Code::TRY_AGAIN, format!("no lease for {ifname} within {seconds} s: no DHCP server answered"))
                 .details(format!("the link has carried packets for {carried} s; a switch port with spanning tree forwards after 30 s"))
         }
     };
-    error.details(format!("{sent}, {received}")).details("dhcp daemon -resendtimeout sets how long an ADD tries")
+    error
+        .details(format!("{sent}, {received}"))
+        .details("dhcp daemon -resendtimeout sets how long an ADD tries")
 }

@@ -99,10 +99,11 @@ impl Store {
         let lock = File::options().create(true).append(true).open(path.join("lock"));
         let lock = lock.map_err(|err| failed("opening the lock in", err))?;
         lock.try_lock().map_err(|err| match err {
-            std::fs::TryLockError::WouldBlock => {
-                Error::new(cni_core::spec::Code::TRY_AGAIN, format!("another daemon keeps its leases in {}", path.display()))
-                    .details("it is running already; with -socketpath several can run side by side")
-            }
+            std::fs::TryLockError::WouldBlock => Error::new(
+                cni_core::spec::Code::TRY_AGAIN,
+                format!("another daemon keeps its leases in {}", path.display()),
+            )
+            .details("it is running already; with -socketpath several can run side by side"),
             std::fs::TryLockError::Error(err) => failed("locking", err),
         })?;
         // /proc is there in every container that could run this.
@@ -133,9 +134,12 @@ impl Store {
             broadcast,
             lease,
         };
-        let text = serde_json::to_vec(&record).map_err(|err| Error::io("writing a lease", io::Error::from(err)))?;
+        let text =
+            serde_json::to_vec(&record).map_err(|err| Error::io("writing a lease", io::Error::from(err)))?;
         let name = file_name(&target.id);
-        self.folder.replace(&name, &text, 0o600).map_err(|err| fs::failed("writing", &self.folder.path().join(&name), err))
+        self.folder
+            .replace(&name, &text, 0o600)
+            .map_err(|err| fs::failed("writing", &self.folder.path().join(&name), err))
     }
 
     /// Removes the lease of an attachment.
@@ -144,7 +148,10 @@ impl Store {
     /// When it is there and can't be removed.
     pub(crate) fn remove(&self, id: &Id) -> Result<()> {
         let name = file_name(id);
-        self.folder.remove(&name).map(drop).map_err(|err| fs::failed("removing", &self.folder.path().join(&name), err))
+        self.folder
+            .remove(&name)
+            .map(drop)
+            .map_err(|err| fs::failed("removing", &self.folder.path().join(&name), err))
     }
 
     /// All leases. What can't be read, or is of an earlier boot, is removed and logged: it can't

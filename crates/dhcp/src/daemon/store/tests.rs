@@ -11,8 +11,10 @@ fn target(container: &str) -> Target {
 }
 
 fn place() -> Place {
-    serde_json::from_str(r#"{"path":"/run/netns/x","dev":4,"ino":5,"index":2,"ifname":"eth0","mac":[2,0,0,0,0,1]}"#)
-        .unwrap()
+    serde_json::from_str(
+        r#"{"path":"/run/netns/x","dev":4,"ino":5,"index":2,"ifname":"eth0","mac":[2,0,0,0,0,1]}"#,
+    )
+    .unwrap()
 }
 
 fn lease() -> Lease {
@@ -69,7 +71,8 @@ fn what_is_cut_off_or_of_another_boot_is_dropped_and_others_stay() {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
     assert_eq!(store.load().unwrap().len(), 1);
-    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "the lease and the lock: {left:?}");
 }
 
