@@ -36,7 +36,11 @@ pub struct Dhcp;
 
 impl Plugin for Dhcp {
     fn about(&self) -> About {
-        About { names: &["dhcp"], summary: "gives addresses of DHCP servers; dhcp daemon keeps their leases", kind: Kind::Ipam }
+        About {
+            names: &["dhcp"],
+            summary: "gives addresses of DHCP servers; dhcp daemon keeps their leases",
+            kind: Kind::Ipam,
+        }
     }
 
     fn by_hand(&self, args: &[OsString]) -> Option<ExitCode> {
