@@ -12,6 +12,11 @@ pub fn cases(full: u32) -> u32 {
     if emulated() { (full / 8).max(4) } else { full }
 }
 
+/// What takes this time on a real processor, at most, may take twenty times as long on an emulated one.
+pub fn slowed(time: Duration) -> Duration {
+    if emulated() { time * 20 } else { time }
+}
+
 /// A process that runs for longer than this hangs.
 pub(crate) fn time_limit() -> Duration {
     Duration::from_secs(if emulated() { 300 } else { 60 })

@@ -35,6 +35,7 @@ mod manifest;
 mod node;
 mod parity;
 mod plugins;
+mod random;
 mod snapshot;
 mod traffic;
 mod veth;
@@ -46,7 +47,7 @@ pub mod dhcp;
 pub mod requirement;
 
 pub use attachment::{Network, Running, with_keys};
-pub use budget::cases;
+pub use budget::{cases, slowed};
 pub use call::{Call, CniError, Outcome};
 pub use host::{Container, Host, get_xattr};
 pub use interrupt::{kill_at_syscall, programs_executed};
@@ -54,6 +55,7 @@ pub use manifest::nad_config;
 pub use node::{Node, Pod, bridge, gateway};
 pub use parity::{Case, Intended, compare, differences, observe, same_as_go};
 pub use plugins::Plugins;
+pub use random::{Attack, Random};
 pub use snapshot::Masks;
 pub use traffic::{ArpCounter, eventually, source_seen_by};
 
