@@ -1,11 +1,13 @@
 //! Calling another plugin, in this process where the file found is this program.
 
+mod depth;
 mod exec;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::fs::lock::within;
 use crate::plugin::{self, Plugin};
@@ -20,13 +22,21 @@ use crate::spec::{AddResult, Code, Error, PluginType, Result};
 /// [`Code::TRY_AGAIN`] when it waited in this process for a lock until its time was over.
 pub fn call(plugin_type: &PluginType, request: &Request) -> Result<Option<AddResult>> {
     let file = find(plugin_type, &request.env.path)?;
-    match in_process(plugin_type, &file, request.plugins) {
+    depth::deeper(plugin_type, || match in_process(plugin_type, &file, request.plugins) {
         Some(plugin) => {
             let result = call_guarded(plugin, plugin_type, request)?;
             result.map(|result| result.through(request.conf.cni_version)).transpose()
         }
         None => exec::execute(&file, request),
-    }
+    })
+}
+
+/// How long a delegate may take where its caller sets no limit: less than the two minutes after which
+/// a kubelet gives up.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(110);
+
+fn time_limit(request: &Request) -> Duration {
+    request.exec.time_limit.unwrap_or(DEFAULT_LIMIT)
 }
 
 /// A plugin that panics in this process fails like one that crashes in its own: its caller goes on, and
@@ -36,7 +46,7 @@ fn call_guarded(
     plugin_type: &PluginType,
     request: &Request,
 ) -> Result<Option<AddResult>> {
-    let call = || within(request.exec.time_limit, || plugin::call(plugin, request));
+    let call = || within(Some(time_limit(request)), || plugin::call(plugin, request));
     catch_unwind(AssertUnwindSafe(call))
         .unwrap_or_else(|_| Err(Error::new(Code::PANIC, format!("defect in {plugin_type}: it panicked"))))
 }

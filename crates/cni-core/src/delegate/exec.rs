@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command as Process, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,22 +15,35 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use super::depth;
+use crate::diagnostics::note;
 use crate::request::{Command, Request};
 use crate::spec::{AddResult, Code, Error, Result};
 
 /// The longest answer that is read from a plugin, in bytes.
 const MAX_OUTPUT: usize = 16 << 20;
 
+/// The most of a plugin's standard error that is passed on, in bytes, with its name on each line.
+const MAX_ERRORS: usize = 128 << 10;
+
 /// The longest line of standard error that is kept together, in bytes.
 const MAX_LINE: usize = 8 << 10;
 
+/// The most that is read of one stream before the others and the time are looked at, in bytes. A pipe
+/// of root can hold 1 MiB.
+const MAX_ROUND: usize = 1 << 20;
+
+/// How long a killed process may take to end. One that waits for a dead network file system does not.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
+
 /// Executes the file with the request as its environment and standard input.
 pub(super) fn execute(file: &Path, request: &Request) -> Result<Option<AddResult>> {
+    let limit = super::time_limit(request);
     let mut child = process(file, request).spawn().map_err(|err| {
         let executable = fs::metadata(file).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
         failed("executing", file, err).details(if executable { "" } else { "the file is not executable" })
     })?;
-    let (output, status) = converse(&mut child, file, request)?;
+    let (output, status) = converse(&mut child, file, request, limit)?;
     if !status.success() {
         return Err(Error::from_json(&output).unwrap_or_else(|| {
             Error::new(
@@ -53,16 +66,15 @@ fn failed(what: &str, file: &Path, err: impl Into<std::io::Error>) -> Error {
     Error::io(format!("{what} plugin {}", file.display()), err).with_code(Code::DELEGATE)
 }
 
-/// The process of a plugin, with the variables of the specification and nothing else changed.
+/// The process of a plugin. Only the variables of the specification and the depth of delegation differ
+/// from our own environment, so that TRACEPARENT and others reach it.
 fn process(file: &Path, request: &Request) -> Process {
     let env = &request.env;
     let mut process = Process::new(file);
     let stderr = if request.exec.name_stderr { Stdio::piped() } else { Stdio::inherit() };
     process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-    if request.exec.time_limit.is_some() {
-        // A group of its own, so that what a hanging plugin started is killed with it.
-        process.process_group(0);
-    }
+    // A group of its own, so that the processes that it started are killed with it.
+    process.process_group(0);
     let mut set = |name: &str, value: Option<&std::ffi::OsStr>| {
         match value {
             Some(value) => process.env(name, value),
@@ -75,42 +87,50 @@ fn process(file: &Path, request: &Request) -> Process {
     set("CNI_NETNS", env.netns.as_ref().map(|path| path.as_os_str()));
     set("CNI_ARGS", Some(env.args.to_string().as_ref()));
     set("CNI_PATH", std::env::join_paths(&env.path).ok().as_deref());
+    set(depth::VARIABLE, Some(depth::of_delegate().to_string().as_ref()));
     set("CNI_NETNS_OVERRIDE", env.netns_override.then_some("1".as_ref()));
     process
 }
 
-/// Feeds the process, reads what it says and awaits its end.
-fn converse(child: &mut Child, file: &Path, request: &Request) -> Result<(Vec<u8>, ExitStatus)> {
+/// Writes the request to the process, reads its output and waits for its end.
+fn converse(
+    child: &mut Child,
+    file: &Path,
+    request: &Request,
+    limit: Duration,
+) -> Result<(Vec<u8>, ExitStatus)> {
     let pid = Pid::from_raw(child.id().cast_signed());
     let (ended, end) = std::io::pipe().map_err(|err| failed("awaiting", file, err))?;
-    let deadline = request.exec.time_limit.map(|limit| Instant::now() + limit);
-    let talked = std::thread::scope(|scope| {
-        // The end of the process is not the end of its output: something it started may keep
-        // the pipes open for ever. WNOWAIT leaves it to be reaped below, so that its id can't
-        // belong to another process when it is killed.
-        scope.spawn(move || {
-            let _end = end;
-            let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
-        });
-        let talked = Talk::new(child, &request.text, file).run(&ended, deadline);
-        if talked.is_err() {
-            if request.exec.time_limit.is_some() {
-                let _ = killpg(pid, Signal::SIGKILL);
-            }
-            let _ = child.kill();
-        }
-        talked
+    // The end of the process is not the end of its output: a process that it started may keep the pipes
+    // open. WNOWAIT leaves it to be reaped below, so that its id can't belong to another process when
+    // its group is killed. The thread may outlive this call, where the process can't be killed.
+    let waiting = std::thread::Builder::new().spawn(move || {
+        let _end = end;
+        let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
     });
+    let mut talk = Talk::new(child, &request.text, file);
+    let talked = waiting.and_then(|_| talk.run(&ended, Instant::now() + limit));
+    let _ = killpg(pid, Signal::SIGKILL);
+    let talked = talked.and_then(|()| talk.finish());
+    if talked.is_err() && !wait_for(&ended, KILL_LIMIT) {
+        let msg = format!("plugin {} did not end within {} s", file.display(), limit.as_secs_f32());
+        return Err(Error::new(Code::DELEGATE, msg).details("it can't be killed: it waits in the kernel"));
+    }
     let status = child.wait().map_err(|err| failed("waiting for", file, err));
     let output = talked.map_err(|err| match err.kind() {
         ErrorKind::TimedOut => {
-            let limit = request.exec.time_limit.unwrap_or_default().as_secs_f32();
-            Error::new(Code::DELEGATE, format!("plugin {} did not end within {limit} s", file.display()))
-                .details("it was killed")
+            let msg = format!("plugin {} did not end within {} s", file.display(), limit.as_secs_f32());
+            Error::new(Code::DELEGATE, msg).details("it was killed")
         }
         _ => failed("talking with", file, err),
     })?;
     Ok((output, status?))
+}
+
+/// Waits until the pipe's other end is closed; returns whether it is.
+fn wait_for(ended: &PipeReader, limit: Duration) -> bool {
+    let timeout = PollTimeout::try_from(limit.as_millis()).unwrap_or(PollTimeout::MAX);
+    poll(&mut [PollFd::new(ended.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
 }
 
 /// The three streams of a process while it runs.
@@ -121,6 +141,9 @@ struct Talk<'a> {
     output: Vec<u8>,
     stderr: Option<std::process::ChildStderr>,
     line: Vec<u8>,
+    /// How much of standard error was passed on, in bytes, and how much was not.
+    passed_on: usize,
+    dropped: usize,
     name: String,
 }
 
@@ -134,12 +157,14 @@ impl<'a> Talk<'a> {
             output: Vec::new(),
             stderr: child.stderr.take(),
             line: Vec::new(),
+            passed_on: 0,
+            dropped: 0,
             name,
         }
     }
 
-    /// Until the process has ended, gives its output.
-    fn run(mut self, ended: &PipeReader, deadline: Option<Instant>) -> std::io::Result<Vec<u8>> {
+    /// Writes and reads until the process has ended.
+    fn run(&mut self, ended: &PipeReader, deadline: Instant) -> std::io::Result<()> {
         for fd in [
             self.stdin.as_ref().map(AsFd::as_fd),
             self.stdout.as_ref().map(AsFd::as_fd),
@@ -147,30 +172,38 @@ impl<'a> Talk<'a> {
         ] {
             fd.map_or(Ok(()), set_nonblocking)?;
         }
-        loop {
-            let over = self.wait(ended, deadline)?;
+        while !self.wait(ended, deadline)? {
             self.write();
             self.read_output()?;
             self.read_errors();
-            if over {
-                self.flush_line();
-                return Ok(self.output);
-            }
         }
+        Ok(())
     }
 
-    /// Waits until something can be done; gives whether the process has ended.
-    fn wait(&self, ended: &PipeReader, deadline: Option<Instant>) -> std::io::Result<bool> {
+    /// Reads the rest after the end of the process, and returns its output.
+    fn finish(mut self) -> std::io::Result<Vec<u8>> {
+        self.read_output()?;
+        self.read_errors();
+        self.flush_line();
+        if self.dropped > 0 {
+            let Talk { name, dropped, .. } = &self;
+            note(format_args!("{name}: {dropped} more bytes of standard error are not shown"));
+        }
+        Ok(self.output)
+    }
+
+    /// Waits until a stream is ready; returns whether the process has ended.
+    fn wait(&self, ended: &PipeReader, deadline: Instant) -> std::io::Result<bool> {
         let mut fds = vec![PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.stdin.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)));
         fds.extend(self.stdout.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.stderr.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-        let timeout = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-            None => PollTimeout::NONE,
-            Some(left) if left.is_zero() => return Err(ErrorKind::TimedOut.into()),
-            // Rounded up: not to spin through the last millisecond.
-            Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
-        };
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        // Rounded up, so that the last millisecond is not spent in a busy loop.
+        let timeout = PollTimeout::try_from(remaining.as_millis() + 1).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(err) => return Err(err.into()),
@@ -178,7 +211,7 @@ impl<'a> Talk<'a> {
         Ok(fds[0].revents().is_some_and(|events| !events.is_empty()))
     }
 
-    /// A plugin that does not read its input is none that fails for it.
+    /// A plugin may succeed without reading its input.
     fn write(&mut self) {
         let Some(stdin) = &mut self.stdin else { return };
         match stdin.write(self.input) {
@@ -194,9 +227,12 @@ impl<'a> Talk<'a> {
     fn read_output(&mut self) -> std::io::Result<()> {
         let Some(stdout) = &mut self.stdout else { return Ok(()) };
         let mut part = [0; 8 << 10];
-        loop {
+        for _ in 0..MAX_ROUND / part.len() {
             match stdout.read(&mut part) {
-                Ok(0) => break,
+                Ok(0) => {
+                    self.stdout = None;
+                    return Ok(());
+                }
                 Ok(len) => self.output.extend_from_slice(&part[..len]),
                 Err(err) if is_later(&err) => return Ok(()),
                 Err(err) => return Err(err),
@@ -205,15 +241,15 @@ impl<'a> Talk<'a> {
                 return Err(std::io::Error::other(format!("it printed more than {} MiB", MAX_OUTPUT >> 20)));
             }
         }
-        self.stdout = None;
         Ok(())
     }
 
-    /// Passes standard error on, line by line.
+    /// Passes standard error on, line by line. What exceeds the bound is read, so that the plugin does
+    /// not wait for its reader, and dropped.
     fn read_errors(&mut self) {
         let Some(mut stderr) = self.stderr.take() else { return };
         let mut part = [0; 4 << 10];
-        loop {
+        for _ in 0..MAX_ROUND / part.len() {
             match stderr.read(&mut part) {
                 Ok(0) => return,
                 Ok(len) => self.errors(&part[..len]),
@@ -225,6 +261,9 @@ impl<'a> Talk<'a> {
     }
 
     fn errors(&mut self, part: &[u8]) {
+        let (part, dropped) = part.split_at(part.len().min(MAX_ERRORS.saturating_sub(self.passed_on)));
+        self.passed_on += part.len();
+        self.dropped += dropped.len();
         for byte in part {
             if *byte == b'\n' {
                 self.flush_line();
@@ -239,7 +278,8 @@ impl<'a> Talk<'a> {
 
     fn flush_line(&mut self) {
         if !self.line.is_empty() {
-            eprintln!("{}: {}", self.name, String::from_utf8_lossy(&self.line));
+            note(format_args!("{}: {}", self.name, String::from_utf8_lossy(&self.line)));
+            self.passed_on += self.name.len() + 2;
             self.line.clear();
         }
     }
@@ -263,7 +303,7 @@ mod tests {
     use crate::request::{Environment, ExecOptions};
     use crate::spec::NetConf;
 
-    /// Runs a shell script as a plugin, for ADD, and gives its outcome.
+    /// Runs a shell script as a plugin, for ADD, and returns its outcome.
     fn run(script: &str, time_limit: Option<Duration>) -> Result<Option<AddResult>> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("script");
@@ -304,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_leaves_running_keeps_nobody_waiting() {
+    fn a_process_that_it_leaves_running_is_not_waited_for() {
         let started = Instant::now();
         let result = run(&format!("sleep 30 & {ANSWER}"), Some(Duration::from_secs(20)));
         assert_eq!(result.unwrap().unwrap().ips.len(), 1);
@@ -321,7 +361,37 @@ mod tests {
     }
 
     #[test]
-    fn garbage_and_death_are_told_apart() {
+    fn endless_standard_error_and_output_end_at_the_time_limit_or_a_bound() {
+        let started = Instant::now();
+        let error = run("yes >&2", Some(Duration::from_millis(500))).unwrap_err();
+        assert!(error.msg().contains("did not end within 0.5 s"), "{error}");
+        let error = run("yes", Some(Duration::from_secs(20))).unwrap_err();
+        assert!(error.to_string().contains("more than 16 MiB"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn a_child_that_writes_on_after_its_plugin_is_killed_with_it() {
+        let started = Instant::now();
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let script = format!("yes >&2 & echo $! > {0}; {ANSWER}", pid.display());
+        assert_eq!(run(&script, Some(Duration::from_secs(20))).unwrap().unwrap().ips.len(), 1);
+        assert!(started.elapsed() < Duration::from_secs(15));
+        let pid = fs::read_to_string(pid).unwrap();
+        // Its process is gone, or a zombie until init reaps it.
+        let is_over = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        while !is_over() {
+            assert!(started.elapsed() < Duration::from_secs(15), "it still runs");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn garbage_and_a_crash_have_different_errors() {
         assert!(run("echo what", None).unwrap_err().msg().contains("printed no result"));
         let error = run("kill -9 $$", None).unwrap_err();
         assert!(error.msg().contains("signal: 9"), "{error}");
