@@ -308,7 +308,7 @@ on_scripted_node! {
             pod.call("DEL").config(&config).run().succeeds();
             assert_eq!(node.calls(), ["DEL net1 a", "DEL eth0 main"], "{key}={value}");
             if key != "logLevel" {
-                assert!(node.read("/run/multus.log").contains("the cache tells of"), "{key}={value}");
+                assert!(node.read("/run/multus.log").contains("with the cache"), "{key}={value}");
             }
             node.host.sh("rm -f /run/multus.log");
         }

@@ -4,7 +4,7 @@
 use oxcni_tests::{Node, Plugins, bridge, requirement};
 use serde_json::{Value, json};
 
-const GATHERED: &str = "interfaces were deleted in one go";
+const GATHERED: &str = "interfaces were deleted with one message";
 
 /// Adds and deletes a pod of three networks, the last with `last`, which makes an interface of its own in
 /// between; returns multus' log.

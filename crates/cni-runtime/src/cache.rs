@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use cni_core::fs::{self, Folder};
 use cni_core::spec::{
-    AddResult, Attachment, CniArgs, ContainerId, Error, IfName, NetworkName, Result, Version,
+    AddResult, Attachment, CniArgs, Code, ContainerId, Error, IfName, NetworkName, Result, Version,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -28,6 +28,7 @@ const MAX_FILE: usize = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct ResultCache {
     folder: PathBuf,
+    owner: Option<NetworkName>,
 }
 
 /// One attachment in the cache.
@@ -35,6 +36,8 @@ pub struct ResultCache {
 pub struct Cached {
     /// The network.
     pub network: NetworkName,
+    /// The owner of the cache that wrote it; `None` for a file of libcni.
+    pub owner: Option<NetworkName>,
     /// The parameters of its ADD.
     pub invocation: Invocation,
     /// The network's configuration at that time.
@@ -60,12 +63,21 @@ struct Wire {
     capability_args: Option<CapabilityArgs>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     result: Option<Box<RawValue>>,
+    /// Not of libcni, which ignores it.
+    #[serde(default, rename = "oxcniOwner", skip_serializing_if = "Option::is_none")]
+    owner: Option<NetworkName>,
 }
 
 impl ResultCache {
     /// The cache in a folder, which [`ResultCache::keep`] creates.
     pub fn new(folder: impl Into<PathBuf>) -> ResultCache {
-        ResultCache { folder: folder.into() }
+        ResultCache { folder: folder.into(), owner: None }
+    }
+
+    /// The same cache, whose new files name an owner: several callers may share a folder.
+    #[must_use]
+    pub fn owned_by(self, owner: NetworkName) -> ResultCache {
+        ResultCache { owner: Some(owner), ..self }
     }
 
     /// The folder.
@@ -98,9 +110,17 @@ impl ResultCache {
             cni_args: pairs(&invocation.args),
             capability_args: Some(invocation.capability_args.clone()).filter(|args| !args.is_empty()),
             result: Some(raw),
+            owner: self.owner.clone(),
         };
         let text = serde_json::to_vec(&wire)
             .map_err(|err| Error::invalid_config(format!("writing the result cache: {err}")))?;
+        if text.len() > MAX_FILE {
+            let msg = format!(
+                "configuration and result of network {network} are longer than {} MiB",
+                MAX_FILE >> 20
+            );
+            return Err(Error::new(Code::DELEGATE, msg).details("the cache could not be read back"));
+        }
         let failed = |err| fs::failed("writing to the result cache", &self.folder, err);
         let folder = Folder::open_or_create_with(&self.folder, 0o700).map_err(failed)?;
         folder.replace(&file_name(network, attachment), &text, 0o600).map_err(failed)
@@ -196,6 +216,7 @@ fn parse(text: &[u8], name: &str) -> Option<Cached> {
     let version = version_of(&config);
     Some(Cached {
         network: wire.network_name,
+        owner: wire.owner,
         invocation: Invocation {
             attachment,
             netns: Some(wire.netns).filter(|path| !path.is_empty()).map(PathBuf::from),

@@ -1,8 +1,10 @@
 //! Calling all plugins of a network.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use cni_core::delegate;
+use cni_core::diagnostics::note;
 use cni_core::plugin::Plugin;
 use cni_core::request::{Command, Environment, ExecOptions, Request};
 use cni_core::spec::{AddResult, Attachment, Code, Error, NetConf, Result};
@@ -41,7 +43,7 @@ impl Runtime {
         added.inspect_err(|_| {
             if let Err(err) = self.undo(network, invocation) {
                 // The first error is the one to return.
-                eprintln!("undoing the attachment to {} failed: {err}", network.name());
+                note(format_args!("undoing the attachment to {} failed: {err}", network.name()));
             }
         })
     }
@@ -157,8 +159,9 @@ impl Runtime {
             return Ok(());
         }
         let mut errors = Vec::new();
+        let living: HashSet<&Attachment> = valid.iter().collect();
         let stale = |cached: &Cached| {
-            cached.network == *network.name() && !valid.contains(&cached.invocation.attachment)
+            cached.network == *network.name() && !living.contains(&cached.invocation.attachment)
         };
         for cached in self.cache.all()?.into_iter().filter(stale) {
             errors.extend(self.del(network, &cached.invocation.of_gone()).err());

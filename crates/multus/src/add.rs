@@ -16,15 +16,15 @@ use crate::event::Event;
 use crate::failure::Failure;
 use crate::object::Pod;
 use crate::pod_args::PodArgs;
-use crate::status::NetworkStatus;
-use crate::{default_route, log, plan, readiness, status};
+use crate::status::StatusText;
+use crate::{default_route, log, plan, readiness};
 
 /// Attaches the pod of a call to all its networks.
 pub(crate) fn add(request: &Request) -> Result<AddResult> {
     let conf = MultusConf::parse(request)?;
-    log::start(&conf.log);
-    let args = PodArgs::parse(&request.env.args)?;
-    let added = add_pod(request, &conf, &args).map_err(|err| err.context(format_args!("Multus: [{args}]")));
+    let args = PodArgs::parse(&request.env.args);
+    log::start(&conf.log, args.as_ref().ok());
+    let added = args.and_then(|args| add_pod(request, &conf, &args).map_err(|err| args.name_in(err)));
     added.inspect_err(|err| log::error(err))
 }
 
@@ -96,7 +96,7 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) ->
     let delegates = plan::delegates(conf, cluster, pod, &attachment.ifname)?;
     let runtime = crate::runtime(conf, request);
     let container = Container::open(request)?;
-    DelegateCache::new(&conf.cni_dir).keep(&attachment.container_id, &delegates)?;
+    DelegateCache::new(&conf.cni_dir).keep(&attachment.container_id, &request.conf.name, &delegates)?;
     let undo = Undo::new();
     let mut report = Report::default();
     let mut master = None;
@@ -106,13 +106,14 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) ->
         let result = add_one(&runtime, &container, delegate, &invocation)
             .map_err(|err| not_added(err, is_first, delegate))?;
         let (runtime, network) = (&runtime, &delegate.network);
-        report.add(delegate, is_first, &invocation, &result);
+        let reported = report.add(delegate, is_first, &invocation, &result);
         master.get_or_insert(result);
         undo.push(format!("the attachment to {}", delegate.label), move || {
             undo_one(runtime, network, &invocation)
         });
+        reported?;
     }
-    cluster.report(pod, Some(&status::to_text(&report.statuses)), &report.events)?;
+    cluster.report(pod, Some(&report.status.value()), &report.events)?;
     undo.keep();
     Ok(master.unwrap_or_default())
 }
@@ -186,14 +187,20 @@ impl Container {
 /// The report to the cluster.
 #[derive(Default)]
 struct Report {
-    statuses: Vec<NetworkStatus>,
+    status: StatusText,
     events: Vec<Event>,
 }
 
 impl Report {
-    fn add(&mut self, delegate: &Delegate, is_master: bool, invocation: &Invocation, result: &AddResult) {
+    fn add(
+        &mut self,
+        delegate: &Delegate,
+        is_master: bool,
+        invocation: &Invocation,
+        result: &AddResult,
+    ) -> Result<()> {
         let info = info::file_of(invocation).and_then(|path| info::read(&path));
-        self.statuses.extend(status::entries(result, &delegate.label, is_master, info.as_ref()));
         self.events.extend(Event::added(&invocation.attachment.ifname, &delegate.label, result));
+        self.status.add(result, &delegate.label, is_master, info.as_ref())
     }
 }

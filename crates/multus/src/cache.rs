@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use cni_core::fs::{self, Folder};
-use cni_core::spec::{Attachment, ContainerId, Error, IfName, Result, from_json};
+use cni_core::spec::{Attachment, ContainerId, Error, IfName, NetworkName, Result, from_json};
 use cni_runtime::{Inherited, NetworkConf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -29,8 +29,9 @@ pub(crate) struct DelegateCache {
 /// The content of the cache for a container.
 #[derive(Debug)]
 pub(crate) enum CachedDelegates {
-    /// Its delegates in the order of ADD.
-    Known(Vec<Delegate>),
+    /// Its delegates in the order of ADD, and the multus network that it was added to. The Go program
+    /// does not keep that name.
+    Known(Vec<Delegate>, Option<NetworkName>),
     /// A file that can't be read.
     Unreadable(Error),
     /// No file.
@@ -66,6 +67,9 @@ struct Wire {
     resource: String,
     #[serde(rename = "Bytes", default)]
     bytes: Option<String>,
+    /// The name of the multus network, which the Go program ignores.
+    #[serde(rename = "multusNetwork", default, skip_serializing_if = "Option::is_none")]
+    owner: Option<NetworkName>,
 }
 
 impl DelegateCache {
@@ -74,13 +78,24 @@ impl DelegateCache {
         DelegateCache { folder: folder.to_owned() }
     }
 
-    /// Keeps the delegates of a container, before the first is added.
+    /// Keeps the delegates of a container, before the first is added; `owner` is multus' own network.
     ///
     /// # Errors
     /// Those of writing the file, which is written atomically.
-    pub(crate) fn keep(&self, container_id: &ContainerId, delegates: &[Delegate]) -> Result<()> {
+    pub(crate) fn keep(
+        &self,
+        container_id: &ContainerId,
+        owner: &NetworkName,
+        delegates: &[Delegate],
+    ) -> Result<()> {
+        let to_wire = |delegate| to_wire(delegate, owner);
         let wires: Vec<Wire> = delegates.iter().map(to_wire).collect::<Result<_>>()?;
         let text = serde_json::to_vec(&wires).map_err(|err| Error::invalid_config(err.to_string()))?;
+        if text.len() > MAX_FILE {
+            let msg =
+                format!("the configurations of the pod's networks are longer than {} MiB", MAX_FILE >> 20);
+            return Err(Error::invalid_config(msg).details("the cache could not be read back"));
+        }
         let failed = |err| fs::failed("writing the delegates to", &self.folder, err);
         let folder = Folder::open_or_create_with(&self.folder, 0o700).map_err(failed)?;
         folder.replace(container_id, &text, 0o600).map_err(failed)
@@ -93,7 +108,7 @@ impl DelegateCache {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => CachedDelegates::Absent,
             Err(err) => CachedDelegates::Unreadable(fs::failed("reading", &path, err)),
             Ok(text) => match parse(&text, inherited, &attachment.ifname) {
-                Ok(delegates) => CachedDelegates::Known(delegates),
+                Ok((delegates, owner)) => CachedDelegates::Known(delegates, owner),
                 Err(err) => CachedDelegates::Unreadable(err.context(path.display())),
             },
         }
@@ -122,7 +137,7 @@ impl DelegateCache {
     }
 }
 
-fn to_wire(delegate: &Delegate) -> Result<Wire> {
+fn to_wire(delegate: &Delegate, owner: &NetworkName) -> Result<Wire> {
     let network = &delegate.network;
     let common = || json!({"cniVersion": network.version().as_str(), "name": network.name()});
     let (mut conf, mut conf_list) = (json!({}), json!({}));
@@ -150,14 +165,16 @@ fn to_wire(delegate: &Delegate) -> Result<Wire> {
         device_id: device.clone().map(|device| device.id).unwrap_or_default(),
         resource: device.map(|device| device.resource).unwrap_or_default(),
         bytes: Some(BASE64.encode(network.to_text()?)),
+        owner: Some(owner.clone()),
     })
 }
 
-fn parse(text: &[u8], inherited: &Inherited, first: &IfName) -> Result<Vec<Delegate>> {
+fn parse(text: &[u8], inherited: &Inherited, first: &IfName) -> Result<(Vec<Delegate>, Option<NetworkName>)> {
     let wires: Vec<Wire> = from_json(text, "the cached delegates")?;
     if wires.is_empty() {
         return Err(Error::invalid_config("the cache has no delegates"));
     }
+    let owner = wires[0].owner.clone();
     let filtered: Vec<Families> =
         wires.iter().map(|wire| Families { v4: wire.filters_v4, v6: wire.filters_v6 }).collect();
     let found = wires.into_iter().map(|wire| from_wire(wire, inherited)).collect::<Result<_>>()?;
@@ -168,7 +185,7 @@ fn parse(text: &[u8], inherited: &Inherited, first: &IfName) -> Result<Vec<Deleg
         // arguments are in the cache of results.
         delegate.is_default = position == 0;
     }
-    Ok(delegates)
+    Ok((delegates, owner))
 }
 
 fn from_wire(wire: Wire, inherited: &Inherited) -> Result<Found> {
@@ -217,7 +234,7 @@ mod tests {
         "default-route":["10.0.0.254"],"IsFilterV4Gateway":false,"IsFilterV6Gateway":true,"deviceID":"d","resourceName":"r","Bytes":null}]"#;
 
     fn read(text: &[u8]) -> Result<Vec<Delegate>> {
-        parse(text, &Inherited::default(), &"eth0".parse()?)
+        Ok(parse(text, &Inherited::default(), &"eth0".parse()?)?.0)
     }
 
     #[test]
@@ -246,16 +263,18 @@ mod tests {
         let container: ContainerId = "c1".parse().unwrap();
         let attachment = Attachment { container_id: container.clone(), ifname: "eth0".parse().unwrap() };
         let delegates = read(GO.as_bytes()).unwrap();
-        cache.keep(&container, &delegates).unwrap();
+        let owner: NetworkName = "multus-net".parse().unwrap();
+        cache.keep(&container, &owner, &delegates).unwrap();
         let text = std::fs::read(folder.path().join("multus/c1")).unwrap();
         let value: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(value[0]["Conf"], json!({"cniVersion":"1.0.0","name":"default-net","type":"bridge"}));
         assert_eq!(value[0]["ConfList"], json!({}));
         assert_eq!(value[1]["ConfList"]["plugins"], json!([{"type":"a"},{"type":"b"}]));
         assert_eq!(value[1]["default-route"], json!(["10.0.0.254"]));
-        let CachedDelegates::Known(back) = cache.get(&attachment, &Inherited::default()) else {
+        let CachedDelegates::Known(back, kept) = cache.get(&attachment, &Inherited::default()) else {
             panic!("unreadable")
         };
+        assert_eq!(kept, Some(owner));
         assert_eq!(back[1].requested, delegates[1].requested);
         assert_eq!(cache.containers(), std::slice::from_ref(&container));
         cache.forget(&container).unwrap();

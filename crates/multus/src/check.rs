@@ -6,17 +6,23 @@ use cni_core::spec::{Code, Error, Result};
 use crate::cache::{CachedDelegates, DelegateCache};
 use crate::config::MultusConf;
 use crate::detachment::{self, Source};
+use crate::pod_args::PodArgs;
 use crate::{log, plan, readiness};
 
 /// Checks every attachment of the pod.
 pub(crate) fn check(request: &Request) -> Result<()> {
     let conf = MultusConf::parse(request)?;
-    log::start(&conf.log);
-    let runtime = crate::runtime(&conf, request);
+    let args = PodArgs::parse(&request.env.args).unwrap_or_default();
+    log::start(&conf.log, Some(&args));
+    check_pod(request, &conf).map_err(|err| args.name_in(err)).inspect_err(|err| log::error(err))
+}
+
+fn check_pod(request: &Request, conf: &MultusConf) -> Result<()> {
+    let runtime = crate::runtime(conf, request);
     let attachment = request.attachment()?;
     let container_id = &attachment.container_id;
     let delegates = match DelegateCache::new(&conf.cni_dir).get(attachment, &conf.inherited) {
-        CachedDelegates::Known(delegates) => delegates,
+        CachedDelegates::Known(delegates, _) => delegates,
         CachedDelegates::Unreadable(err) => return Err(err.with_code(Code::CHECK_FAILED)),
         CachedDelegates::Absent => {
             return Err(Error::check(format!("container {container_id} is not in the cache"))
@@ -45,7 +51,7 @@ pub(crate) fn check(request: &Request) -> Result<()> {
 /// starts no pod before it succeeds, not even one that the API server needs.
 pub(crate) fn status(request: &Request) -> Result<()> {
     let conf = MultusConf::parse(request)?;
-    log::start(&conf.log);
+    log::start(&conf.log, None);
     if let Some(file) = &conf.readiness_file {
         readiness::require(file)?;
     }

@@ -14,6 +14,9 @@ use crate::log::{LogConf, LogLevel};
 
 pub(crate) use file::ConfFile;
 
+/// The `type` of multus' configuration.
+pub(crate) const NAME: &str = "multus";
+
 /// How long one delegate may take by default: less than the two minutes after which a kubelet gives
 /// up, so that the kubelet still receives the error.
 const DELEGATE_TIMEOUT: Duration = Duration::from_secs(100);
@@ -85,8 +88,9 @@ impl MultusConf {
     /// Reads the configuration of a call.
     ///
     /// # Errors
-    /// Not valid, or without any network to attach to.
+    /// Not valid, of another plugin, or without any network to attach to.
     pub(crate) fn parse(request: &Request) -> Result<MultusConf> {
+        require_own_type(request)?;
         MultusConf::from_text(&request.text, inherited(request))
     }
 
@@ -94,8 +98,9 @@ impl MultusConf {
     /// the log, each as far as it is valid by itself.
     ///
     /// # Errors
-    /// None in practice.
+    /// When it is of another plugin.
     pub(crate) fn valid_part(request: &Request) -> Result<MultusConf> {
+        require_own_type(request)?;
         MultusConf::valid_part_of(&request.text, inherited(request))
     }
 
@@ -172,6 +177,17 @@ impl MultusConf {
     pub(crate) fn results_dir(&self) -> PathBuf {
         self.cni_dir.join("results")
     }
+}
+
+/// Refuses the configuration of another plugin. A tenant's definition may have `multus` as its IPAM
+/// plugin, which is called with the whole definition: its `binDir` would be executed as root.
+fn require_own_type(request: &Request) -> Result<()> {
+    let given = request.conf.plugin_type.as_ref().map_or("", |plugin_type| plugin_type.as_str());
+    if given == NAME {
+        return Ok(());
+    }
+    Err(Error::invalid_config(format!("multus was called with a configuration of type {given:?}"))
+        .details("multus can be neither an IPAM plugin nor a delegate, and has no other name"))
 }
 
 fn inherited(request: &Request) -> Inherited {

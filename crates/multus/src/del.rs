@@ -19,12 +19,12 @@ pub(crate) fn del(request: &Request) -> Result<()> {
         Ok(conf) => (conf, None),
         Err(err) => (MultusConf::valid_part(request)?, Some(err)),
     };
-    log::start(&conf.log);
+    // The names are for the log and the API server: a pod with any names must be deletable.
+    let args = PodArgs::parse(&request.env.args).unwrap_or_default();
+    log::start(&conf.log, Some(&args));
     if let Some(err) = invalid {
         log::error(err.context("deleting with the cache, although the configuration is invalid"));
     }
-    // The names are for the log: a pod with any names must be deletable.
-    let args = PodArgs::parse(&request.env.args).unwrap_or_default();
     if let Some(file) = conf.readiness_file.as_ref().filter(|file| !file.exists()) {
         log::verbose(format_args!(
             "warning: readinessindicatorfile {} does not exist at DEL",
@@ -35,12 +35,12 @@ pub(crate) fn del(request: &Request) -> Result<()> {
     let cache = DelegateCache::new(&conf.cni_dir);
     let attachment = request.attachment()?;
     let detachments = match cache.get(attachment, &conf.inherited) {
-        CachedDelegates::Known(delegates) => {
+        CachedDelegates::Known(delegates, _) => {
             let args = &conf.runtime_config;
             detachment::of_delegates(&runtime, args, request, &delegates, Source::Cache)?
         }
         CachedDelegates::Unreadable(err) => {
-            log::error(format_args!("[{args}]: {err}: deleting with the results and the configuration"));
+            log::error(format_args!("{err}: deleting with the results and the configuration"));
             without_cache(&runtime, &conf, request)?
         }
         CachedDelegates::Absent => without_cache(&runtime, &conf, request)?,
@@ -53,7 +53,7 @@ pub(crate) fn del(request: &Request) -> Result<()> {
             log::error(err);
         }
     }
-    deleted.map_err(|err| err.context(format_args!("Multus: [{args}]"))).inspect_err(|err| log::error(err))
+    deleted.map_err(|err| args.name_in(err)).inspect_err(|err| log::error(err))
 }
 
 /// Detaches from all networks, the last first. A failure stops no other.

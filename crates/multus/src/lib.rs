@@ -93,7 +93,7 @@ fn runtime(conf: &MultusConf, request: &Request) -> Runtime {
     path.extend(request.env.path.iter().filter(|folder| **folder != conf.bin_dir).cloned());
     Runtime {
         path,
-        cache: ResultCache::new(conf.results_dir()),
+        cache: ResultCache::new(conf.results_dir()).owned_by(request.conf.name.clone()),
         plugins: request.plugins,
         exec: ExecOptions { time_limit: Some(conf.delegate_timeout), name_stderr: true },
         netns_override: request.env.netns_override,

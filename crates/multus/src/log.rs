@@ -1,6 +1,6 @@
 //! Log lines, to standard error and to a file that is rotated when it grows.
 //!
-//! There is one log in a process, because a process serves one call.
+//! There is one log in a process, because a process serves one call. Nothing here waits or fails a call.
 
 mod rotate;
 
@@ -10,8 +10,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use cni_core::diagnostics::{self, note, one_line};
 use serde::{Deserialize, Serialize};
 
+use crate::pod_args::PodArgs;
 use crate::time::Timestamp;
 
 /// How much is logged; each level includes those before it.
@@ -80,6 +82,8 @@ impl Default for LogOptions {
 }
 
 struct Log {
+    /// What every line names: the pod of the call and the trace.
+    subject: String,
     level: LogLevel,
     to_stderr: bool,
     file: Option<File>,
@@ -89,14 +93,19 @@ static LOG: Mutex<Option<Log>> = Mutex::new(None);
 
 /// Starts logging as configured. A file that can't be opened is reported on standard error, and
 /// logging goes on without it.
-pub(crate) fn start(conf: &LogConf) {
+///
+/// Every line names the `pod` of the call, `namespace:name:uid`, and the trace that the caller passes.
+pub(crate) fn start(conf: &LogConf, pod: Option<&PodArgs>) {
     let file = conf.file.as_deref().and_then(|path| {
         rotate::open(path, &conf.options)
-            .inspect_err(|err| eprintln!("multus: cannot write logFile {}: {err}", path.display()))
+            .inspect_err(|err| note(format_args!("multus: cannot write logFile {}: {err}", path.display())))
             .ok()
     });
+    let pod = pod.map(|PodArgs { namespace, name, uid }| format!("[{namespace}:{name}:{uid}] "));
+    let trace = diagnostics::trace().map(|trace| format!("[{trace}] "));
+    let subject = pod.into_iter().chain(trace).collect();
     if let Ok(mut log) = LOG.lock() {
-        *log = Some(Log { level: conf.level, to_stderr: conf.to_stderr, file });
+        *log = Some(Log { subject, level: conf.level, to_stderr: conf.to_stderr, file });
     }
 }
 
@@ -118,7 +127,9 @@ pub(crate) fn debug(what: impl fmt::Display) {
 fn write(level: LogLevel, what: &dyn fmt::Display) {
     let Ok(mut log) = LOG.lock() else { return };
     let Some(log) = log.as_mut().filter(|log| level <= log.level) else { return };
-    let line = format!("{} [{}] {what}\n", Timestamp::now(), level.name());
+    // One line, whatever is in the names: they come from others.
+    let mut line = one_line(&format!("{} [{}] {}{what}", Timestamp::now(), level.name(), log.subject));
+    line.push('\n');
     if log.to_stderr {
         let _ = std::io::stderr().write_all(line.as_bytes());
     }

@@ -7,6 +7,7 @@ use cni_runtime::{Inherited, Members, NetworkConf, load};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::device::info;
 use crate::object::{Definition, Kind};
 
 /// The key of the annotation that names the resource of a device plugin.
@@ -31,7 +32,7 @@ pub(crate) fn network(
     let named: NetworkName = name.parse()?;
     let inherited = Inherited { name: Some(named.clone()), version: inherited.version };
     if kind == Kind::LegacyNetwork {
-        return legacy(definition, &what, &inherited);
+        return without_keys_of_multus(&legacy(definition, &what, &inherited)?);
     }
     let config = definition.spec.as_ref().map_or("", |spec| spec.config.as_str());
     if config.len() > MAX_CONFIG {
@@ -44,7 +45,37 @@ pub(crate) fn network(
         return load::by_name(conf_dir, &named, &inherited)
             .map_err(|err| err.context(format_args!("{what} has no config of its own")));
     }
-    NetworkConf::parse(config.as_bytes(), &what, &inherited)
+    without_keys_of_multus(&NetworkConf::parse(config.as_bytes(), &what, &inherited)?)
+}
+
+/// Removes the keys that no definition may set: those that only multus has, and the path of the device
+/// information file, which a plugin overwrites.
+fn without_keys_of_multus(network: &NetworkConf) -> Result<NetworkConf> {
+    const KEYS: [&str; 13] = [
+        "delegates",
+        "clusterNetwork",
+        "defaultNetworks",
+        "manifestDir",
+        "multusNamespace",
+        "systemNamespaces",
+        "globalNamespaces",
+        "namespaceIsolation",
+        "readinessindicatorfile",
+        "retryDeleteOnError",
+        "delegateTimeout",
+        "auxiliaryCNIChainName",
+        "always_use_default",
+    ];
+    let is = |key: &str, name: &str| key.eq_ignore_ascii_case(name);
+    network.map_plugins(|members| {
+        members.retain(|key, _| !KEYS.iter().any(|own| is(key, own)));
+        for (_, value) in members.iter_mut().filter(|(key, _)| is(key, "runtimeConfig")) {
+            let Ok(mut offered) = serde_json::from_str::<Members>(value.get()) else { continue };
+            offered.retain(|capability, _| !is(capability, info::CAPABILITY));
+            *value = raw(&offered)?;
+        }
+        Ok(())
+    })
 }
 
 /// `plugin` is the type, `args` an array with the rest of the configuration.
@@ -149,6 +180,19 @@ mod tests {
         assert!(error.msg().contains("ns/net-a") && error.msg().contains("line 3, column"), "{error}");
         assert!(error.to_string().contains("<HERE>"), "{error}");
         assert!(read(r#"{"type":"../../x"}"#).unwrap_err().msg().contains("ns/net-a"));
+    }
+
+    #[test]
+    fn a_definition_sets_no_keys_of_multus_and_no_path_of_device_information() {
+        let network = read(
+            r#"{"type":"x","Delegates":[],"clusterNetwork":"/etc","logFile":"its own","keep":1,
+            "runtimeConfig":{"cnideviceinfofile":"/etc/passwd","mac":"m"}}"#,
+        );
+        let text: serde_json::Value = serde_json::from_slice(&network.unwrap().to_text().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            json!({"cniVersion":"0.1.0","name":"net-a","type":"x","logFile":"its own","keep":1,"runtimeConfig":{"mac":"m"}})
+        );
     }
 
     #[test]

@@ -61,6 +61,13 @@ pub(crate) struct Definition {
     pub(crate) args: String,
 }
 
+impl Definition {
+    /// The length of its configuration in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.spec.as_ref().map_or(0, |spec| spec.config.len()) + self.args.len()
+    }
+}
+
 /// The specification of a NetworkAttachmentDefinition.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

@@ -1,18 +1,22 @@
 //! Which networks a pod is attached to, in which order.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cni_core::spec::{Error, IfName, Result};
 use cni_runtime::{NetworkConf, load};
 
 use crate::annotation::{self, Selection};
 use crate::cluster::{Cluster, ReadError};
-use crate::config::MultusConf;
+use crate::config::{MultusConf, NAME};
 use crate::delegate::{Delegate, Families, Found, in_order};
 use crate::device::Devices;
 use crate::failure::Failure;
 use crate::object::{Definition, Kind, Pod, Reference};
 use crate::{log, nad};
+
+/// The longest definitions of one pod together, in bytes.
+const MAX_DEFINITIONS: usize = 4 << 20;
 
 /// A network that a pod gets, before its configuration is read.
 enum Want<'a> {
@@ -45,7 +49,9 @@ pub(crate) fn delegates(
     let Wants { networks: wants, has_default } = wants(conf, pod)?;
     let references: Vec<Option<Reference>> = wants.iter().map(|want| reference(conf, want)).collect();
     let known: Vec<Reference> = references.iter().flatten().cloned().collect();
-    let mut answers = cluster.definitions(&known).into_iter();
+    let answers = cluster.definitions(&known);
+    require_bounded(answers.iter().flatten().map(|definition| definition.size()))?;
+    let mut answers = answers.into_iter();
     let mut devices = Devices::of(pod);
     let mut found = Vec::new();
     for (want, reference) in wants.iter().zip(references) {
@@ -177,7 +183,7 @@ fn resolve(
     conf: &MultusConf,
     cluster: &Cluster,
     want: &Want<'_>,
-    answer: Option<(Reference, Result<Definition, ReadError>)>,
+    answer: Option<(Reference, Result<Arc<Definition>, ReadError>)>,
     devices: &mut Devices,
 ) -> Result<Found, Failure> {
     match (want, answer) {
@@ -293,11 +299,21 @@ fn auxiliary_chain(conf: &MultusConf) -> Result<Option<NetworkConf>> {
 
 /// Refuses a network that calls multus itself, which would never end.
 fn refuse_self(network: &NetworkConf) -> Result<()> {
-    if network.plugins().iter().any(|plugin| plugin.plugin_type().as_str() == "multus") {
+    if network.plugins().iter().any(|plugin| plugin.plugin_type().as_str() == NAME) {
         return Err(Error::invalid_config(format!("network {} is of type multus", network.name()))
             .details("multus cannot be its own delegate"));
     }
     Ok(())
+}
+
+/// Requires that the definitions of one pod have a bounded size together: a few KiB are usual, and each is
+/// copied several times.
+fn require_bounded(sizes: impl Iterator<Item = usize>) -> Result<()> {
+    if sizes.sum::<usize>() <= MAX_DEFINITIONS {
+        return Ok(());
+    }
+    let limit = MAX_DEFINITIONS >> 20;
+    Err(Error::invalid_config(format!("the pod's definitions are longer than {limit} MiB together")))
 }
 
 /// Requires that no two interfaces have one name.

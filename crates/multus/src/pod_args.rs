@@ -1,5 +1,6 @@
 //! The pod's names in `CNI_ARGS`.
 
+use cni_core::diagnostics;
 use cni_core::spec::{CniArgs, Code, Error, Result};
 
 use crate::annotation::check_object_name;
@@ -45,6 +46,15 @@ impl PodArgs {
             }
         }
         Ok(pod)
+    }
+
+    /// The error with the pod's name and the trace of the call.
+    pub(crate) fn name_in(&self, err: Error) -> Error {
+        let err = err.context(format_args!("Multus: [{self}]"));
+        match diagnostics::trace() {
+            Some(trace) => err.details(trace),
+            None => err,
+        }
     }
 
     /// Requires that there is a pod, to be read from the API server.

@@ -1,6 +1,8 @@
 //! The status of a pod's networks, in the JSON form of the Go program.
 
-use cni_core::spec::{AddResult, Dns, Interface};
+use std::collections::BTreeMap;
+
+use cni_core::spec::{AddResult, Code, Dns, Error, Interface, Result};
 use serde::Serialize;
 
 use crate::device::info::DeviceInfo;
@@ -10,7 +12,7 @@ pub(crate) const NETWORK_STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
 /// One interface of a pod on one network.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub(crate) struct NetworkStatus {
+struct NetworkStatus {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     interface: String,
@@ -29,47 +31,88 @@ pub(crate) struct NetworkStatus {
     gateway: Vec<String>,
 }
 
-/// The entries of one network: one for each interface in the pod.
-///
-/// A result with one interface or none gives one entry with all addresses, because older plugins don't
-/// report the interface of an address. Of several interfaces, the last gets the addresses without one.
-///
-/// The default network's default interface is that of the first address with a gateway, or without a
-/// gateway the first interface.
-pub(crate) fn entries(
-    result: &AddResult,
-    label: &str,
-    is_default: bool,
-    device_info: Option<&DeviceInfo>,
-) -> Vec<NetworkStatus> {
-    let entry = |interface: Option<&Interface>, default, ips| NetworkStatus {
-        name: label.to_owned(),
-        interface: interface.map(|interface| interface.name.clone()).unwrap_or_default(),
-        ips,
-        mac: interface.map(|interface| interface.mac.clone()).unwrap_or_default(),
-        mtu: interface.and_then(|interface| interface.mtu).filter(|mtu| *mtu > 0),
-        default,
-        dns: result.dns.clone(),
-        device_info: device_info.cloned(),
-        gateway: gateways(result),
-    };
-    let is_in_pod = |interface: &&Interface| !interface.sandbox.is_empty();
-    if result.interfaces.len() <= 1 {
-        let ips = result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
-        return vec![entry(result.interfaces.iter().find(is_in_pod), is_default, ips)];
+/// The longest status that is written, in bytes; Kubernetes has the same limit for all annotations of
+/// an object.
+const MAX_LENGTH: usize = 256 << 10;
+
+/// The text of the annotation while it grows.
+#[derive(Debug, Default)]
+pub(crate) struct StatusText(String);
+
+impl StatusText {
+    /// Adds the entries of one network: one for each interface in the pod.
+    ///
+    /// A result with one interface or none gives one entry with all addresses, because older plugins
+    /// don't report the interface of an address. Of several interfaces, the last gets the addresses
+    /// without one.
+    ///
+    /// The default network's default interface is that of the first address with a gateway, or without a
+    /// gateway the first interface.
+    ///
+    /// # Errors
+    /// When the text becomes longer than an annotation can be.
+    pub(crate) fn add(
+        &mut self,
+        result: &AddResult,
+        label: &str,
+        is_default: bool,
+        device_info: Option<&DeviceInfo>,
+    ) -> Result<()> {
+        let gateways = gateways(result);
+        let entry = |interface: Option<&Interface>, default, ips| NetworkStatus {
+            name: label.to_owned(),
+            interface: interface.map(|interface| interface.name.clone()).unwrap_or_default(),
+            ips,
+            mac: interface.map(|interface| interface.mac.clone()).unwrap_or_default(),
+            mtu: interface.and_then(|interface| interface.mtu).filter(|mtu| *mtu > 0),
+            default,
+            dns: result.dns.clone(),
+            device_info: device_info.cloned(),
+            gateway: gateways.clone(),
+        };
+        let is_in_pod = |interface: &&Interface| !interface.sandbox.is_empty();
+        if result.interfaces.len() <= 1 {
+            let ips = result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
+            return self.push(&entry(result.interfaces.iter().find(is_in_pod), is_default, ips));
+        }
+        let in_pod: Vec<_> =
+            result.interfaces.iter().enumerate().filter(|(_, interface)| is_in_pod(interface)).collect();
+        let first = in_pod.first().map(|(i, _)| *i);
+        let last = in_pod.last().map(|(i, _)| *i);
+        let with_gateway = result.ips.iter().filter(|ip| ip.gateway.is_some()).find_map(|ip| ip.interface);
+        let default = with_gateway.or(first).filter(|_| is_default);
+        let mut ips: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for ip in &result.ips {
+            if let Some(interface) = ip.interface.or(last) {
+                ips.entry(interface).or_default().push(ip.address.ip().to_string());
+            }
+        }
+        // One at a time: each entry repeats the network's DNS settings.
+        for (i, interface) in in_pod {
+            self.push(&entry(Some(interface), default == Some(i), ips.remove(&i).unwrap_or_default()))?;
+        }
+        Ok(())
     }
-    let in_pod: Vec<_> =
-        result.interfaces.iter().enumerate().filter(|(_, interface)| is_in_pod(interface)).collect();
-    let first = in_pod.first().map(|(i, _)| *i);
-    let last = in_pod.last().map(|(i, _)| *i);
-    let with_gateway = result.ips.iter().filter(|ip| ip.gateway.is_some()).find_map(|ip| ip.interface);
-    let default = with_gateway.or(first).filter(|_| is_default);
-    let of = |(i, interface): (usize, &Interface)| {
-        let here = result.ips.iter().filter(|ip| ip.interface.or(last) == Some(i));
-        let ips = here.map(|ip| ip.address.ip().to_string()).collect();
-        entry(Some(interface), default == Some(i), ips)
-    };
-    in_pod.into_iter().map(of).collect()
+
+    fn push(&mut self, entry: &NetworkStatus) -> Result<()> {
+        if !self.0.is_empty() {
+            self.0.push(',');
+        }
+        self.0.push_str(&indented(entry));
+        if self.0.len() > MAX_LENGTH {
+            return Err(Error::new(
+                Code::DELEGATE,
+                format!("the status of the pod's networks is longer than {} KiB", MAX_LENGTH >> 10),
+            )
+            .details("results of plugins have too many interfaces or too long DNS settings"));
+        }
+        Ok(())
+    }
+
+    /// The annotation's value: each entry indented by four spaces.
+    pub(crate) fn value(&self) -> String {
+        format!("[{}]", self.0)
+    }
 }
 
 /// The gateways of the default routes. The Go program writes `<nil>` for a route without one.
@@ -81,12 +124,6 @@ fn gateways(result: &AddResult) -> Vec<String> {
         .filter_map(|route| route.gw)
         .map(|gw| gw.to_string())
         .collect()
-}
-
-/// The annotation's value: each entry indented by four spaces.
-pub(crate) fn to_text(entries: &[NetworkStatus]) -> String {
-    let entries: Vec<String> = entries.iter().map(indented).collect();
-    format!("[{}]", entries.join(","))
 }
 
 fn indented(entry: &NetworkStatus) -> String {
@@ -104,6 +141,16 @@ mod tests {
 
     use super::*;
 
+    fn text(result: &AddResult, label: &str, is_default: bool, info: Option<&DeviceInfo>) -> String {
+        let mut text = StatusText::default();
+        text.add(result, label, is_default, info).unwrap();
+        text.value()
+    }
+
+    fn entries(result: &AddResult, is_default: bool, info: Option<&DeviceInfo>) -> Vec<serde_json::Value> {
+        serde_json::from_str(&text(result, "ns/net", is_default, info)).unwrap()
+    }
+
     fn result(text: &str) -> AddResult {
         AddResult::from_json(text.as_bytes(), Version::V1_1_0).unwrap()
     }
@@ -116,7 +163,7 @@ mod tests {
             "routes":[{"dst":"0.0.0.0/0","gw":"10.1.0.1"},{"dst":"::/0"}]}"#,
         );
         let expected = "[{\n    \"name\": \"net\",\n    \"interface\": \"eth0\",\n    \"ips\": [\n        \"10.1.0.5\",\n        \"fd00::5\"\n    ],\n    \"mac\": \"02:00:00:00:00:02\",\n    \"mtu\": 1400,\n    \"default\": true,\n    \"dns\": {},\n    \"gateway\": [\n        \"10.1.0.1\"\n    ]\n}]";
-        assert_eq!(to_text(&entries(&result, "net", true, None)), expected);
+        assert_eq!(text(&result, "net", true, None), expected);
     }
 
     #[test]
@@ -126,14 +173,11 @@ mod tests {
             "ips":[{"interface":2,"address":"10.0.0.2/24"},{"interface":0,"address":"10.0.0.1/24"}]}"#,
         );
         let info: DeviceInfo = serde_json::from_value(json!({"type": "pci"})).unwrap();
-        let entries = entries(&result, "ns/net", true, Some(&info));
+        let entries = entries(&result, true, Some(&info));
         assert_eq!(entries.len(), 2);
-        assert_eq!((entries[0].interface.as_str(), entries[0].default), ("a", true));
-        assert_eq!(
-            (entries[1].ips.as_slice(), entries[1].default),
-            (["10.0.0.2".to_owned()].as_slice(), false)
-        );
-        assert_eq!(entries[1].device_info, Some(info));
+        assert_eq!((&entries[0]["interface"], &entries[0]["default"]), (&json!("a"), &json!(true)));
+        assert_eq!((&entries[1]["ips"], &entries[1]["default"]), (&json!(["10.0.0.2"]), &json!(null)));
+        assert_eq!(entries[1]["device-info"], json!({"type": "pci"}));
     }
 
     #[test]
@@ -154,9 +198,12 @@ mod tests {
         ] {
             let result = result(&format!(r#"{{{interfaces},"ips":[{ips}]}}"#));
             for is_default in [true, false] {
-                let entries = entries(&result, "net", is_default, None);
-                let marked: Vec<_> =
-                    entries.iter().filter(|it| it.default).map(|it| it.interface.as_str()).collect();
+                let entries = entries(&result, is_default, None);
+                let marked: Vec<_> = entries
+                    .iter()
+                    .filter(|it| it["default"] == true)
+                    .filter_map(|it| it["interface"].as_str())
+                    .collect();
                 assert_eq!(marked, Vec::from_iter(default.filter(|_| is_default)), "{ips}");
             }
         }
@@ -168,18 +215,28 @@ mod tests {
             r#"{"interfaces":[{"name":"a","sandbox":"/n"},{"name":"b","sandbox":"/n"},{"name":"host"}],
             "ips":[{"address":"10.0.0.1/24"},{"interface":0,"address":"10.0.0.2/24"},{"interface":1,"address":"10.0.0.3/24"}]}"#,
         );
-        let ips: Vec<_> = entries(&result, "net", true, None).into_iter().map(|it| it.ips).collect();
-        assert_eq!(ips, [vec!["10.0.0.2"], vec!["10.0.0.1", "10.0.0.3"]]);
+        let ips: Vec<_> = entries(&result, true, None).into_iter().map(|it| it["ips"].clone()).collect();
+        assert_eq!(ips, [json!(["10.0.0.2"]), json!(["10.0.0.1", "10.0.0.3"])]);
     }
 
     #[test]
     fn a_result_without_interfaces_has_one_entry_with_all_addresses() {
         let result = result(r#"{"ips":[{"address":"10.0.0.2/24"}]}"#);
-        let text = to_text(&entries(&result, "net", false, None));
+        let text = text(&result, "net", false, None);
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),
             json!([{"name":"net","ips":["10.0.0.2"],"dns":{}}])
         );
-        assert_eq!(to_text(&[]), "[]");
+        assert_eq!(StatusText::default().value(), "[]");
+    }
+
+    #[test]
+    fn a_status_longer_than_an_annotation_is_refused_before_it_takes_memory() {
+        let interfaces: Vec<_> =
+            (0..20_000).map(|i| json!({"name": format!("i{i}"), "sandbox": "/n"})).collect();
+        let dns = json!({"search": ["x".repeat(500_000)]});
+        let result = result(&json!({"interfaces": interfaces, "dns": dns}).to_string());
+        let error = StatusText::default().add(&result, "net", true, None).unwrap_err();
+        assert!(error.msg().contains("256 KiB"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cni_core::spec::{Error, Result, from_json};
@@ -76,7 +77,7 @@ impl Api {
     }
 
     /// Reads all definitions at the same time, each once.
-    pub(super) fn definitions(&self, references: &[Reference]) -> Vec<Result<Definition, ReadError>> {
+    pub(super) fn definitions(&self, references: &[Reference]) -> Vec<Result<Arc<Definition>, ReadError>> {
         if references.is_empty() {
             return Vec::new();
         }
@@ -92,11 +93,14 @@ impl Api {
         }
         let calls = unique.iter().map(|reference| Call::get(object_path(reference)));
         let answers = open.runtime.block_on(all(&open.connection, calls));
-        let read: Vec<_> =
-            unique.iter().zip(answers).map(|(reference, answer)| definition(reference, answer)).collect();
+        let read: Vec<_> = unique
+            .iter()
+            .zip(answers)
+            .map(|(reference, answer)| definition(reference, answer).map(Arc::new))
+            .collect();
         let of = |reference: &Reference| {
             let position = unique.iter().position(|known| *known == reference);
-            position.map_or(Err(ReadError::NotFound), |position| clone(&read[position]))
+            position.map_or(Err(ReadError::NotFound), |position| read[position].clone())
         };
         references.iter().map(of).collect()
     }
@@ -196,15 +200,6 @@ fn definition(
     }
     definition.metadata.namespace.clone_from(&reference.namespace);
     Ok(definition)
-}
-
-fn clone(read: &Result<Definition, ReadError>) -> Result<Definition, ReadError> {
-    match read {
-        Ok(definition) => Ok(definition.clone()),
-        Err(ReadError::NotFound) => Err(ReadError::NotFound),
-        Err(ReadError::Forbidden(err)) => Err(ReadError::Forbidden(err.clone())),
-        Err(ReadError::Failed(err)) => Err(ReadError::Failed(err.clone())),
-    }
 }
 
 /// The annotation's parser has checked the names: none has a character that is special in a path.

@@ -1,6 +1,8 @@
 //! Requests to an API server: the connection, time limits and retries.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cni_core::spec::{Code, Error, Result};
@@ -31,6 +33,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes: etcd takes 1.5 MiB for an object.
 const MAX_ANSWER: usize = 4 << 20;
+/// The longest that all answers to one call of multus may be together, in bytes.
+const MAX_ANSWERS: usize = 16 << 20;
+/// The longest headers of one answer, in bytes.
+const MAX_HEADERS: usize = 64 << 10;
 /// The longest part of the server's message in an error, in bytes.
 const MAX_MESSAGE: usize = 500;
 
@@ -41,6 +47,8 @@ pub(super) struct Connection {
     client: kube::Client,
     /// The address of the server, for messages.
     server: String,
+    /// How many bytes of answers may still come, on this connection and its clones.
+    remaining: Arc<AtomicUsize>,
 }
 
 /// A request.
@@ -167,7 +175,10 @@ impl Connection {
             https = https.with_server_name_resolver(FixedServerNameResolver::new(name));
         }
         let https = https.enable_all_versions().wrap_connector(tcp);
-        let http = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(https);
+        let http = HttpClient::builder(TokioExecutor::new())
+            .http1_max_buf_size(MAX_HEADERS)
+            .http2_max_header_list_size(u32::try_from(MAX_HEADERS).unwrap_or(u32::MAX))
+            .build::<_, Body>(https);
         // The layer with the credentials requires one type of error.
         let http = MapErr::new(http, BoxError::from);
         let namespace = config.default_namespace.clone();
@@ -179,7 +190,7 @@ impl Connection {
         // The part before an @ is a credential.
         let authority = config.cluster_url.authority().map_or("", |authority| authority.as_str());
         let server = authority.rsplit('@').next().unwrap_or_default().to_owned();
-        Ok(Connection { client, server })
+        Ok(Connection { client, server, remaining: Arc::new(AtomicUsize::new(MAX_ANSWERS)) })
     }
 
     /// Makes a call, again where another try may help.
@@ -221,15 +232,29 @@ impl Connection {
         })?;
         let status = response.status();
         let retry_after = response.headers().get(http::header::RETRY_AFTER).cloned();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let answer = body.map_err(|err| self.unanswered(call, &format!("reading the answer: {err}")))?;
-        let answer = answer.to_bytes().to_vec();
+        let answer = self.read(response.into_body()).await;
+        let answer = answer.map_err(|err| self.unanswered(call, &format!("reading the answer: {err}")))?;
         if status.is_success() {
             return Ok(answer);
         }
         let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let retry_after = seconds.map(Duration::from_secs);
         Err(Refusal::answered(&self.describe(call), status, &answer, retry_after))
+    }
+
+    /// Reads an answer. The sum of all answers is bounded, too: many are read at the same time.
+    async fn read(&self, body: Body) -> Result<Vec<u8>, BoxError> {
+        let mut body = Limited::new(body, MAX_ANSWER);
+        let mut answer = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            let take = |remaining: usize| remaining.checked_sub(data.len());
+            if self.remaining.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+                return Err(format!("all answers are longer than {} MiB together", MAX_ANSWERS >> 20).into());
+            }
+            answer.extend_from_slice(&data);
+        }
+        Ok(answer)
     }
 
     fn describe(&self, call: &Call) -> String {

@@ -4,6 +4,8 @@ mod api;
 mod connection;
 mod manifests;
 
+use std::sync::Arc;
+
 use cni_core::spec::{Code, Error, Result};
 
 use crate::config::MultusConf;
@@ -25,7 +27,7 @@ pub(crate) enum Cluster {
 }
 
 /// Why an object could not be read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum ReadError {
     /// It does not exist.
     NotFound,
@@ -69,11 +71,11 @@ impl Cluster {
     }
 
     /// Reads definitions, all at the same time; the answers are in the order of `references`.
-    pub(crate) fn definitions(&self, references: &[Reference]) -> Vec<Result<Definition, ReadError>> {
+    pub(crate) fn definitions(&self, references: &[Reference]) -> Vec<Result<Arc<Definition>, ReadError>> {
         match self {
             Cluster::Absent => references.iter().map(|_| Err(ReadError::NotFound)).collect(),
             Cluster::Manifests(manifests) => {
-                references.iter().map(|reference| manifests.definition(reference)).collect()
+                references.iter().map(|reference| manifests.definition(reference).map(Arc::new)).collect()
             }
             Cluster::Api(api) => api.definitions(references),
         }

@@ -62,9 +62,12 @@ pub(crate) fn path(label: &str, container_id: &ContainerId, ifname: &IfName) -> 
     Path::new(INFO_DIR).join("cni").join(name)
 }
 
-/// The file of an attachment; `None` where its network has no device.
+/// The file of an attachment; `None` where its network has no device, or where the path is not one of
+/// [`path`]: it is overwritten and removed.
 pub(crate) fn file_of(invocation: &Invocation) -> Option<PathBuf> {
-    invocation.capability_args.get(CAPABILITY).and_then(Value::as_str).map(PathBuf::from)
+    let file = PathBuf::from(invocation.capability_args.get(CAPABILITY).and_then(Value::as_str)?);
+    let folder = Path::new(INFO_DIR).join("cni");
+    (file.parent() == Some(&folder) && file.file_name().is_some()).then_some(file)
 }
 
 /// Copies the device plugin's information to the CNI plugin's file. It is often missing, and its
@@ -96,12 +99,31 @@ pub(crate) fn forget(invocation: &Invocation) {
 
 #[cfg(test)]
 mod tests {
+    use cni_core::spec::{Attachment, CniArgs};
+    use cni_runtime::CapabilityArgs;
+
     use super::*;
 
     #[test]
     fn the_file_of_an_attachment_stays_in_its_folder() {
         let file = path("ns/net", &"c".parse().unwrap(), &"net1".parse().unwrap());
         assert_eq!(file, Path::new("/var/run/k8s.cni.cncf.io/devinfo/cni/ns-net-c_net1"));
+    }
+
+    #[test]
+    fn only_files_of_the_folder_are_used() {
+        let file = |path: &str| {
+            file_of(&Invocation {
+                attachment: Attachment { container_id: "c".parse().unwrap(), ifname: "e".parse().unwrap() },
+                netns: None,
+                args: CniArgs::default(),
+                capability_args: CapabilityArgs::from([(CAPABILITY.to_owned(), path.into())]),
+            })
+        };
+        assert!(file("/var/run/k8s.cni.cncf.io/devinfo/cni/ns-net-c_net1").is_some());
+        for other in ["/etc/passwd", "/var/run/k8s.cni.cncf.io/devinfo/cni/..", "", "cni/x"] {
+            assert_eq!(file(other), None, "{other}");
+        }
     }
 
     #[test]

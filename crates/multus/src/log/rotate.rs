@@ -3,47 +3,82 @@
 //! Names and order are those of the Go program's: `multus-2026-01-31T12-00-00.000.log`, in UTC,
 //! with `.gz` appended once it is compressed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use cni_core::fnv::fnv1a;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use nix::fcntl::OFlag;
 
 use super::LogOptions;
 use crate::time::Timestamp;
+
+/// The folder of locks: those in the folder of the log could be taken by its readers.
+const LOCKS: &str = "/run/oxcni/multus";
 
 /// The format of the time in a name; each 0 is any digit.
 const SHAPE: &str = "0000-00-00T00-00-00.000";
 
 /// Opens the file for appending, and rotates it first where it is too big.
+///
+/// One of many calls at once rotates, with a lock that no other user can take; the others go on.
 pub(super) fn open(path: &Path, options: &LogOptions) -> io::Result<File> {
+    open_with(path, options, Path::new(LOCKS))
+}
+
+fn open_with(path: &Path, options: &LogOptions, locks: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let append = || OpenOptions::new().create(true).append(true).open(path);
+    let file = append(path)?;
     let limit = u64::from(if options.max_size == 0 { 100 } else { options.max_size }) << 20;
-    let file = append()?;
     if file.metadata()?.len() < limit {
         return Ok(file);
     }
-    // One of many calls at once renames the file: the lock belongs to the file, and the next owner of
-    // the lock sees that the path leads to another file.
-    file.lock()?;
+    let Some(_lock) = try_lock(path, locks)? else { return Ok(file) };
+    // Another call may have rotated the file between opening it and locking.
     if !is_same_file(&file, path) {
-        return append();
+        return append(path);
     }
-    fs::rename(path, Backups::new(path).next())?;
-    file.unlock()?;
     let backups = Backups::new(path);
+    fs::rename(path, backups.next())?;
     if options.compress {
         // A file that can't be compressed stays, and the next rotation tries again.
         let _ = backups.compress();
     }
     backups.remove_old(options, SystemTime::now());
-    append()
+    append(path)
+}
+
+/// A pipe without a reader would be waited for without O_NONBLOCK, and a device does what it wants.
+fn append(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file =
+        OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags.bits()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// The lock for rotating a file; `None` where another call has it.
+fn try_lock(path: &Path, locks: &Path) -> io::Result<Option<File>> {
+    DirBuilder::new().recursive(true).mode(0o700).create(locks)?;
+    let name = format!("log-{:016x}", fnv1a(path.as_os_str().as_bytes()));
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .custom_flags(flags.bits())
+        .open(locks.join(name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(err)) => Err(err),
+    }
 }
 
 fn is_same_file(file: &File, path: &Path) -> bool {
@@ -97,17 +132,17 @@ impl Backups {
     fn compress(&self) -> io::Result<()> {
         for name in self.names().into_iter().filter(|name| !name.ends_with(".gz")) {
             let path = self.folder.join(&name);
-            let mut file = File::open(&path)?;
-            // Another call may be compressing it, or may have done so.
-            if file.try_lock().is_err() || !is_same_file(&file, &path) {
+            let nofollow = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+            let mut file = OpenOptions::new().read(true).custom_flags(nofollow).open(&path)?;
+            let meta = file.metadata()?;
+            if !meta.is_file() {
                 continue;
             }
-            // A killed call may have left an unfinished file, which is overwritten: only one call has
-            // the lock.
+            // A killed call may have left an unfinished file.
             let unfinished = self.folder.join(format!(".{name}.gz"));
-            let mode = file.metadata()?.permissions().mode();
-            let to =
-                OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(&unfinished)?;
+            let _ = fs::remove_file(&unfinished);
+            let mode = meta.permissions().mode() & 0o777;
+            let to = OpenOptions::new().create_new(true).write(true).mode(mode).open(&unfinished)?;
             let mut gzip = GzEncoder::new(to, Compression::fast());
             io::copy(&mut file, &mut gzip)?;
             gzip.finish()?;
@@ -141,10 +176,16 @@ mod tests {
 
     use super::*;
 
+    /// With locks in the folder of the log, so that a test needs no root and touches no other's.
+    fn open(path: &Path, options: &LogOptions) -> io::Result<File> {
+        open_with(path, options, &path.with_file_name("locks"))
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
         let mut names: Vec<_> =
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != "locks");
         names.sort();
         names
     }
@@ -196,13 +237,47 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_another_call_compresses_is_left_to_it() {
-        let left = "multus-2001-01-01T00-00-00.000.log";
-        let (folder, path) = full(&[left]);
-        let other = File::open(folder.path().join(left)).unwrap();
-        other.lock().unwrap();
-        Backups::new(&path).compress().unwrap();
-        assert_eq!(names(folder.path()), [left, "multus.log"]);
+    fn a_lock_on_the_log_by_a_reader_stops_nothing() {
+        let (folder, path) = full(&[]);
+        let reader = File::open(&path).unwrap();
+        reader.lock().unwrap();
+        open(&path, &LogOptions { max_size: 1, compress: false, ..LogOptions::default() }).unwrap();
+        assert_eq!(names(folder.path()).len(), 2, "it is rotated");
+    }
+
+    #[test]
+    fn a_call_that_rotates_keeps_no_other_waiting() {
+        let (folder, path) = full(&[]);
+        let locks = folder.path().join("locks");
+        let held = try_lock(&path, &locks).unwrap();
+        assert!(held.is_some());
+        let options = LogOptions { max_size: 1, ..LogOptions::default() };
+        assert_eq!(open(&path, &options).unwrap().metadata().unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn files_and_folders_are_for_their_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log/multus.log");
+        open(&path, &LogOptions::default()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn a_pipe_or_device_is_refused_and_a_link_in_place_of_an_unfinished_file_is_not_followed() {
+        let (folder, path) = full(&[]);
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open(&pipe, &LogOptions::default()).is_err());
+        assert!(open(Path::new("/dev/null"), &LogOptions::default()).is_err());
+        let (old, victim) = ("multus-2001-01-01T00-00-00.000.log", folder.path().join("victim"));
+        fs::write(folder.path().join(old), "old").unwrap();
+        fs::write(&victim, "untouched").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join(format!(".{old}.gz"))).unwrap();
+        open(&path, &LogOptions { max_size: 1, max_age: 0, ..LogOptions::default() }).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        assert!(folder.path().join(format!("{old}.gz")).exists());
     }
 
     #[test]
