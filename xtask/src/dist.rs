@@ -234,7 +234,7 @@ fn sweep(folder: &Path, built: &[Built]) -> Result<()> {
 }
 
 /// The triple that rustc builds for by default, such as `x86_64-unknown-linux-gnu`.
-fn host_triple() -> Result<String> {
+pub(crate) fn host_triple() -> Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     quietly(Command::new(rustc).arg("-vV"))?
         .lines()

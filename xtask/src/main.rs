@@ -7,6 +7,7 @@ mod deny;
 mod dist;
 mod elf;
 mod error;
+mod fuzz;
 mod private_host;
 mod process;
 mod progress;
@@ -34,6 +35,7 @@ enum Task {
     Bench(bench::Args),
     Vm(vm::Args),
     Deny(deny::Args),
+    Fuzz(fuzz::Args),
     #[command(hide = true)]
     TestInMachine(test::GuestArgs),
     #[command(hide = true)]
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Deny(args) => deny::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::TestInMachine(args) => test::run_inside(&args).map(|()| ExitCode::SUCCESS),
         Task::NoteCalls(args) => bench::calls::run(&args).map(|()| ExitCode::SUCCESS),
     };

@@ -200,7 +200,7 @@ fn pairs(args: &CniArgs) -> Option<Vec<(String, String)>> {
 
 /// Reads a file of the cache. The earliest libcni kept the bare result: that has neither
 /// configuration nor names, and is read only where the file's name says the rest.
-fn parse(text: &[u8], name: &str) -> Option<Cached> {
+pub(crate) fn parse(text: &[u8], name: &str) -> Option<Cached> {
     let wire: Wire = serde_json::from_slice(text).ok()?;
     if wire.kind != KIND {
         return None;

@@ -19,6 +19,8 @@
 mod cache;
 mod chain;
 mod conf;
+#[doc(hidden)]
+pub mod fuzzing;
 mod invocation;
 pub mod load;
 mod plugin_conf;

@@ -130,6 +130,20 @@ impl Bucket {
     }
 }
 
+/// Reads any bytes as the file of a bucket; with the right checksum, too, which hides the rest of the
+/// parser from random bytes.
+pub(crate) fn fuzz_bucket(number: u32, buckets: u32, bytes: &[u8]) {
+    let _ = Bucket::from_bytes(bytes, number, buckets);
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    let sum = checksum(number, buckets, words.iter().copied());
+    let file: Vec<u8> = std::iter::once(sum).chain(words).flat_map(u64::to_le_bytes).collect();
+    if let Some(bucket) = Bucket::from_bytes(&file, number, buckets) {
+        let again = bucket.to_bytes(number, buckets);
+        let again = Bucket::from_bytes(&again, number, buckets).map(|bucket| bucket.records.len());
+        assert_eq!(again, Some(bucket.records.len()), "a bucket does not survive its own file");
+    }
+}
+
 /// The checksum of a bucket. It covers its number and the number of buckets: a file in the
 /// place of another is as wrong as a torn one.
 fn checksum(number: u32, buckets: u32, words: impl Iterator<Item = u64>) -> u64 {

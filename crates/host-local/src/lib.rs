@@ -17,6 +17,8 @@
 
 mod allocate;
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hash;
 mod index;
 mod range;

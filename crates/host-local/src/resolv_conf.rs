@@ -17,7 +17,7 @@ pub(crate) fn read(path: &Path) -> Result<Dns> {
     Ok(parse(&String::from_utf8_lossy(&text)))
 }
 
-fn parse(text: &str) -> Dns {
+pub(crate) fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines() {
         let mut fields = line.split_whitespace();

@@ -169,6 +169,15 @@ fn to_wire(delegate: &Delegate, owner: &NetworkName) -> Result<Wire> {
     })
 }
 
+/// Reads a file of the cache, and writes what it read.
+pub(crate) fn fuzz(content: &[u8]) {
+    let first = "eth0".parse().expect("it is a name");
+    let Ok((delegates, owner)) = parse(content, &Inherited::default(), &first) else { return };
+    let owner = owner.unwrap_or_else(|| "network".parse().expect("it is a name"));
+    let wires: Result<Vec<Wire>> = delegates.iter().map(|delegate| to_wire(delegate, &owner)).collect();
+    wires.expect("delegates that were read can be written");
+}
+
 fn parse(text: &[u8], inherited: &Inherited, first: &IfName) -> Result<(Vec<Delegate>, Option<NetworkName>)> {
     let wires: Vec<Wire> = from_json(text, "the cached delegates")?;
     if wires.is_empty() {

@@ -59,6 +59,13 @@ impl Devices {
     }
 }
 
+/// Reads bytes as each of the forms in which devices are reported.
+pub(crate) fn fuzz(pod: &Pod, content: &[u8]) {
+    let _ = pod_resources::parse(content, pod);
+    let _ = serde_json::from_slice::<info::DeviceInfo>(content);
+    let _ = from_json::<Checkpoint>(content, "the kubelet's checkpoint");
+}
+
 /// The kubelet's checkpoint, with its own key names.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -28,6 +28,8 @@ mod device;
 mod entrypoint;
 mod event;
 mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gc;
 mod link_group;
 mod log;

@@ -9,6 +9,8 @@
 #![deny(missing_docs)]
 
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 
 use cni_core::plugin::{About, Kind, LinkAtDel, Plugin};
 use cni_core::request::Request;

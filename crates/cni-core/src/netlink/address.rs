@@ -29,7 +29,7 @@ pub struct Address {
 }
 
 impl Address {
-    fn read(answer: &Answer<'_>) -> Option<Address> {
+    pub(super) fn read(answer: &Answer<'_>) -> Option<Address> {
         if answer.kind != RTM_NEWADDR {
             return None;
         }

@@ -144,7 +144,7 @@ impl Netlink {
     }
 }
 
-fn read_vlans(answer: &Answer<'_>, index: u32) -> Option<Vec<BridgeVlan>> {
+pub(super) fn read_vlans(answer: &Answer<'_>, index: u32) -> Option<Vec<BridgeVlan>> {
     if answer.kind != RTM_NEWLINK || u32_at(answer.body, 4)? != index {
         return None;
     }

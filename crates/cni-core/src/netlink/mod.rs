@@ -11,6 +11,8 @@ mod address;
 mod bridge;
 pub(crate) mod connection;
 mod create;
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 pub(crate) mod message;
 mod route;

@@ -30,7 +30,7 @@ pub struct InstalledRoute {
 
 impl InstalledRoute {
     /// One route for each next hop: an IPv6 route to one destination may have several.
-    fn read(answer: &Answer<'_>) -> Option<Vec<InstalledRoute>> {
+    pub(super) fn read(answer: &Answer<'_>) -> Option<Vec<InstalledRoute>> {
         if answer.kind != RTM_NEWROUTE {
             return None;
         }

@@ -325,6 +325,18 @@ fn refuse_proxy(kubeconfig: &Kubeconfig) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads a kubeconfig and asserts that an error quotes none of it.
+pub(crate) fn fuzz(text: &str) {
+    match Kubeconfig::from_yaml(text) {
+        Ok(kubeconfig) => drop(refuse_proxy(&kubeconfig)),
+        Err(err) => {
+            let message = without_secrets(&err);
+            let secrets = text.split_whitespace().filter(|part| part.len() >= 24);
+            secrets.for_each(|secret| assert!(!message.contains(secret), "{message}"));
+        }
+    }
+}
+
 /// Replaces `tokenFile` by the token in it, without the newline at its end, which no header may have.
 /// One call is too short for a token to expire.
 fn read_token_files(kubeconfig: &mut Kubeconfig) -> Result<()> {

@@ -1,8 +1,8 @@
 //! The source of pods and definitions, which also takes the status.
 
 mod api;
-mod connection;
-mod manifests;
+pub(crate) mod connection;
+pub(crate) mod manifests;
 
 use std::sync::Arc;
 

@@ -70,7 +70,7 @@ async fn list(socket: PathBuf) -> Result<Vec<u8>, String> {
 
 /// `ListPodResourcesResponse`: pods (1); of a pod its name (1), namespace (2) and containers
 /// (3); of a container its devices (2); of those the resource (1) and the ids (2).
-fn parse(message: &[u8], pod: &Pod) -> Option<BTreeMap<String, Vec<String>>> {
+pub(super) fn parse(message: &[u8], pod: &Pod) -> Option<BTreeMap<String, Vec<String>>> {
     let text = |field: Option<&Vec<u8>>| String::from_utf8(field.cloned().unwrap_or_default()).ok();
     let mut devices: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for entry in fields(message)?.remove(&1).unwrap_or_default() {

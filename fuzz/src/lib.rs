@@ -1,0 +1,127 @@
+//! Fuzz targets: whatever a tenant, a container, a file or the kernel may hand to a plugin.
+//!
+//! A target takes any bytes. It must not panic, overflow, or work without bound, and what it reads must
+//! survive being written. `cargo xtask fuzz` runs all targets under libFuzzer; the tests of this package
+//! run them on the files of `corpus/` and `crashes/`, in an ordinary build.
+//!
+//! No target reads or writes files, executes programs, or enters namespaces.
+
+use cni_core::chained::ChainedPlugin;
+use cni_core::interface::InterfacePlugin;
+use cni_core::request::{Environment, ExecOptions, Request};
+use cni_core::spec::{AddResult, NetConf, Version};
+
+/// A target by its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets. Each has a folder in `corpus/`.
+pub const TARGETS: &[Target] = &[
+    ("configuration", configuration),
+    ("result", result),
+    ("annotation", annotation),
+    ("definition", definition),
+    ("manifests", manifests),
+    ("kubeconfig", kubeconfig),
+    ("caches", caches),
+    ("reservations", reservations),
+    ("netlink", netlink),
+];
+
+/// Reads a network configuration as every plugin reads it.
+///
+/// What precedes the first zero byte, if there is one, is `CNI_ARGS`.
+pub fn configuration(bytes: &[u8]) {
+    let (args, text) = split(bytes);
+    let Some(request) = request(&String::from_utf8_lossy(args), text) else { return };
+    let _ = oxcni_bridge::Bridge.config(&request);
+    let _ = oxcni_dummy::Dummy.config(&request);
+    let _ = oxcni_ipvlan::Ipvlan.config(&request);
+    let _ = oxcni_macvlan::Macvlan.config(&request);
+    let _ = oxcni_vlan::Vlan.config(&request);
+    let _ = oxcni_tuning::Tuning.config(&request);
+    oxcni_host_local::fuzzing::config(&request);
+    oxcni_static::fuzzing::config(&request);
+    oxcni_multus::fuzzing::config(&request);
+}
+
+/// The call of an ADD; `None` where it is refused before any plugin sees it.
+fn request(args: &str, text: &[u8]) -> Option<Request> {
+    let env = Environment::read(|name| match name {
+        "CNI_COMMAND" => Some("ADD".to_owned()),
+        "CNI_CONTAINERID" => Some("container".to_owned()),
+        "CNI_IFNAME" => Some("eth0".to_owned()),
+        "CNI_NETNS" => Some("/nonexistent".to_owned()),
+        "CNI_PATH" => Some("/nonexistent".to_owned()),
+        "CNI_ARGS" => Some(args.to_owned()),
+        _ => None,
+    });
+    let (env, conf) = (env.ok()?, NetConf::parse(text).ok()?);
+    let _ = conf.prev_result();
+    Some(Request { env, conf, text: text.to_owned(), plugins: &[], exec: ExecOptions::default() })
+}
+
+/// Reads a result, and writes it in every version.
+pub fn result(bytes: &[u8]) {
+    for version in [Version::V0_1_0, Version::V0_4_0, Version::V1_1_0] {
+        let Ok(result) = AddResult::from_json(bytes, version) else { continue };
+        for version in Version::ALL {
+            let _ = result.to_json(version);
+        }
+        let text = result.to_json(Version::V1_1_0).expect("the newest version holds every result");
+        let again = AddResult::from_json(text.as_bytes(), version).expect("our own results can be read");
+        assert_eq!(again, result, "a result does not survive being written");
+    }
+}
+
+/// Reads the annotation of a pod that selects networks.
+pub fn annotation(bytes: &[u8]) {
+    oxcni_multus::fuzzing::annotation(&String::from_utf8_lossy(bytes));
+}
+
+/// Reads the configuration in a definition.
+pub fn definition(bytes: &[u8]) {
+    oxcni_multus::fuzzing::definition(&String::from_utf8_lossy(bytes));
+}
+
+/// Reads manifests in YAML.
+pub fn manifests(bytes: &[u8]) {
+    oxcni_multus::fuzzing::manifests(&String::from_utf8_lossy(bytes));
+}
+
+/// Reads a kubeconfig.
+pub fn kubeconfig(bytes: &[u8]) {
+    oxcni_multus::fuzzing::kubeconfig(&String::from_utf8_lossy(bytes));
+}
+
+/// Reads a file of multus' cache, of the result cache, and of the kubelet's devices.
+///
+/// What precedes the first zero byte, if there is one, is the name of the file.
+pub fn caches(bytes: &[u8]) {
+    let (name, content) = split(bytes);
+    cni_runtime::fuzzing::cached(&String::from_utf8_lossy(name), content);
+    oxcni_multus::fuzzing::delegates(content);
+    oxcni_multus::fuzzing::devices(content);
+}
+
+/// Reads the files of host-local.
+///
+/// What precedes the first zero byte, if there is one, is the name of the file.
+pub fn reservations(bytes: &[u8]) {
+    let (name, content) = split(bytes);
+    oxcni_host_local::fuzzing::reservation(&String::from_utf8_lossy(name), content);
+    oxcni_host_local::fuzzing::index(0, 1, content);
+    oxcni_host_local::fuzzing::resolv_conf(&String::from_utf8_lossy(content));
+}
+
+/// Reads answers of the kernel to requests of links, addresses, routes and VLANs.
+pub fn netlink(bytes: &[u8]) {
+    cni_core::netlink::fuzzing::datagram(bytes);
+}
+
+/// What is before the first zero byte, and what is after it; all of it is after where there is none.
+fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match bytes.iter().position(|byte| *byte == 0) {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (&[], bytes),
+    }
+}

@@ -1,0 +1,4 @@
+//! Fuzzes kubeconfigs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oxcni_fuzz::kubeconfig(bytes));

@@ -1,0 +1,4 @@
+//! Fuzzes YAML manifests.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oxcni_fuzz::manifests(bytes));

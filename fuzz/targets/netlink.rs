@@ -1,0 +1,4 @@
+//! Fuzzes answers of rtnetlink.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oxcni_fuzz::netlink(bytes));
