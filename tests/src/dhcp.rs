@@ -4,8 +4,9 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 
-use crate::{Container, Host, Plugins, eventually};
+use crate::{Container, Host, Plugins, eventually, with_keys};
 
 /// A process that is killed when this is dropped, and the file that has what it printed.
 #[derive(Debug)]
@@ -168,4 +169,74 @@ pub fn exchange(path: &str, user: u32, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     answer
+}
+
+/// Kea's DHCPv4 server on the link `eth0` of a namespace.
+#[derive(Debug)]
+pub struct Kea {
+    process: Process,
+    leases: PathBuf,
+}
+
+impl Kea {
+    /// A server with these keys of `Dhcp4` beside those that every one here has.
+    pub fn start(machine: &Container<'_>, keys: Value) -> Kea {
+        let id = machine.id();
+        let folder = format!("/run/kea-{id}");
+        let host = machine.host();
+        fs::create_dir_all(host.path(&folder)).expect("a folder for Kea");
+        let config = with_keys(
+            json!({
+                "interfaces-config": { "interfaces": ["eth0"], "dhcp-socket-type": "raw" },
+                "lease-database": { "type": "memfile", "name": format!("{folder}/leases.csv"), "lfc-interval": 0 },
+                "loggers": [{ "name": "kea-dhcp4", "output_options": [{ "output": "stdout" }], "severity": "INFO" }],
+            }),
+            keys,
+        );
+        let file = format!("{folder}/kea.json");
+        fs::write(host.path(&file), json!({ "Dhcp4": config }).to_string())
+            .expect("writing Kea's configuration");
+        let mut command = Command::new("/usr/sbin/kea-dhcp4");
+        command.args(["-c", &file]).env("KEA_PIDFILE_DIR", &folder).env("KEA_LOCKFILE_DIR", &folder);
+        let log = host.path(&format!("{folder}/log"));
+        let before = fs::read_to_string(&log).unwrap_or_default().matches("DHCP4_STARTED").count();
+        let process = machine.enter(|| Process::start(command, log.clone(), "kea-dhcp4"));
+        process.prints("DHCP4_STARTED", before + 1);
+        Kea { process, leases: host.path(&format!("{folder}/leases.csv")) }
+    }
+
+    /// A server of 10.1.2.50 to 10.1.2.`last` with leases of so many seconds, renewed after a quarter
+    /// and rebound after half of the time.
+    pub fn with_leases_of(machine: &Container<'_>, seconds: u32, last: u8) -> Kea {
+        Kea::start(
+            machine,
+            json!({
+                "valid-lifetime": seconds, "renew-timer": seconds / 4, "rebind-timer": seconds / 2, "authoritative": true,
+                "subnet4": [{ "id": 1, "subnet": "10.1.2.0/24", "pools": [{ "pool": format!("10.1.2.50-10.1.2.{last}") }] }],
+            }),
+        )
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// How often it has granted an address: the file has a line for each time.
+    pub fn grants(&self, address: &str) -> usize {
+        self.lines(address).filter(|line| line[3] != "0").count()
+    }
+
+    /// Whether the last that it knows of an address is its release.
+    pub fn has_released(&self, address: &str) -> bool {
+        self.lines(address).last().is_some_and(|line| line[3] == "0" || line[9] == "2")
+    }
+
+    fn lines(&self, address: &str) -> impl Iterator<Item = Vec<String>> {
+        let text = fs::read_to_string(&self.leases).unwrap_or_default();
+        let lines: Vec<Vec<String>> =
+            text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect();
+        let address = address.to_owned();
+        lines.into_iter().filter(move |line| line.len() > 9 && line[0] == address)
+    }
 }

@@ -28,6 +28,12 @@ pub fn releases_over_the_link(ipam: &PluginType) -> bool {
     ipam.as_str() == "dhcp"
 }
 
+/// Whether the addresses of the IPAM plugin can change while the interface exists. `dhcp` changes
+/// the interface where a server gives another address, and its CHECK compares it with the lease.
+pub fn replaces_addresses(ipam: &PluginType) -> bool {
+    ipam.as_str() == "dhcp"
+}
+
 /// Calls the IPAM plugin with DEL, so that it releases the attachment's addresses.
 ///
 /// # Errors

@@ -51,8 +51,6 @@ pub(crate) struct Config {
     pub(crate) socket: Option<PathBuf>,
     /// What the daemon needs to know.
     pub(crate) settings: Settings,
-    /// The metric of all routes, 0 for the kernel's default.
-    pub(crate) priority: u32,
 }
 
 impl Config {
@@ -93,7 +91,12 @@ impl Config {
             let msg = format!("ipam.daemonSocketPath: {} is not an absolute path", path.display());
             return Err(Error::invalid_config(msg));
         }
-        let settings = Settings { request: requested, provide: provided, set_mtu: conf.mtu == 0 };
-        Ok(Config { socket: path, settings, priority: ipam.priority })
+        let settings = Settings {
+            request: requested,
+            provide: provided,
+            set_mtu: conf.mtu == 0,
+            priority: ipam.priority,
+        };
+        Ok(Config { socket: path, settings })
     }
 }

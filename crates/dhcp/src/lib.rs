@@ -15,6 +15,7 @@
 mod caller;
 mod config;
 mod daemon;
+mod leases;
 mod options;
 mod protocol;
 mod sockets;
@@ -23,6 +24,9 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
+use cni_core::interface::missing;
+use cni_core::netlink::Netlink;
+use cni_core::netns::Netns;
 use cni_core::plugin::{About, Kind, LinkAtDel, Plugin};
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Code, Error, IpConfig, Result};
@@ -46,6 +50,7 @@ impl Plugin for Dhcp {
     fn by_hand(&self, args: &[OsString]) -> Option<ExitCode> {
         match args.first()?.to_str()? {
             "daemon" => Some(daemon::main(&args[1..])),
+            "leases" => Some(leases::main(&args[1..])),
             _ => None,
         }
     }
@@ -55,7 +60,7 @@ impl Plugin for Dhcp {
         let target = target(request, &config)?;
         let caller = Caller::connect(config.socket.as_deref())?;
         match caller.call(Command::Add(target), report_waiting)? {
-            Answer::Lease(report) => result(&report, config.priority),
+            Answer::Lease(report) => result(&report),
             other => Err(unexpected(&other)),
         }
     }
@@ -89,7 +94,7 @@ impl Plugin for Dhcp {
         let caller = Caller::connect(config.socket.as_deref())?;
         match caller.call(Command::Check { target, address }, report_waiting)? {
             Answer::Done => Ok(()),
-            Answer::Lease(report) => check_report(&report, &prev),
+            Answer::Lease(report) => check_report(&report, request),
             other => Err(unexpected(&other)),
         }
     }
@@ -126,29 +131,29 @@ fn target(request: &Request, config: &Config) -> Result<Target> {
 }
 
 /// The result of an ADD.
-fn result(report: &Report, priority: u32) -> Result<AddResult> {
+fn result(report: &Report) -> Result<AddResult> {
     let Some(address) = report.address else {
         return Err(Error::new(Code::TRY_AGAIN, "the lease was lost at once"));
     };
-    let mut routes = report.routes.clone();
-    for route in &mut routes {
-        route.priority = priority;
-    }
     let gateway = report.gateway.map(IpAddr::from);
     let ips = vec![IpConfig { interface: None, address, gateway }];
-    Ok(AddResult { ips, routes, dns: report.dns.clone(), ..AddResult::default() })
+    Ok(AddResult { ips, routes: report.routes.clone(), dns: report.dns.clone(), ..AddResult::default() })
 }
 
-/// The lease must be alive and, unless a server replaced it, of the address in `prevResult`.
-fn check_report(report: &Report, prev: &AddResult) -> Result<()> {
+/// The lease must be alive, and the interface must have its address: a server may have given
+/// another one than `prevResult` has.
+fn check_report(report: &Report, request: &Request) -> Result<()> {
     let Some(address) = report.address else {
         return Err(Error::check(format!("the lease of {} was lost", report.id.text()))
             .details(format!("the daemon is trying to obtain another one; its state is {}", report.state)));
     };
-    if prev.ips.iter().any(|ip| ip.address == address) {
+    let ifname = &request.attachment()?.ifname;
+    let container = Netlink::open_in(&Netns::open_existing(request.netns()?)?)?;
+    let link = container.link(ifname)?.ok_or_else(|| missing(ifname, "the container"))?;
+    if container.addresses(&link)?.iter().any(|found| found.cidr == address) {
         return Ok(());
     }
-    Err(Error::check(format!("the lease is of {address}, which prevResult does not have")))
+    Err(Error::check(format!("interface {ifname} does not have the leased address {address}")))
 }
 
 fn unexpected(answer: &Answer) -> Error {

@@ -89,6 +89,9 @@ pub(crate) struct Settings {
     pub(crate) provide: Vec<(u8, Hex)>,
     /// Whether the link gets the MTU that a server gives.
     pub(crate) set_mtu: bool,
+    /// The metric of all routes, 0 for the kernel's default.
+    #[serde(default)]
+    pub(crate) priority: u32,
 }
 
 /// Bytes, written as hexadecimal digits.
@@ -245,7 +248,7 @@ mod tests {
             attachment: Attachment { container_id: "c1".parse().unwrap(), ifname: "eth0".parse().unwrap() },
         };
         let provide = vec![(12, Hex(b"host".to_vec()))];
-        let settings = Settings { request: vec![1, 3], provide, set_mtu: true };
+        let settings = Settings { request: vec![1, 3], provide, set_mtu: true, priority: 0 };
         Call {
             version: VERSION,
             command: Command::Add(Target { id, netns: "/run/netns/x".into(), settings }),

@@ -5,6 +5,7 @@ use super::{InterfacePlugin, Links, configure, verify};
 use crate::context::{Context, Located};
 use crate::ipam;
 use crate::namespaces::Namespaces;
+use crate::netlink::Link;
 use crate::plugin::{About, LinkAtDel, Plugin};
 use crate::request::{Command, Request};
 use crate::spec::{AddResult, Error, Result};
@@ -71,6 +72,9 @@ impl<P: InterfacePlugin> Plugin for P {
         }
         let links = self.find(&context, &config, link)?;
         InterfacePlugin::check(self, &context, &config, &links, &prev)?;
+        if replaced(&context, links.container(), &prev)? {
+            return Ok(());
+        }
         verify::addresses_and_routes(context.container(), links.container(), &prev)
     }
 
@@ -125,6 +129,16 @@ fn result<L: Links>(context: &Context<'_>, links: &L, addresses: AddResult) -> A
         result.dns = context.request.conf.dns.clone();
     }
     result
+}
+
+/// Whether the interface has none of the addresses of `prevResult` because the IPAM plugin, whose
+/// CHECK succeeded, got it others since.
+fn replaced(context: &Context<'_>, link: &Link, prev: &AddResult) -> Result<bool> {
+    if !context.request.conf.ipam.as_ref().is_some_and(ipam::replaces_addresses) {
+        return Ok(false);
+    }
+    let found = context.container().addresses(link)?;
+    Ok(!prev.ips.iter().any(|ip| found.iter().any(|address| address.cidr == ip.address)))
 }
 
 /// Deletes the container's interface, also under the temporary name that a killed ADD left it.

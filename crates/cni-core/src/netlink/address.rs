@@ -115,6 +115,25 @@ impl Netlink {
         self.apply(&message, || format!("adding address {cidr} to interface {}", link.name))
     }
 
+    /// Adds an address that the kernel removes after so many seconds, `None` for never; where the
+    /// link has it already, only the time is changed (`inet_rtm_newaddr` in net/ipv4/devinet.c).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn lease_address(&self, link: &Link, cidr: Cidr, seconds: Option<u32>) -> Result<()> {
+        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        let mut message = address_message(RTM_NEWADDR, flags, link, cidr);
+        if let IpAddr::V4(broadcast) = cidr.broadcast()
+            && cidr.prefix() < 31
+        {
+            message.attr(IFA_BROADCAST, &broadcast.octets());
+        }
+        // struct ifa_cacheinfo: preferred and valid lifetime, and two times that only the kernel sets
+        let lifetime = seconds.unwrap_or(u32::MAX).to_ne_bytes();
+        message.attr(IFA_CACHEINFO, &[lifetime, lifetime, [0; 4], [0; 4]].concat());
+        self.apply(&message, || format!("setting the lifetime of address {cidr} of interface {}", link.name))
+    }
+
     /// Removes an address from a link. Succeeds when it is gone already.
     ///
     /// # Errors

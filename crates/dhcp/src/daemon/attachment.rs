@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use cni_core::netlink::{IpvlanMode, OperState};
 use cni_core::spec::{Cidr, Code, Dns, Error, Result, Route};
@@ -14,6 +14,7 @@ use dhcp_client::{SECOND, Time};
 use tokio::sync::Notify;
 
 use super::Daemon;
+use super::configure::OnLink;
 use super::log::{Level, log};
 use super::place::{Gone, Place};
 use super::port::{Input, Port};
@@ -25,19 +26,25 @@ const LONGEST_ID: usize = 255;
 
 /// An attachment that has a lease, or is to get one.
 pub(crate) struct Attachment {
-    daemon: Rc<Daemon>,
+    pub(crate) daemon: Rc<Daemon>,
     pub(crate) target: Target,
     pub(crate) place: Place,
     client: RefCell<Client>,
     port: RefCell<Option<Rc<Port>>>,
     /// Since when the link has carried packets, as far as this daemon has seen.
     carrier: Cell<Option<Time>>,
+    /// What this daemon knows to be configured on the interface.
+    pub(crate) on_link: RefCell<Option<OnLink>>,
+    /// Whether the daemon itself configures what comes: the plugin that made the interface did so once.
+    pub(crate) configures: Cell<bool>,
     /// Why it is over; set once.
     ended: RefCell<Option<Gone>>,
     /// Wakes [`Attachment::run`] after a change from outside.
     changed: Notify,
     /// Wakes all who wait for a lease.
     news: Notify,
+    /// Itself, for tasks that outlive a step.
+    pub(crate) itself: Weak<Attachment>,
 }
 
 impl Attachment {
@@ -54,7 +61,14 @@ impl Attachment {
     /// # Errors
     /// As [`Attachment::obtain`].
     pub(crate) fn adopt(daemon: &Rc<Daemon>, target: Target, address: Ipv4Addr) -> Result<Rc<Attachment>> {
-        Self::begin(daemon, target, |config, seed| Client::with_address(config, seed, address))
+        let attachment =
+            Self::begin(daemon, target, |config, seed| Client::with_address(config, seed, address))?;
+        let found = attachment.place.again().map_err(|gone| Error::check(gone.to_string()))?;
+        let addresses = found.netlink.addresses(&found.link)?;
+        let cidr = addresses.iter().map(|found| found.cidr).find(|cidr| cidr.ip() == IpAddr::V4(address));
+        attachment.on_link.replace(cidr.map(|cidr| OnLink { cidr, routes: Vec::new() }));
+        attachment.configures.set(true);
+        Ok(attachment)
     }
 
     fn begin(
@@ -92,24 +106,30 @@ impl Attachment {
         let addresses = found.netlink.addresses(&found.link).map_err(|err| Gone::Unknown(err.into()))?;
         let has_it = addresses.iter().any(|address| address.cidr.ip() == IpAddr::V4(lease.address));
         let config = client_config(daemon, &record.target, &record.place, record.broadcast);
+        let on_link = OnLink::of(&lease, &record.target);
         let client = Client::with_lease(config, seed(), lease, !has_it);
         let attachment = Self::new(daemon, record.target, record.place, client);
+        attachment.on_link.replace(on_link.filter(|_| has_it));
+        attachment.configures.set(true);
         attachment.see_carrier(Some(&found.link));
         attachment.step(Event::Start);
         Ok(attachment)
     }
 
     fn new(daemon: &Rc<Daemon>, target: Target, place: Place, client: Client) -> Rc<Attachment> {
-        Rc::new(Attachment {
+        Rc::new_cyclic(|itself| Attachment {
             daemon: daemon.clone(),
             target,
             place,
             client: RefCell::new(client),
             port: RefCell::default(),
             carrier: Cell::default(),
+            on_link: RefCell::default(),
+            configures: Cell::default(),
             ended: RefCell::default(),
             changed: Notify::new(),
             news: Notify::new(),
+            itself: itself.clone(),
         })
     }
 
@@ -263,6 +283,9 @@ impl Attachment {
         if let Err(err) = self.daemon.store.save(&self.target, &self.place, broadcast, lease) {
             self.log(Level::Error, "lease-not-saved", &[("why", &err)]);
         }
+        if let Err(err) = self.configure(lease) {
+            self.log(Level::Error, "not-configured", &[("address", &lease.address), ("why", &err)]);
+        }
     }
 
     fn drop_lease(&self, lease: &Lease, why: Drop) {
@@ -275,6 +298,12 @@ impl Attachment {
         self.log(level, event, &[("address", &lease.address), ("server", &lease.server)]);
         if let Err(err) = self.daemon.store.remove(&self.target.id) {
             self.log(Level::Error, "lease-not-removed", &[("why", &err)]);
+        }
+        // After a release the plugin deletes the interface, and until then traffic may end in peace.
+        if why != Drop::Released
+            && let Err(err) = self.unconfigure(lease)
+        {
+            self.log(Level::Error, "address-not-removed", &[("address", &lease.address), ("why", &err)]);
         }
     }
 
@@ -334,6 +363,12 @@ impl Attachment {
         Place::find(&path, &target.id.attachment.ifname).is_ok_and(|(place, _)| place.is_same(&self.place))
     }
 
+    /// Whether the lease is of this address, and the attachment goes on.
+    pub(crate) fn holds(&self, address: Ipv4Addr) -> bool {
+        let holds = self.client.borrow().lease().is_some_and(|lease| lease.address == address);
+        holds && self.ended.borrow().is_none()
+    }
+
     /// Whether there is a lease.
     pub(crate) fn is_bound(&self) -> bool {
         self.client.borrow().lease().is_some()
@@ -362,7 +397,7 @@ impl Attachment {
             address: lease.and_then(|lease| Cidr::new(lease.address.into(), lease.prefix)),
             gateway: lease.and_then(Lease::gateway),
             server: lease.map(|lease| lease.server),
-            routes: lease.map(routes).unwrap_or_default(),
+            routes: lease.map(|lease| routes(lease, self.target.settings.priority)).unwrap_or_default(),
             dns: lease.map(dns).unwrap_or_default(),
             mtu: lease.and_then(Lease::mtu),
             renewal: seconds(lease.and_then(|lease| lease.timers).map(|timers| timers.renew)),
@@ -370,7 +405,7 @@ impl Attachment {
         }
     }
 
-    fn log(&self, level: Level, event: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
+    pub(crate) fn log(&self, level: Level, event: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
         let attachment = &self.target.id.attachment;
         let mut all: Vec<(&str, &dyn std::fmt::Display)> = vec![
             ("container", &attachment.container_id),
@@ -405,12 +440,13 @@ fn client_config(daemon: &Daemon, target: &Target, place: &Place, broadcast: boo
     Config { mac: place.mac, client_id, request: target.settings.request.clone(), provide, broadcast, timing }
 }
 
-fn routes(lease: &Lease) -> Vec<Route> {
+pub(crate) fn routes(lease: &Lease, priority: u32) -> Vec<Route> {
     let route = |route: &dhcp_client::v4::Route| {
         let dst = Cidr::new(route.destination.into(), route.prefix)?;
         let mut found = Route::new(dst, Some(route.router.into()));
         // RFC 3442: the destination is on the link. The Go plugin writes the router 0.0.0.0 too.
         found.scope = route.router.is_unspecified().then_some(253);
+        found.priority = priority;
         Some(found)
     };
     lease.routes().iter().filter_map(route).collect()

@@ -2,6 +2,8 @@
 
 mod attachment;
 mod clock;
+mod configure;
+mod conflict;
 mod flags;
 mod listen;
 mod log;

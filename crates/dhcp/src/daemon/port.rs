@@ -18,6 +18,9 @@ use super::watch::watch;
 /// The multicast group of link events (include/uapi/linux/rtnetlink.h).
 const RTNLGRP_LINK: u32 = 1;
 
+/// The protocol of IPv4 frames (`ETH_P_IP`).
+const IPV4: u16 = libc::ETH_P_IP as u16;
+
 /// Longer than any frame that a client accepts.
 const LONGEST: usize = 2048;
 
@@ -50,7 +53,7 @@ impl Port {
             // Without a protocol nothing is received before the filter is there.
             let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
             socket.attach_filter(&filter())?;
-            socket.bind(&link_address(index, [0; 6]))?;
+            socket.bind(&link_address(index, [0; 6], IPV4))?;
             let mut links = netlink_sys::Socket::new(NETLINK_ROUTE)?;
             links.bind(&netlink_sys::SocketAddr::new(0, 0))?;
             links.add_membership(RTNLGRP_LINK)?;
@@ -95,7 +98,7 @@ impl Port {
 
     fn send_frame(&self, packet: &[u8]) -> io::Result<()> {
         let Port::Link { socket, index, .. } = self else { return Err(io::ErrorKind::InvalidInput.into()) };
-        socket.get_ref().send_to(packet, &link_address(*index, [0xff; 6])).map(drop)
+        socket.get_ref().send_to(packet, &link_address(*index, [0xff; 6], IPV4)).map(drop)
     }
 
     /// Sends a message from the leased address.
@@ -202,14 +205,14 @@ fn filter() -> [SockFilter; 9] {
     ]
 }
 
-/// `struct sockaddr_ll` (packet(7)): IPv4 frames of a link, to a MAC address.
+/// `struct sockaddr_ll` (packet(7)): frames of a protocol on a link, to a MAC address.
 #[allow(unsafe_code)] // socket2 has no type for it
-fn link_address(index: u32, destination: [u8; 6]) -> SockAddr {
+pub(crate) fn link_address(index: u32, destination: [u8; 6], protocol: u16) -> SockAddr {
     let mut address = [0; 8];
     address[..6].copy_from_slice(&destination);
     let link = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
-        sll_protocol: (libc::ETH_P_IP as u16).to_be(),
+        sll_protocol: protocol.to_be(),
         sll_ifindex: index as i32,
         sll_hatype: 0,
         sll_pkttype: 0,

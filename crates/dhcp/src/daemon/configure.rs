@@ -1,0 +1,175 @@
+//! What a lease means for the interface.
+//!
+//! The plugin that made the interface configures the first address. From then on the daemon
+//! does: the kernel gets the lease's lifetime, so that an address ends also where the daemon is
+//! dead, and another address of a server takes the place of the earlier one.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use cni_core::netlink::{Errno, Link, Netlink};
+use cni_core::spec::{Cidr, Error, Result, Route};
+use dhcp_client::v4::{Event, Lease};
+use dhcp_client::{SECOND, Time};
+use tokio::task::spawn_local;
+
+use super::attachment::{Attachment, routes};
+use super::conflict;
+use super::log::Level;
+use super::place::Found;
+use crate::protocol::Target;
+
+/// When the daemon looks whether the interface has its first address, in milliseconds after each
+/// other: the plugin configures it after the daemon has answered.
+const LOOKS: [u64; 9] = [50, 50, 100, 200, 400, 800, 1600, 3200, 6400];
+
+/// The address and routes of a lease as they are configured.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OnLink {
+    pub(crate) cidr: Cidr,
+    pub(crate) routes: Vec<Route>,
+}
+
+impl OnLink {
+    /// Those of a lease.
+    pub(crate) fn of(lease: &Lease, target: &Target) -> Option<OnLink> {
+        let cidr = Cidr::new(lease.address.into(), lease.prefix)?;
+        Some(OnLink { cidr, routes: routes(lease, target.settings.priority) })
+    }
+}
+
+impl Attachment {
+    /// Configures the interface for a lease that is new or renewed.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the interface is gone.
+    pub(crate) fn configure(&self, lease: &Lease) -> Result<()> {
+        let found = self.found()?;
+        self.set_mtu(&found, lease);
+        let Some(wanted) = OnLink::of(lease, &self.target) else { return Ok(()) };
+        let earlier = self.on_link.borrow().clone();
+        match earlier {
+            None if !self.configures.get() => {
+                // An ADD: the plugin that made the interface configures it.
+                if let Some(attachment) = self.itself.upgrade() {
+                    spawn_local(settle(attachment, lease.clone()));
+                }
+                return Ok(());
+            }
+            Some(earlier) if earlier.cidr == wanted.cidr => {
+                // Without its address the interface is not used as it was meant, and left alone.
+                if has(&found.netlink, &found.link, wanted.cidr)? {
+                    self.set_lifetime(&found, lease, wanted.cidr)?;
+                }
+                self.change_routes(&found, &earlier.routes, &wanted.routes);
+            }
+            earlier => {
+                let before = earlier.as_ref().map_or_else(|| "none".to_owned(), |it| it.cidr.to_string());
+                self.log(Level::Warning, "address-changed", &[("before", &before), ("after", &wanted.cidr)]);
+                self.set_lifetime(&found, lease, wanted.cidr)?;
+                if let Some(earlier) = &earlier {
+                    found.netlink.delete_address(&found.link, earlier.cidr)?;
+                }
+                self.change_routes(&found, &earlier.map_or_else(Vec::new, |it| it.routes), &wanted.routes);
+                // Neighbours learn of it.
+                let _ = found.netlink.announce(&found.link);
+            }
+        }
+        self.on_link.replace(Some(wanted));
+        Ok(())
+    }
+
+    /// Takes the address of a lease away that must not be used any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(crate) fn unconfigure(&self, lease: &Lease) -> Result<()> {
+        if self.on_link.replace(None).is_none() && !self.configures.get() {
+            return Ok(());
+        }
+        let Some(cidr) = Cidr::new(lease.address.into(), lease.prefix) else { return Ok(()) };
+        match self.place.again() {
+            Ok(found) => Ok(found.netlink.delete_address(&found.link, cidr)?),
+            // The interface went away, or is another program's: nothing of it is changed.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn found(&self) -> Result<Found> {
+        self.place.again().map_err(|gone| Error::check(gone.to_string()))
+    }
+
+    fn set_lifetime(&self, found: &Found, lease: &Lease, cidr: Cidr) -> Result<()> {
+        let seconds = lease.expiry().map(|expiry| remaining(expiry, self.daemon.clock.now()));
+        Ok(found.netlink.lease_address(&found.link, cidr, seconds)?)
+    }
+
+    /// Sets the MTU that the server gives, where the link can have it and the configuration gives none.
+    fn set_mtu(&self, found: &Found, lease: &Lease) {
+        let Some(mtu) = lease.mtu().map(u32::from).filter(|_| self.target.settings.set_mtu) else { return };
+        if found.link.mtu != mtu
+            && let Err(err) = found.netlink.set_mtu(&found.link, mtu)
+        {
+            self.log(Level::Warning, "mtu-not-set", &[("mtu", &mtu), ("why", &err)]);
+        }
+    }
+
+    fn change_routes(&self, found: &Found, before: &[Route], after: &[Route]) {
+        let gone = before.iter().filter(|route| !after.contains(route));
+        let removed = gone.map(|route| found.netlink.delete_route(&found.link, route, hop(route)));
+        let added = after.iter().map(|route| match found.netlink.add_route(&found.link, route, hop(route)) {
+            // The kernel kept it, or another address's plugin added it.
+            Err(failure) if failure.errno == Errno::EEXIST => Ok(()),
+            result => result,
+        });
+        for failure in removed.chain(added).filter_map(std::result::Result::err) {
+            self.log(Level::Warning, "route-not-changed", &[("why", &failure)]);
+        }
+    }
+}
+
+/// Waits for the plugin to configure the first address, gives it its lifetime, and looks whether
+/// another host has it too (RFC 5227).
+async fn settle(attachment: Rc<Attachment>, lease: Lease) {
+    let Some(wanted) = OnLink::of(&lease, &attachment.target) else { return };
+    let found = 'found: {
+        for wait in LOOKS {
+            attachment.daemon.clock.sleep(wait).await;
+            if !attachment.holds(lease.address) {
+                return;
+            }
+            let Ok(found) = attachment.found() else { return };
+            if has(&found.netlink, &found.link, wanted.cidr).unwrap_or(false) {
+                break 'found found;
+            }
+        }
+        return attachment.log(Level::Warning, "not-configured", &[("address", &lease.address)]);
+    };
+    if let Err(err) = attachment.set_lifetime(&found, &lease, wanted.cidr) {
+        attachment.log(Level::Warning, "lifetime-not-set", &[("why", &err)]);
+    }
+    attachment.on_link.replace(Some(wanted));
+    attachment.configures.set(true);
+    match conflict::probe(&attachment.daemon.clock, &found.netns, &attachment.place, lease.address).await {
+        Ok(Some(mac)) if attachment.holds(lease.address) => {
+            attachment.log(Level::Error, "address-in-use", &[("address", &lease.address), ("by", &mac)]);
+            attachment.step(Event::Conflict);
+        }
+        Ok(_) => {}
+        Err(err) => attachment.log(Level::Warning, "not-probed", &[("why", &err)]),
+    }
+}
+
+fn has(netlink: &Netlink, link: &Link, cidr: Cidr) -> Result<bool> {
+    Ok(netlink.addresses(link)?.iter().any(|address| address.cidr == cidr))
+}
+
+/// The next hop; routers of 0.0.0.0 are none (RFC 3442).
+fn hop(route: &Route) -> Option<IpAddr> {
+    route.gw.filter(|gw| !gw.is_unspecified())
+}
+
+/// The seconds until a time, rounded up.
+fn remaining(at: Time, now: Time) -> u32 {
+    u32::try_from(at.since(now).div_ceil(SECOND)).unwrap_or(u32::MAX - 1)
+}

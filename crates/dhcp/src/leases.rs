@@ -1,0 +1,187 @@
+//! `dhcp leases`: what the daemon holds.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cni_core::spec::{Code, Error, Result};
+
+use crate::caller::Caller;
+use crate::protocol::{Answer, Command, Report};
+
+const USAGE: &str = "\
+dhcp leases: lists the leases that the daemon holds
+
+  -o json             print JSON instead of a table
+  --watch             print them again every second
+  --renew ID          renew one now: CONTAINER/NETWORK/IFNAME, or the beginning of it
+  --socketpath PATH   the daemon's socket";
+
+/// How often `--watch` prints.
+const PERIOD: Duration = Duration::from_secs(1);
+
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Options {
+    json: bool,
+    watch: bool,
+    renew: Option<String>,
+    socket: Option<PathBuf>,
+}
+
+/// Runs `dhcp leases` with its arguments.
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
+    let options = match parse(args) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => {
+            eprintln!("dhcp leases: {problem}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    loop {
+        match print(&options) {
+            Err(err) => {
+                eprintln!("dhcp leases: {err}");
+                return ExitCode::FAILURE;
+            }
+            Ok(()) if !options.watch => return ExitCode::SUCCESS,
+            Ok(()) => std::thread::sleep(PERIOD),
+        }
+    }
+}
+
+fn parse(args: &[OsString]) -> Result<Option<Options>, String> {
+    let mut options = Options::default();
+    let mut args = args.iter().map(|arg| arg.to_string_lossy().into_owned());
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "-o" | "--output" => match value()?.as_str() {
+                "json" => options.json = true,
+                other => return Err(format!("{arg} {other:?}: the one other form is json")),
+            },
+            "--watch" | "-w" => options.watch = true,
+            "--renew" => options.renew = Some(value()?),
+            "--socketpath" | "-socketpath" => options.socket = Some(value()?.into()),
+            "--help" | "-h" | "-help" => return Ok(None),
+            _ => return Err(format!("{arg:?} is not one of its arguments")),
+        }
+    }
+    Ok(Some(options))
+}
+
+fn print(options: &Options) -> Result<()> {
+    let mut reports = reports(options)?;
+    if let Some(beginning) = &options.renew {
+        reports = vec![renew(options, beginning, &reports)?];
+    }
+    if options.json {
+        let text = serde_json::to_string_pretty(&reports).map_err(|err| Error::io("writing JSON", err))?;
+        println!("{text}");
+    } else {
+        print!("{}", table(&reports));
+    }
+    Ok(())
+}
+
+fn reports(options: &Options) -> Result<Vec<Report>> {
+    match Caller::connect(options.socket.as_deref())?.call(Command::Leases, |_| ())? {
+        Answer::Leases(mut reports) => {
+            reports.sort_by_key(|report| report.id.text());
+            Ok(reports)
+        }
+        other => Err(crate::unexpected(&other)),
+    }
+}
+
+fn renew(options: &Options, beginning: &str, reports: &[Report]) -> Result<Report> {
+    let meant: Vec<&Report> = reports.iter().filter(|it| it.id.text().starts_with(beginning)).collect();
+    let [report] = meant[..] else {
+        let msg = format!("{} leases have an id that begins with {beginning:?}", meant.len());
+        return Err(Error::new(Code::INVALID_CONFIG, msg));
+    };
+    match Caller::connect(options.socket.as_deref())?.call(Command::Renew(report.id.clone()), |_| ())? {
+        Answer::Lease(report) => Ok(*report),
+        other => Err(crate::unexpected(&other)),
+    }
+}
+
+/// A line a lease, in columns.
+fn table(reports: &[Report]) -> String {
+    let header = ["CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "SERVER", "STATE", "RENEWAL", "EXPIRY"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    rows.extend(reports.iter().map(row));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(report: &Report) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let time = |seconds: Option<u64>| match seconds {
+        _ if report.address.is_none() => "-".to_owned(),
+        Some(seconds) => duration(seconds),
+        None => "never".to_owned(),
+    };
+    let attachment = &report.id.attachment;
+    vec![
+        attachment.container_id.to_string(),
+        report.id.network.to_string(),
+        attachment.ifname.to_string(),
+        or_dash(report.address.map(|address| address.to_string())),
+        or_dash(report.server.map(|server| server.to_string())),
+        report.state.clone(),
+        time(report.renewal),
+        time(report.expiry),
+    ]
+}
+
+/// Seconds as a person reads them: `2h05m`, `3m20s`, `45s`.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        3600.. => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        60.. => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_or_named() {
+        let parse = |args: &[&str]| parse(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        let all = parse(&["-o", "json", "--watch", "--renew", "c1/net"]).unwrap().unwrap();
+        assert!(all.json && all.watch && all.renew.as_deref() == Some("c1/net"));
+        assert_eq!(parse(&["--help"]), Ok(None));
+        for (bad, named) in [(&["-o", "yaml"][..], "yaml"), (&["--renew"], "--renew"), (&["x"], "x")] {
+            assert!(parse(bad).unwrap_err().contains(named));
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_line_a_lease() {
+        let report: Report = serde_json::from_str(
+            r#"{"network":"net","containerID":"c1","ifname":"eth0","netns":"/x","state":"bound",
+                "address":"10.0.0.2/24","gateway":null,"server":"10.0.0.1","mtu":null,"renewal":45,"expiry":7500}"#,
+        )
+        .unwrap();
+        let lost = Report { address: None, server: None, state: "selecting".to_owned(), ..report.clone() };
+        let text = table(&[report, lost]);
+        let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        assert_eq!(lines[1], ["c1", "net", "eth0", "10.0.0.2/24", "10.0.0.1", "bound", "45s", "2h05m"]);
+        assert_eq!(lines[2][3..], ["-", "-", "selecting", "-", "-"]);
+    }
+}
