@@ -1,3 +1,5 @@
+mod scripted;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,6 +9,8 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::{Container, Host, Plugins, eventually, with_keys};
+
+pub use scripted::{Reply, Request, Scripted};
 
 /// A process that is killed when this is dropped, and the file that has what it printed.
 #[derive(Debug)]

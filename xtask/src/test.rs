@@ -20,12 +20,13 @@ pub(crate) use guest::{Args as GuestArgs, run_inside};
 const NAMESPACE_TESTS: &str = "oxcni-tests";
 
 /// What the tests run, beside our own binaries.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "containernetworking-plugins",
     "dnsmasq-base",
     "iproute2",
     "iptables",
     "iputils-ping",
+    "kea-dhcp4-server",
     "kmod",
     "kubernetes-client",
     "nftables",
