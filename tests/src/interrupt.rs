@@ -1,8 +1,9 @@
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
+use std::process::{Child, ExitStatus};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -27,10 +28,59 @@ pub fn programs_executed(call: &Call<'_>) -> usize {
     trace.programs
 }
 
+/// A call that was stopped before it opens its first socket to nf_tables.
+pub struct Paused {
+    trace: Trace,
+    child: Child,
+    stopped: Pid,
+}
+
+impl Paused {
+    /// Runs a call up to there.
+    pub fn before_nf_tables(call: &Call<'_>) -> Paused {
+        let (mut trace, child) = seized(call);
+        let stopped =
+            trace.run(&mut |_, pid| if opens_nf_tables(pid) { After::Pause } else { After::Continue });
+        let Ended::Paused(stopped) = stopped else { panic!("it needs no nf_tables") };
+        Paused { trace, child, stopped }
+    }
+
+    /// Lets it go on to its end.
+    pub fn finish(mut self) -> ExitStatus {
+        ptrace::syscall(self.stopped, None).expect("continuing the child");
+        let Ended::Exited(status) = self.trace.run(&mut |_, _| After::Continue) else { unreachable!() };
+        drop(self.child.wait());
+        status
+    }
+}
+
+/// Whether a process is about to call socket(AF_NETLINK, …, NETLINK_NETFILTER).
+fn opens_nf_tables(pid: Pid) -> bool {
+    let info = ptrace::syscall_info(pid).expect("the system call of a stopped child");
+    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+        return false;
+    }
+    // SAFETY: this member is valid at the entry to a system call.
+    #[allow(unsafe_code)]
+    let entry = unsafe { info.u.entry };
+    entry.nr == libc::SYS_socket as u64
+        && entry.args[0] == libc::AF_NETLINK as u64
+        && entry.args[2] == libc::NETLINK_NETFILTER as u64
+}
+
 fn traced(call: &Call<'_>, stop: u64) -> (Trace, ExitStatus) {
+    let (mut trace, mut child) = seized(call);
+    let ended = trace.run(&mut |stops, _| if stops == stop { After::Kill } else { After::Continue });
+    let Ended::Exited(status) = ended else { unreachable!() };
+    // Was reaped above: this only tells `Child` so.
+    drop(child.wait());
+    (trace, status)
+}
+
+fn seized(call: &Call<'_>) -> (Trace, Child) {
     // The plugin waits for its tracer before its first own instruction.
     let waiting = call.clone().behind_a_stop();
-    let mut child = waiting.start();
+    let child = waiting.start();
     let main = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
     let options = Options::PTRACE_O_TRACESYSGOOD
         | Options::PTRACE_O_TRACECLONE
@@ -41,11 +91,22 @@ fn traced(call: &Call<'_>, stop: u64) -> (Trace, ExitStatus) {
     waitpid(main, Some(WaitPidFlag::WUNTRACED)).expect("the child stops by itself");
     ptrace::seize(main, options).expect("tracing the child");
     kill(main, Signal::SIGCONT).expect("continuing the child");
-    let mut trace = Trace { main, alive: BTreeSet::from([main]), stops: 0, programs: 0 };
-    let status = trace.run(stop);
-    // Was reaped above: this only tells `Child` so.
-    drop(child.wait());
-    (trace, status)
+    (Trace { main, alive: BTreeSet::from([main]), stops: 0, programs: 0 }, child)
+}
+
+/// What to do after a stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    Continue,
+    Kill,
+    Pause,
+}
+
+/// Why a trace returns.
+enum Ended {
+    Exited(ExitStatus),
+    /// A process or thread waits before a system call.
+    Paused(Pid),
 }
 
 struct Trace {
@@ -57,7 +118,7 @@ struct Trace {
 }
 
 impl Trace {
-    fn run(&mut self, last: u64) -> ExitStatus {
+    fn run(&mut self, decide: &mut dyn FnMut(u64, Pid) -> After) -> Ended {
         let mut main_status = None;
         while !self.alive.is_empty() {
             let (pid, event) = self.next();
@@ -73,11 +134,15 @@ impl Trace {
                 }
                 WaitStatus::PtraceSyscall(_) if self.programs > 0 => {
                     self.stops += 1;
-                    if self.stops == last {
-                        for process in &self.alive {
-                            let _already_gone = kill(*process, Signal::SIGKILL);
+                    match decide(self.stops, pid) {
+                        After::Continue => {}
+                        After::Pause => return Ended::Paused(pid),
+                        After::Kill => {
+                            for process in &self.alive {
+                                let _already_gone = kill(*process, Signal::SIGKILL);
+                            }
+                            continue;
                         }
-                        continue;
                     }
                 }
                 WaitStatus::PtraceEvent(_, _, event) if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 => {
@@ -93,7 +158,7 @@ impl Trace {
                 Err(err) => panic!("continuing {pid}: {err}"),
             }
         }
-        main_status.expect("the main process was waited for")
+        Ended::Exited(main_status.expect("the main process was waited for"))
     }
 
     /// Waits for the traced processes only: other tests have children too.

@@ -50,7 +50,7 @@ pub use attachment::{Network, Running, with_keys};
 pub use budget::{cases, slowed};
 pub use call::{Call, CniError, Outcome};
 pub use host::{Container, Host, get_xattr};
-pub use interrupt::{kill_at_syscall, programs_executed};
+pub use interrupt::{Paused, kill_at_syscall, programs_executed};
 pub use manifest::nad_config;
 pub use node::{Node, Pod, bridge, gateway};
 pub use parity::{Case, Intended, compare, differences, observe, same_as_go};

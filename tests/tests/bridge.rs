@@ -1,7 +1,8 @@
 //! The bridge plugin: traffic that passes, traffic that must not, and what its fields do.
 
 use oxcni_tests::{
-    ArpCounter, Container, Host, Network, both_flavours, eventually, source_seen_by, with_keys,
+    ArpCounter, Container, Host, Network, both_flavours, eventually, programs_executed, source_seen_by,
+    with_keys,
 };
 use serde_json::{Value, json};
 
@@ -125,6 +126,36 @@ both_flavours! {
         let pod = host.container();
         net.add(&pod).succeeds();
         net.del(&pod).succeeds();
+        assert_eq!(host.rules(), before);
+    }
+
+    fn saved_ruleset_loads_whatever_an_interface_is_called(host) needs [NftBridge] {
+        let net = host.network(config(json!({ "ipMasq": true, "macspoofchk": true }))).ifname("a;\"{}b");
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        assert!(host.rules().len() > 4, "{:#?}", host.rules());
+        host.sh("nft list ruleset > /run/saved; unshare -n nft -f /run/saved");
+        net.del(&pod).succeeds();
+        assert!(host.rules().is_empty(), "{:#?}", host.rules());
+    }
+
+    fn firewall_rules_need_no_program(host) needs [NftBridge] {
+        let net = host.network(config(json!({ "isGateway": true, "ipMasq": true, "macspoofchk": true })));
+        let pod = host.container();
+        assert_eq!(programs_executed(&net.call("ADD", &pod)), 1);
+        // Those of iptables-nft neither, which are rules of nf_tables.
+        host.sh("iptables-nft -t nat -A POSTROUTING -j RETURN");
+        assert_eq!(programs_executed(&net.call("DEL", &pod)), 1);
+        assert!(pod.link("eth0").is_null());
+        assert!(!host.rules().iter().any(|rule| rule.contains(pod.id())), "{:#?}", host.rules());
+    }
+
+    fn more_addresses_are_not_masqueraded_than_a_node_can_bear(host) {
+        let addresses: Vec<_> =
+            (0..257).map(|n| json!({ "address": format!("10.1.{}.{}/16", 2 + n / 200, 1 + n % 200) })).collect();
+        let net = host.network(config(json!({ "ipMasq": true, "ipam": { "type": "static", "addresses": addresses } })));
+        let before = host.rules();
+        net.add(&host.container()).fails(7, &["ipMasq", "257", "256"]);
         assert_eq!(host.rules(), before);
     }
 

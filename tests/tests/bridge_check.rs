@@ -17,10 +17,15 @@ both_flavours! {
     fn status_says_what_no_add_could_be_served_with(host) {
         for key in ["ipMasq", "macspoofchk"] {
             let net = host.network(config(json!({ key: true })));
-            net.status().succeeds();
-            let without = net.hostwide_call("STATUS").env("PATH", "/nowhere").run();
-            without.fails(50, &[key, "nft"]);
+            let before = host.rules();
+            // No program is needed.
+            net.hostwide_call("STATUS").env("PATH", "/nowhere").run().succeeds();
+            assert_eq!(host.rules(), before);
         }
+        host.sh("nft add table inet cni_plugins_masquerade; \
+                 nft 'add chain inet cni_plugins_masquerade postrouting { type filter hook postrouting priority 100; }'");
+        host.network(config(json!({ "ipMasq": true }))).status().fails(50, &["ipMasq"]);
+        host.network(config(json!({ "macspoofchk": true }))).status().succeeds();
         host.sh("ip link add name br-test type veth peer name other");
         host.network(config(json!({}))).status().fails(50, &["br-test", "veth"]);
     }
@@ -80,6 +85,22 @@ both_flavours! {
         }
         spoil("a gateway's address that is gone", &|_| drop(host.sh("ip addr del 10.1.2.1/24 dev br-test")));
         spoil("a bridge that is promiscuous", &|_| drop(host.sh("ip link set br-test promisc on")));
+    }
+
+    fn check_finds_firewall_rules_that_are_gone(host) needs [NftBridge] {
+        for (key, table) in [("ipMasq", "inet cni_plugins_masquerade"), ("macspoofchk", "bridge nat")] {
+            let net = host.network(config(json!({ key: true })));
+            let (pod, neighbour) = (host.container(), host.container());
+            let result = net.add(&pod).result();
+            net.add(&neighbour).succeeds();
+            net.check(&pod, &result).succeeds();
+            net.del(&neighbour).succeeds();
+            net.check(&pod, &result).succeeds();
+            host.sh(&format!("nft flush table {table}"));
+            net.check(&pod, &result).fails(102, &[key]);
+            net.del(&pod).succeeds();
+            host.sh(&format!("nft delete table {table}"));
+        }
     }
 
     fn check_succeeds_for_a_trunk_with_the_vlan_of_untagged_frames(host) needs [BridgeVlan] {

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use cni_core::context::{Context, Located};
 use cni_core::diagnostics::note;
-use cni_core::firewall::{self, Masquerade};
+use cni_core::firewall::Masquerade;
 use cni_core::interface::{Dad, InterfacePlugin, Links, add_default_routes, mac_matches, missing};
 use cni_core::netlink::{Link, Netlink};
 use cni_core::netns::Netns;
 use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Attachment, Cidr, Code, Error, Result};
+use cni_core::spec::{AddResult, Attachment, Cidr, Code, Error, IpConfig, Result};
 
 pub use config::{BridgeConf, IpMasqBackend};
 
@@ -177,19 +177,31 @@ impl InterfacePlugin for Bridge {
                 )));
             }
         }
-        port::check(context, config, links)
+        port::check(context, config, links)?;
+        if config.macspoofchk {
+            spoofcheck::check(context.attachment, &links.port, &links.container)?;
+        }
+        if config.ip_masq && context.request.conf.ipam.is_some() {
+            let own = |ip: &&IpConfig| {
+                let interface = ip.interface.and_then(|index| prev.interfaces.get(index));
+                interface.is_none_or(|interface| interface.name == context.ifname().as_str())
+            };
+            let addresses: Vec<Cidr> = prev.ips.iter().filter(own).map(|ip| ip.address).collect();
+            Masquerade { network: &context.request.conf.name, attachment: context.attachment }
+                .check(&addresses)?;
+        }
+        Ok(())
     }
 
     fn status(&self, config: &BridgeConf, request: &Request) -> Result<()> {
         if let Some(bridge) = Netlink::open()?.link(&config.bridge)? {
             link::require(&bridge).map_err(|err| err.with_code(Code::UNAVAILABLE))?;
         }
-        let ip_masq = config.ip_masq && request.conf.ipam.is_some();
-        for (key, wanted) in [("ipMasq", ip_masq), ("macspoofchk", config.macspoofchk)] {
-            if wanted && !firewall::available() {
-                return Err(Error::new(Code::UNAVAILABLE, format!("{key} needs the nft program"))
-                    .details("it is in no folder of PATH"));
-            }
+        if config.ip_masq && request.conf.ipam.is_some() {
+            Masquerade::require()?;
+        }
+        if config.macspoofchk {
+            spoofcheck::require()?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 //! - [`delegate`] and [`ipam`]: calling other plugins, in process or by exec;
 //! - [`interface`] and [`chained`]: what all plugins of these two kinds do alike;
 //! - [`context`]: the namespaces of one call, creating links, and [`undo`]ing what an ADD did;
-//! - [`namespaces`], [`netns`], [`netlink`], [`sysctl`], [`firewall`]: the kernel;
+//! - [`namespaces`], [`netns`], [`netlink`], [`netfilter`], [`sysctl`], [`firewall`]: the kernel;
 //! - [`fs`]: files that are replaced atomically, and locks;
 //! - [`fnv`]: hashes that are stored in files;
 //! - [`diagnostics`]: lines on standard error.
@@ -25,6 +25,7 @@ pub mod fs;
 pub mod interface;
 pub mod ipam;
 pub mod namespaces;
+pub mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod plugin;

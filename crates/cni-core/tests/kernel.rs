@@ -1,36 +1,18 @@
 //! The netlink module against a real kernel, in a namespace of the test's own.
 #![allow(clippy::unwrap_used)] // test code, also where it stands outside of a test function
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use cni_core::interface::default_master;
 use cni_core::netlink::{Errno, Kind, Link, MacvlanMode, Netlink, NewLink};
 use cni_core::netns::Netns;
 use cni_core::spec::{Mac, Route};
+use namespace::{run, skipped};
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs a test in an empty network namespace, on a thread that ends with it.
-fn in_a_namespace(name: &str, test: impl FnOnce(&Netlink) + Send + 'static) {
-    let ran = std::thread::spawn(move || {
-        if unshare(CloneFlags::CLONE_NEWNET).is_err() {
-            return false;
-        }
-        test(&Netlink::open().unwrap());
-        true
-    });
-    if !ran.join().unwrap() {
-        skipped(&format!("{name}: needs root"));
-    }
-}
+mod namespace;
 
-/// Says so where the one who runs all tests counts them.
-fn skipped(line: &str) {
-    println!("SKIP {line}");
-    if let Some(log) = std::env::var_os("OXCNI_SKIP_LOG") {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
-        std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes()).unwrap();
-    }
+/// Runs a test in an empty network namespace.
+fn in_a_namespace(name: &str, test: impl FnOnce(&Netlink) + Send + 'static) {
+    namespace::in_a_namespace(name, || test(&Netlink::open().unwrap()));
 }
 
 fn new_bridge(name: &str) -> NewLink<'_> {
@@ -96,13 +78,8 @@ fn a_group_is_deleted_at_once() {
 
 /// Gives a link of this thread's namespace alternative names.
 fn add_alt_names(link: &str, names: &[String]) {
-    let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut commands = ip.stdin.take().unwrap();
-    for name in names {
-        writeln!(commands, "link property add dev {link} altname {name}").unwrap();
-    }
-    drop(commands);
-    assert!(ip.wait().unwrap().success());
+    let add = |name: &String| format!("link property add dev {link} altname {name}\n");
+    run("ip", &["-batch", "-"], &names.iter().map(add).collect::<String>());
 }
 
 /// The next hops of the default routes of a family, in the order in which the kernel tries them.

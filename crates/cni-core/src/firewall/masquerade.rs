@@ -1,25 +1,27 @@
 //! Masquerading what containers send beyond their subnet.
 //!
-//! Table, chain and comments are those of the Go plugins, so that each finds and removes what
-//! the other made: a rule for every address, known by a comment that begins with a hash of
+//! Table, chains and comments are those of the Go plugins, so that each finds and removes what
+//! the other made: a rule for every address, found by a comment that begins with a hash of
 //! the network and one of interface and container.
 
-use nftables::batch::Batch;
-use nftables::expr::{Expression, NamedExpression, Payload, PayloadField, Prefix};
-use nftables::schema::{Chain, FlushObject, NfCmd, NfListObject, Rule, Table};
-use nftables::stmt::{JumpTarget, Match, Operator, Statement};
-use nftables::types::{NfChainType, NfFamily, NfHook};
-use sha2::{Digest, Sha512};
+use std::net::IpAddr;
 
-use super::{apply, available, iptables, rules};
-use crate::spec::{Attachment, Cidr, NetworkName, Result};
+use super::{add, change, hash, iptables, require};
+use crate::netfilter::{
+    Chain, ChainKind, Comparison, Expression, Failure, Family, Field, Hook, Netfilter, Rule, Table,
+    Transaction, Verdict,
+};
+use crate::spec::{Attachment, Cidr, Error, NetworkName, Result};
 
-const TABLE: &str = "cni_plugins_masquerade";
-const CHAIN: &str = "masq_checks";
-const POSTROUTING: &str = "postrouting";
+const TABLE: Table<'_> = Table { family: Family::Inet, name: "cni_plugins_masquerade" };
+const CHECKS: &str = "masq_checks";
 
-/// The longest comment that the kernel keeps (`NFTNL_UDATA_COMMENT_MAXLEN`).
+/// The longest comment that nft(8) allows (`NFTNL_UDATA_COMMENT_MAXLEN`).
 const COMMENT_MAX: usize = 128;
+
+/// The most addresses of one attachment that are masqueraded: there is a rule for each, which
+/// every packet that leaves the node passes.
+pub const ADDRESSES_MAX: usize = 256;
 
 /// The masquerading of one attachment.
 #[derive(Clone, Copy, Debug)]
@@ -31,21 +33,28 @@ pub struct Masquerade<'a> {
 }
 
 impl Masquerade<'_> {
-    /// Masquerades what comes from the addresses and goes beyond their subnets, in place of
-    /// what an earlier try may have left.
+    /// Masquerades what comes from the addresses and goes beyond their subnets. Rules that an earlier
+    /// ADD of this attachment left are replaced.
     ///
     /// # Errors
-    /// [`crate::spec::Code::FIREWALL`]; nothing is changed then.
+    /// [`crate::spec::Code::FIREWALL`], and [`crate::spec::Code::INVALID_CONFIG`] for more than
+    /// [`ADDRESSES_MAX`] addresses; nothing is changed then.
     pub fn set_up(self, addresses: &[Cidr]) -> Result<()> {
-        let mut batch = Batch::new();
-        ensure_chains(&mut batch);
-        for rule in self.rules()? {
-            batch.delete(NfListObject::Rule(rule));
+        if addresses.len() > ADDRESSES_MAX {
+            let msg = format!("ipMasq: {} addresses are more than {ADDRESSES_MAX}", addresses.len());
+            return Err(
+                Error::invalid_config(msg).details("there is a rule for each, which all packets pass")
+            );
         }
-        for address in addresses {
-            batch.add(NfListObject::Rule(self.rule(*address)));
-        }
-        apply(batch, "adding masquerade rules")
+        add("ipMasq", |netfilter| {
+            let stale = self.rules(netfilter)?;
+            let mut transaction = with_chains(netfilter)?;
+            stale.iter().for_each(|rule| transaction.delete_rule(&checks(), rule));
+            for address in addresses {
+                transaction.add_rule(&checks(), &rule(*address).comment(self.comment()));
+            }
+            netfilter.commit(&transaction, "adding masquerade rules")
+        })
     }
 
     /// Removes the rules, and those that the Go plugins made with iptables.
@@ -53,10 +62,44 @@ impl Masquerade<'_> {
     /// # Errors
     /// [`crate::spec::Code::FIREWALL`] when one of them remains.
     pub fn tear_down(self) -> Result<()> {
-        if available() {
-            delete(self.rules()?)?;
+        let removed = delete(|comment| comment.starts_with(&self.mark()));
+        let by_iptables = iptables::tear_down(self.network, &self.attachment.container_id);
+        Error::all(removed.err().into_iter().chain(by_iptables.err()).collect())
+    }
+
+    /// Requires, for CHECK, that the addresses are masqueraded, by rules of nf_tables or of
+    /// iptables, as the Go plugins may have made them.
+    ///
+    /// # Errors
+    /// [`crate::spec::Code::CHECK_FAILED`] when one is not, [`crate::spec::Code::FIREWALL`] when
+    /// that can't be known.
+    pub fn check(self, addresses: &[Cidr]) -> Result<()> {
+        let found = change(|netfilter| self.rules(netfilter))?.unwrap_or_default();
+        let source = |address: &Cidr| source(*address);
+        let missing = |address: &&Cidr| {
+            let source = source(address);
+            !found.iter().any(|rule| rule.expressions.starts_with(&source))
+        };
+        let Some(address) = addresses.iter().find(missing) else { return Ok(()) };
+        if found.is_empty() && iptables::has_chain(self.network, &self.attachment.container_id)? {
+            return Ok(());
         }
-        iptables::tear_down(self.network, &self.attachment.container_id)
+        Err(Error::check(format!("ipMasq: address {} is not masqueraded", address.ip())))
+    }
+
+    /// Requires, for STATUS, that rules could be added.
+    ///
+    /// # Errors
+    /// [`crate::spec::Code::UNAVAILABLE`].
+    pub fn require() -> Result<()> {
+        require("ipMasq", |netfilter| {
+            let mut transaction = with_chains(netfilter)?;
+            // Where the chains exist, rules were added before.
+            if !transaction.is_empty() {
+                transaction.add_rule(&checks(), &Rule::new([Expression::Masquerade]));
+            }
+            Ok(transaction)
+        })
     }
 
     /// Removes the rules of all attachments of a network but the valid ones.
@@ -64,18 +107,14 @@ impl Masquerade<'_> {
     /// # Errors
     /// [`crate::spec::Code::FIREWALL`] when one of them remains.
     pub fn collect(network: &NetworkName, valid: &[Attachment]) -> Result<()> {
-        if available() {
-            let of_network = format!("{}-", hash(network, 16));
-            let valid: Vec<_> =
-                valid.iter().map(|attachment| Masquerade { network, attachment }.mark()).collect();
-            let mut stale = rules("inet", TABLE, CHAIN)?;
-            stale.retain(|rule| {
-                let comment = rule.comment.as_deref().unwrap_or_default();
-                comment.starts_with(&of_network) && !valid.iter().any(|mark| comment.starts_with(mark))
-            });
-            delete(stale)?;
-        }
-        iptables::collect(network, valid)
+        let of_network = format!("{}-", hash(network, 16));
+        let valid_marks: Vec<_> =
+            valid.iter().map(|attachment| Masquerade { network, attachment }.mark()).collect();
+        let removed = delete(|comment| {
+            comment.starts_with(&of_network) && !valid_marks.iter().any(|mark| comment.starts_with(mark))
+        });
+        let by_iptables = iptables::collect(network, valid);
+        Error::all(removed.err().into_iter().chain(by_iptables.err()).collect())
     }
 
     /// What the comments of its rules begin with.
@@ -87,116 +126,80 @@ impl Masquerade<'_> {
     fn comment(self) -> String {
         let Attachment { container_id, ifname } = self.attachment;
         let mut comment = format!("{}, net: {}, if: {ifname}, id: {container_id}", self.mark(), self.network);
-        // An interface name may have quotes in it, and characters longer than a byte.
+        // nft(8) has no way to quote a quote; an interface name may have one.
         comment.retain(|c| c != '"');
-        let end = comment
-            .char_indices()
-            .map(|(at, c)| at + c.len_utf8())
-            .take_while(|end| *end <= COMMENT_MAX)
-            .last();
-        comment.truncate(end.unwrap_or(0));
+        comment.truncate(comment.floor_char_boundary(COMMENT_MAX));
         comment
     }
 
-    fn rules(self) -> Result<Vec<Rule<'static>>> {
+    fn rules(self, netfilter: &Netfilter) -> Result<Vec<Rule>, Failure> {
         let mark = self.mark();
-        let mut found = rules("inet", TABLE, CHAIN)?;
-        found.retain(|rule| rule.comment.as_deref().is_some_and(|comment| comment.starts_with(&mark)));
-        Ok(found)
-    }
-
-    fn rule(self, address: Cidr) -> Rule<'static> {
-        let protocol = if address.is_ipv4() { "ip" } else { "ip6" };
-        let source = Expression::String(address.ip().to_string().into());
-        rule(
-            CHAIN,
-            vec![
-                field_match(protocol, "saddr", Operator::EQ, source),
-                field_match(protocol, "daddr", Operator::NEQ, prefix(address)),
-                Statement::Masquerade(None),
-            ],
-            Some(self.comment()),
-        )
+        netfilter.rules(&checks(), |comment| comment.starts_with(&mark))
     }
 }
 
-fn delete(rules: Vec<Rule<'static>>) -> Result<()> {
-    if rules.is_empty() {
-        return Ok(());
-    }
-    let mut batch = Batch::new();
-    rules.into_iter().for_each(|rule| batch.delete(NfListObject::Rule(rule)));
-    apply(batch, "removing masquerade rules")
+fn checks() -> Chain<'static> {
+    TABLE.chain(CHECKS)
 }
 
-/// Table and chains, and the way into them: multicast is never masqueraded.
-fn ensure_chains(batch: &mut Batch<'static>) {
-    let chain = |name: &'static str| Chain {
-        family: NfFamily::INet,
-        table: TABLE.into(),
-        name: name.into(),
-        ..Chain::default()
+fn source(address: Cidr) -> Vec<Expression> {
+    let host = Cidr::host(address.ip());
+    Expression::ip(Field::Source, Comparison::Eq, host.ip(), host.prefix())
+}
+
+fn rule(address: Cidr) -> Rule {
+    let mut expressions = source(address);
+    // The family is given by the source already, and nft(8) would list a second condition on it.
+    let beyond = Expression::ip(Field::Destination, Comparison::Ne, address.ip(), address.prefix());
+    expressions.extend(beyond.into_iter().skip(2));
+    expressions.push(Expression::Masquerade);
+    Rule::new(expressions)
+}
+
+fn delete(stale: impl Fn(&str) -> bool) -> Result<()> {
+    change(|netfilter| {
+        let mut transaction = Transaction::new();
+        for rule in netfilter.rules(&checks(), &stale)? {
+            transaction.delete_rule(&checks(), &rule);
+        }
+        netfilter.commit(&transaction, "removing masquerade rules")
+    })
+    .map(|_| ())
+}
+
+/// A transaction that makes what is missing of the table and its chains: mostly nothing. The
+/// kernel would take adding them again for an update, whose end the caller has to wait for.
+fn with_chains(netfilter: &Netfilter) -> Result<Transaction, Failure> {
+    let postrouting = TABLE.chain("postrouting").based(ChainKind::Nat, Hook::Postrouting, 100);
+    let entry = entry();
+    let found = netfilter.rules(&postrouting, |_| true)?;
+    // Other versions of nft(8) express the conditions differently.
+    if found.len() == entry.len() && found.last().map(|rule| &rule.expressions) == Some(&entry[2].expressions)
+    {
+        return Ok(Transaction::new());
+    }
+    let mut transaction = Transaction::unless_changed(netfilter);
+    transaction.add_table(TABLE);
+    transaction.add_chain(&checks());
+    transaction.add_chain(&postrouting);
+    if !found.is_empty() {
+        transaction.flush_chain(&postrouting);
+    }
+    entry.iter().for_each(|rule| transaction.add_rule(&postrouting, rule));
+    Ok(transaction)
+}
+
+/// The rules by which packets reach those of the attachments: multicast is never masqueraded.
+fn entry() -> [Rule; 3] {
+    let multicast = |address: IpAddr, prefix| {
+        let mut expressions = Expression::ip(Field::Destination, Comparison::Eq, address, prefix);
+        expressions.push(Expression::Verdict(Verdict::Return));
+        Rule::new(expressions)
     };
-    let postrouting = Chain {
-        _type: Some(NfChainType::NAT),
-        hook: Some(NfHook::Postrouting),
-        prio: Some(100),
-        ..chain(POSTROUTING)
-    };
-    batch.add(NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None }));
-    batch.add(NfListObject::Chain(chain(CHAIN)));
-    batch.add(NfListObject::Chain(postrouting.clone()));
-    batch.add_cmd(NfCmd::Flush(FlushObject::Chain(postrouting)));
-    for (protocol, multicast) in [("ip", "224.0.0.0"), ("ip6", "ff00::")] {
-        let len = if protocol == "ip" { 4 } else { 8 };
-        let multicast = Expression::Named(NamedExpression::Prefix(Prefix {
-            addr: Box::new(Expression::String(multicast.into())),
-            len,
-        }));
-        let expr = vec![field_match(protocol, "daddr", Operator::EQ, multicast), Statement::Return(None)];
-        batch.add(NfListObject::Rule(rule(POSTROUTING, expr, None)));
-    }
-    let goto = Statement::Goto(JumpTarget { target: CHAIN.into() });
-    batch.add(NfListObject::Rule(rule(POSTROUTING, vec![goto], None)));
+    let goto = Rule::new([Expression::Verdict(Verdict::Goto(CHECKS.to_owned()))]);
+    let v6 = [0xff00, 0, 0, 0, 0, 0, 0, 0];
+    [multicast([224, 0, 0, 0].into(), 4), multicast(v6.into(), 8), goto]
 }
-
-fn rule(chain: &'static str, expr: Vec<Statement<'static>>, comment: Option<String>) -> Rule<'static> {
-    Rule {
-        family: NfFamily::INet,
-        table: TABLE.into(),
-        chain: chain.into(),
-        expr: expr.into(),
-        comment: comment.map(Into::into),
-        ..Rule::default()
-    }
-}
-
-fn field_match(
-    protocol: &'static str,
-    field: &'static str,
-    op: Operator,
-    right: Expression<'static>,
-) -> Statement<'static> {
-    let field = PayloadField { protocol: protocol.into(), field: field.into() };
-    let left = Expression::Named(NamedExpression::Payload(Payload::PayloadField(field)));
-    Statement::Match(Match { left, right, op })
-}
-
-fn prefix(address: Cidr) -> Expression<'static> {
-    let network = Expression::String(address.network().to_string().into());
-    Expression::Named(NamedExpression::Prefix(Prefix {
-        addr: Box::new(network),
-        len: address.prefix().into(),
-    }))
-}
-
-/// The first hexadecimal digits of the SHA-512 of a text, by which the Go plugins name things.
-pub(super) fn hash(text: &str, digits: usize) -> String {
-    let mut hex: String = Sha512::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.truncate(digits);
-    hex
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

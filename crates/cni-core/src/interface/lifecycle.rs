@@ -38,21 +38,17 @@ impl<P: InterfacePlugin> Plugin for P {
     }
 
     fn del(&self, request: &Request) -> Result<()> {
-        let mut errors = Vec::new();
-        if request.conf.ipam.as_ref().is_some_and(ipam::releases_over_the_link) {
-            errors.extend(release(request).err());
-            errors.extend(delete_link(request, self.link_kind()).err());
-        } else {
-            match delete_link(request, self.link_kind()) {
-                // Its addresses stay reserved as long as the interface has them.
-                Err(err) => errors.push(err),
-                Ok(()) => errors.extend(release(request).err()),
-            }
-        }
-        // A configuration that has become invalid since ADD must not keep a pod from terminating.
-        let config = self.config(request).ok();
-        errors.extend(self.clean_up(config.as_ref(), request).err());
-        Error::all(errors)
+        // The kernel waits for an RCU grace period after it deleted a link, and after it deleted firewall
+        // rules. At the same time, both take as long as one.
+        let (cleaned_up, detached) = std::thread::scope(|scope| {
+            let cleaning_up = scope.spawn(|| {
+                // A configuration that has become invalid since ADD must not keep a pod from terminating.
+                self.clean_up(self.config(request).ok().as_ref(), request)
+            });
+            let detached = detach(request, self.link_kind());
+            (cleaning_up.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), detached)
+        });
+        Error::all(detached.err().into_iter().chain(cleaned_up.err()).collect())
     }
 
     fn link_at_del(&self) -> LinkAtDel {
@@ -139,6 +135,18 @@ fn replaced(context: &Context<'_>, link: &Link, prev: &AddResult) -> Result<bool
     }
     let found = context.container().addresses(link)?;
     Ok(!prev.ips.iter().any(|ip| found.iter().any(|address| address.cidr == ip.address)))
+}
+
+/// Deletes the container's interface and releases its addresses, in the order that the IPAM plugin needs.
+fn detach(request: &Request, kind: &str) -> Result<()> {
+    if request.conf.ipam.as_ref().is_some_and(ipam::releases_over_the_link) {
+        let released = release(request);
+        let deleted = delete_link(request, kind);
+        return Error::all(released.err().into_iter().chain(deleted.err()).collect());
+    }
+    // Its addresses stay reserved as long as the interface has them.
+    delete_link(request, kind)?;
+    release(request)
 }
 
 /// Deletes the container's interface, also under the temporary name that a killed ADD left it.

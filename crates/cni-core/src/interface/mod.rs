@@ -117,8 +117,8 @@ pub trait InterfacePlugin: Sync {
         true
     }
 
-    /// Removes, for DEL, what the host has beside the links. The configuration is `None` when it
-    /// has become invalid.
+    /// Removes, for DEL, what the host has beside the links, while the link is deleted on another
+    /// thread. The configuration is `None` when it has become invalid.
     ///
     /// # Errors
     /// When something could not be removed.

@@ -35,7 +35,6 @@ const DUMP_TRIES: u32 = 5;
 const LIST_MAX: usize = 1 << 16;
 
 /// The send buffer of a socket by default (`net.core.wmem_default`), which limits a message.
-#[allow(dead_code)] // as transact
 const SEND_BUFFER: usize = 200 << 10;
 
 /// What the kernel answers to a request that it refuses.
@@ -125,9 +124,8 @@ impl Connection {
     }
 
     /// Sends several messages at once, which the kernel applies as one transaction, and waits for
-    /// the acknowledgement that the last-but-one requests (the last ends the transaction).
-    #[allow(dead_code)] // nf_tables is to use it
-    pub(crate) fn transact(&self, messages: &[Message]) -> Result<(), Refusal> {
+    /// the acknowledgement that one of them requests.
+    pub(crate) fn transact(&self, messages: &[Message], acknowledged: usize) -> Result<(), Refusal> {
         let first = self.next_seq();
         let mut bytes = Vec::new();
         for (seq, message) in (first..).zip(messages) {
@@ -139,7 +137,7 @@ impl Connection {
             setsockopt(&self.socket, sockopt::SndBufForce, &(bytes.len() * 2))?;
         }
         self.send(&bytes)?;
-        let last = self.seq.get().saturating_sub(1);
+        let last = first.wrapping_add(acknowledged as u32);
         let mut reading = Reading { first, last, interrupted: false, failed: None };
         self.receive(&mut reading, &mut |_| Ok(Next::Continue))
     }
@@ -309,7 +307,7 @@ impl Reading {
 
 /// A connection whose kernel is the test, at the other end of a socket pair.
 #[cfg(test)]
-pub(super) fn to_test(limit: Duration) -> (Connection, std::os::unix::net::UnixDatagram) {
+pub(crate) fn to_test(limit: Duration) -> (Connection, std::os::unix::net::UnixDatagram) {
     use std::os::fd::{FromRawFd, IntoRawFd};
     let (ours, kernel) = std::os::unix::net::UnixDatagram::pair().expect("a socket pair");
     // SAFETY: the descriptor is open, and only the socket closes it.
@@ -415,7 +413,7 @@ mod tests {
         let transact = |answers: &[Vec<u8>]| {
             let (connection, kernel) = to_test(Duration::from_millis(200));
             answers.iter().for_each(|answer| assert_eq!(kernel.send(answer).unwrap(), answer.len()));
-            connection.transact(&vec![Message::new(KIND, 0, &[]); 4]).map_err(|refusal| refusal.errno)
+            connection.transact(&vec![Message::new(KIND, 0, &[]); 4], 2).map_err(|refusal| refusal.errno)
         };
         assert_eq!(transact(&[error(3, 0)]), Ok(()));
         assert_eq!(transact(&[error(2, libc::ENOENT), error(3, 0)]), Err(Errno::ENOENT));

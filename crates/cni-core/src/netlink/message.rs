@@ -15,6 +15,9 @@ const ALIGN: usize = 4;
 /// The type field of an attribute has two flag bits (`NLA_TYPE_MASK`).
 const TYPE_MASK: u16 = 0x3fff;
 
+/// The flag of an attribute that holds attributes, which newer subsystems require (`NLA_F_NESTED`).
+pub(crate) const NESTED: u16 = 0x8000;
+
 /// A request that is being built.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
@@ -61,7 +64,6 @@ impl Message {
     }
 
     /// Appends an attribute with a number in network byte order.
-    #[allow(dead_code)] // nf_tables is to use it
     pub(crate) fn attr_be32(&mut self, kind: u16, value: u32) -> &mut Message {
         self.attr(kind, &value.to_be_bytes())
     }
@@ -87,6 +89,12 @@ impl Message {
         self.bytes.extend(bytes);
         self.pad();
         self
+    }
+
+    /// Requests an acknowledgement.
+    pub(crate) fn request_acknowledgement(&mut self) {
+        let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) | libc::NLM_F_ACK as u16;
+        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
     }
 
     /// The finished bytes with a sequence number.
@@ -188,6 +196,10 @@ pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+pub(crate) fn be32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    u32_at(bytes, at).map(u32::from_be)
 }
 
 /// A text from the kernel, up to its terminating zero.

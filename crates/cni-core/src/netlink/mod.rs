@@ -148,7 +148,7 @@ impl Netlink {
 
 impl Refusal {
     /// The failure of an operation.
-    fn during(self, operation: impl Into<String>) -> Failure {
+    pub(crate) fn during(self, operation: impl Into<String>) -> Failure {
         let Refusal { errno, kernel_message } = self;
         Failure { operation: operation.into(), errno, kernel_message }
     }

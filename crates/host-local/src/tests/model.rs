@@ -124,9 +124,6 @@ impl Model {
     }
 }
 
-/// A change to the content of a file.
-type Change<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
-
 struct World {
     fixture: Fixture,
     conf: Value,
@@ -218,7 +215,7 @@ impl World {
             _ => {}
         }
         let files = self.fixture.index();
-        let (file, change): (usize, Change<'_>) = match damage {
+        let (file, change): (usize, Box<dyn Fn(&mut Vec<u8>)>) = match damage {
             Damage::Save => {
                 let read = |path: PathBuf| (path.clone(), fs::read(path).unwrap());
                 self.saved = files.into_iter().map(read).collect();
