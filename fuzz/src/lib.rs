@@ -10,6 +10,8 @@ use cni_core::chained::ChainedPlugin;
 use cni_core::interface::InterfacePlugin;
 use cni_core::request::{Environment, ExecOptions, Request};
 use cni_core::spec::{AddResult, NetConf, Version};
+use dhcp_client::Time;
+use dhcp_client::v4::{Action, Client, Config, Event, MessageType, Packet, Timing, code, frame};
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -25,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("caches", caches),
     ("reservations", reservations),
     ("netlink", netlink),
+    ("dhcp", dhcp),
 ];
 
 /// Reads a network configuration as every plugin reads it.
@@ -116,6 +119,53 @@ pub fn reservations(bytes: &[u8]) {
 /// Reads answers of the kernel to requests of links, addresses, routes and VLANs.
 pub fn netlink(bytes: &[u8]) {
     cni_core::netlink::fuzzing::datagram(bytes);
+}
+
+/// Gives messages of a DHCP server to a client, also as packets of the link.
+///
+/// Each input is one message, which the client gets twice at each step of a lease: its transaction and
+/// hardware address are those of the client, or nothing behind that check would be reached.
+pub fn dhcp(bytes: &[u8]) {
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    let _ = frame::payload(bytes);
+    let Some(mut packet) = Packet::parse(bytes) else { return };
+    let again = Packet::parse(&packet.to_bytes()).expect("our own messages can be read");
+    assert_eq!(again.options.get(code::MESSAGE_TYPE), packet.options.get(code::MESSAGE_TYPE));
+    let (client_id, timing) = (vec![0, 1], Timing::default());
+    let (request, provide) = (vec![1, 3, 6], Vec::new());
+    let mut client =
+        Client::new(Config { mac: MAC, client_id, request, provide, broadcast: false, timing }, 1);
+    let mut now = Time(0);
+    let mut actions = client.step(Event::Start, now);
+    for _ in 0..4 {
+        if let Some(sent) = actions.iter().find_map(message) {
+            packet.xid = sent.xid;
+        }
+        packet.chaddr = MAC;
+        packet.reply = true;
+        for kind in [MessageType::Offer, MessageType::Ack] {
+            packet.options.set(code::MESSAGE_TYPE, [kind as u8]);
+            actions = client.step(Event::Received(&packet), now);
+            if let Some(sent) = actions.iter().find_map(message) {
+                packet.xid = sent.xid;
+            }
+        }
+        if let Some(lease) = client.lease() {
+            let _ = (lease.routes(), lease.name_servers(), lease.domain(), lease.search(), lease.mtu());
+        }
+        let Some(deadline) = client.deadline() else { return };
+        assert!(deadline >= now, "a client waits for the past");
+        now = deadline;
+        actions = client.step(Event::Timer, now);
+    }
+}
+
+/// The message that an action sends.
+fn message(action: &Action) -> Option<Packet> {
+    match action {
+        Action::Send { message, .. } => Packet::parse(message),
+        _ => None,
+    }
 }
 
 /// What is before the first zero byte, and what is after it; all of it is after where there is none.
