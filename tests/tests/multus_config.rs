@@ -287,7 +287,7 @@ spec:
             ("auxiliaryCNIChainName", json!("../x")),
             ("always_use_default", json!(1)),
             ("logFile", json!(1)),
-            ("logLevel", json!("loud")),
+            ("logLevel", json!(7)),
             ("logToStderr", json!("no")),
             ("logOptions", json!({ "maxSize": "big" })),
         ] {

@@ -46,6 +46,13 @@ pub struct Cached {
     pub result: Option<AddResult>,
 }
 
+/// The key that tells a file from a bare result.
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(default)]
+    kind: Option<String>,
+}
+
 /// The file, with libcni's keys.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,8 +135,22 @@ impl ResultCache {
 
     /// The cached attachment; `None` when there is no file, or none that can be read: DEL has to go on
     /// without it.
+    ///
+    /// The parts of a file's name may contain `-`, so that two attachments can have one name: a file of
+    /// another attachment counts as missing.
     pub fn get(&self, network: &NetworkName, attachment: &Attachment) -> Option<Cached> {
-        self.read(&file_name(network, attachment))
+        let cached = self.read(&file_name(network, attachment))?;
+        (cached.network == *network && cached.invocation.attachment == *attachment).then_some(cached)
+    }
+
+    /// The cached result. Before libcni 0.7 the file was the bare result, without the names and the
+    /// configuration.
+    pub fn result(&self, network: &NetworkName, attachment: &Attachment) -> Option<AddResult> {
+        let text = fs::read_bounded(&self.folder.join(file_name(network, attachment)), MAX_FILE).ok()?;
+        match serde_json::from_slice::<Kind>(&text).ok()?.kind.as_deref() {
+            Some(KIND) => self.get(network, attachment)?.result,
+            _ => AddResult::from_json(&text, Version::default()).ok(),
+        }
     }
 
     /// Forgets an attachment.
@@ -137,6 +158,12 @@ impl ResultCache {
     /// # Errors
     /// Those of removing the file; a missing one is no error.
     pub fn forget(&self, network: &NetworkName, attachment: &Attachment) -> Result<()> {
+        let other = self
+            .read(&file_name(network, attachment))
+            .filter(|cached| cached.network != *network || cached.invocation.attachment != *attachment);
+        if other.is_some() {
+            return Ok(());
+        }
         match std::fs::remove_file(self.folder.join(file_name(network, attachment))) {
             Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                 Err(fs::failed("removing from the result cache", &self.folder, err))
@@ -198,8 +225,7 @@ fn pairs(args: &CniArgs) -> Option<Vec<(String, String)>> {
         .filter(|p: &Vec<_>| !p.is_empty())
 }
 
-/// Reads a file of the cache. The earliest libcni kept the bare result: that has neither
-/// configuration nor names, and is read only where the file's name says the rest.
+/// Reads a file of the cache that has names and configuration.
 pub(crate) fn parse(text: &[u8], name: &str) -> Option<Cached> {
     let wire: Wire = serde_json::from_slice(text).ok()?;
     if wire.kind != KIND {
@@ -211,8 +237,11 @@ pub(crate) fn parse(text: &[u8], name: &str) -> Option<Cached> {
     if name != file_name(&wire.network_name, &attachment) {
         return None;
     }
-    let args: Vec<String> =
-        wire.cni_args.into_iter().flatten().map(|(key, value)| format!("{key}={value}")).collect();
+    // One value that CNI_ARGS can't have, such as one with a semicolon, does not lose the others.
+    let args = wire.cni_args.into_iter().flatten().fold(CniArgs::default(), |args, (key, value)| {
+        let is_valid = !value.contains(';') && CniArgs::parse(&format!("{key}={value}")).is_ok();
+        if is_valid { args.with(&key, &value) } else { args }
+    });
     let version = version_of(&config);
     Some(Cached {
         network: wire.network_name,
@@ -220,7 +249,7 @@ pub(crate) fn parse(text: &[u8], name: &str) -> Option<Cached> {
         invocation: Invocation {
             attachment,
             netns: Some(wire.netns).filter(|path| !path.is_empty()).map(PathBuf::from),
-            args: CniArgs::parse(&args.join(";")).unwrap_or_default(),
+            args,
             capability_args: wire.capability_args.unwrap_or_default(),
         },
         config,
@@ -296,6 +325,40 @@ mod tests {
         assert_eq!(ifnames, ["eth0", "net1"]);
         assert_eq!(cache.all().unwrap().len(), 4);
         assert!(ResultCache::new("/nonexistent").all().unwrap().is_empty());
+    }
+
+    #[test]
+    fn two_attachments_with_one_file_name_do_not_get_or_remove_each_others_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ResultCache::new(folder.path());
+        let (one, other): (NetworkName, NetworkName) = ("net".parse().unwrap(), "net-a".parse().unwrap());
+        let (of_one, of_other) = (invocation("a-b", "eth0"), invocation("b", "eth0"));
+        assert_eq!(file_name(&one, &of_one.attachment), file_name(&other, &of_other.attachment));
+        cache.keep(&one, Version::V1_0_0, b"{}", &of_one, &AddResult::default()).unwrap();
+        assert!(cache.get(&other, &of_other.attachment).is_none());
+        assert!(cache.result(&other, &of_other.attachment).is_none());
+        cache.forget(&other, &of_other.attachment).unwrap();
+        assert!(cache.get(&one, &of_one.attachment).is_some());
+    }
+
+    #[test]
+    fn a_bare_result_of_the_earliest_libcni_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.0.0.2/24"}]}"#;
+        std::fs::write(folder.path().join("net-c1-eth0"), text).unwrap();
+        let cache = ResultCache::new(folder.path());
+        let result = cache.result(&"net".parse().unwrap(), &invocation("c1", "eth0").attachment).unwrap();
+        assert_eq!(result.ips.len(), 1);
+        std::fs::write(folder.path().join("net-c1-eth0"), "{\"kind\":7}").unwrap();
+        assert!(cache.result(&"net".parse().unwrap(), &invocation("c1", "eth0").attachment).is_none());
+    }
+
+    #[test]
+    fn one_odd_argument_does_not_lose_the_others() {
+        let text = br#"{"kind":"cniCacheV1","containerId":"c","config":"e30=","ifName":"e","networkName":"n",
+            "cniArgs":[["a","1"],["odd","x;y=z"],["","2"],["b","3"]]}"#;
+        let cached = parse(text, "n-c-e").unwrap();
+        assert_eq!(cached.invocation.args.to_string(), "a=1;b=3");
     }
 
     proptest! {

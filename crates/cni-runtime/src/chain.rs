@@ -175,7 +175,7 @@ impl Runtime {
     }
 
     fn cached_result(&self, network: &NetworkConf, invocation: &Invocation) -> Option<AddResult> {
-        self.cache.get(network.name(), &invocation.attachment)?.result
+        self.cache.result(network.name(), &invocation.attachment)
     }
 
     fn call(

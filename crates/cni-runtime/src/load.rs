@@ -97,7 +97,8 @@ pub fn by_name(folder: &Path, name: &NetworkName, inherited: &Inherited) -> Resu
         match from_file(&file, inherited) {
             Ok(network) if network.name() == name => return Ok(network),
             Ok(network) => others.push(network.name().to_string()),
-            Err(err) => others.push(err.to_string()),
+            // Without its details, which quote the file: it may contain secrets.
+            Err(err) => others.push(err.msg().to_owned()),
         }
     }
     let found = if others.is_empty() { "no configuration".to_owned() } else { others.join(", ") };

@@ -19,6 +19,9 @@ use crate::pod_args::PodArgs;
 use crate::status::StatusText;
 use crate::{default_route, log, plan, readiness};
 
+/// The folder in `cniDir` with the counts of events.
+const EVENTS_DIR: &str = "events";
+
 /// Attaches the pod of a call to all its networks.
 pub(crate) fn add(request: &Request) -> Result<AddResult> {
     let conf = MultusConf::parse(request)?;
@@ -37,7 +40,8 @@ fn add_pod(request: &Request, conf: &MultusConf, args: &PodArgs) -> Result<AddRe
         return empty_result(request);
     };
     attach(request, conf, &cluster, &pod).map_err(|failure| {
-        if let Err(err) = cluster.report(&pod, None, &[Event::failed(&failure)]) {
+        let event = Event::failed(&failure, &pod.metadata.uid, &conf.cni_dir.join(EVENTS_DIR));
+        if let Err(err) = cluster.report(&pod, None, &[event]) {
             log::error(err);
         }
         failure.into()

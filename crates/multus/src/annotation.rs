@@ -36,8 +36,8 @@ pub(crate) struct Selection {
     pub(crate) mac: Option<String>,
     /// The GUID of an InfiniBand interface.
     pub(crate) infiniband_guid: Option<String>,
-    /// Ports of the host that lead to the pod.
-    pub(crate) port_mappings: Vec<PortMapping>,
+    /// Ports of the host that lead to the pod; an empty list keeps the runtime's ports off this network.
+    pub(crate) port_mappings: Option<Vec<PortMapping>>,
     /// Limits of the traffic.
     pub(crate) bandwidth: Option<Bandwidth>,
     /// The device to attach.
@@ -102,7 +102,7 @@ struct Wire {
     #[serde(default, rename = "infiniband-guid")]
     infiniband_guid: String,
     #[serde(default, rename = "portMappings")]
-    port_mappings: Vec<PortMapping>,
+    port_mappings: Option<Vec<PortMapping>>,
     #[serde(default)]
     bandwidth: Option<Bandwidth>,
     #[serde(default, rename = "deviceID")]
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(first.default_route.as_ref().unwrap().len(), 2);
         assert_eq!(first.cni_args.as_ref().unwrap()["a"]["b"], 1);
         assert_eq!(
-            serde_json::to_string(&first.port_mappings).unwrap(),
+            serde_json::to_string(first.port_mappings.as_ref().unwrap()).unwrap(),
             r#"[{"hostPort":80,"containerPort":8080,"protocol":"tcp"}]"#
         );
         assert_eq!(selections[1].interface.as_deref(), Some("old0"));

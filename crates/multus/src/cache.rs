@@ -211,7 +211,9 @@ fn from_wire(wire: Wire, inherited: &Inherited) -> Result<Found> {
         None => wire.conf.to_string().into_bytes(),
     };
     let what = format!("the cached delegate {}", wire.name);
-    let network = NetworkConf::parse(&text, &what, inherited)?;
+    // The Go program passes on that there is no version.
+    let inherited = Inherited { name: inherited.name.clone(), version: None };
+    let network = NetworkConf::parse(&text, &what, &inherited)?;
     let non_empty = |text: String| Some(text).filter(|text| !text.is_empty());
     Ok(Found {
         network,

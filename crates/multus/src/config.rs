@@ -303,7 +303,7 @@ pub(crate) mod tests {
             ("delegateTimeout", "0"),
             ("delegateTimeout", "-1"),
             ("logFile", "1"),
-            ("logLevel", r#""loud""#),
+            ("logLevel", "7"),
             ("logToStderr", r#""no""#),
             ("logOptions", r#"{"maxSize":"big"}"#),
         ] {

@@ -48,10 +48,14 @@ pub(crate) fn apply(
     Ok(true)
 }
 
+/// The routing table of RT_TABLE_MAIN (rtnetlink(7)). Routes of other tables are for packets that rules
+/// select.
+const MAIN_TABLE: u32 = 254;
+
 impl Change<'_> {
     fn in_container(&self, netlink: &Netlink, link: &Link) -> Result<()> {
         for installed in netlink.routes(link)? {
-            let is_default = installed.dst.prefix() == 0;
+            let is_default = installed.dst.prefix() == 0 && installed.table == MAIN_TABLE;
             if is_default && self.removed.of(installed.dst.ip()) {
                 let mut route = Route::new(installed.dst, installed.gw);
                 route.priority = installed.priority;
@@ -69,7 +73,10 @@ impl Change<'_> {
     }
 
     fn in_result(&self, result: &mut AddResult) {
-        result.routes.retain(|route| !(route.is_default() && self.removed.of(route.dst.ip())));
+        let is_main = |route: &Route| route.table.is_none_or(|table| table == MAIN_TABLE);
+        result
+            .routes
+            .retain(|route| !(route.is_default() && is_main(route) && self.removed.of(route.dst.ip())));
         let added =
             self.gateways.iter().map(|gateway| Route::new(Cidr::default_of(*gateway), Some(*gateway)));
         result.routes.extend(added);
@@ -83,10 +90,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_families_that_move_change_in_the_result() {
-        let text =
-            br#"{"routes":[{"dst":"0.0.0.0/0","gw":"10.0.0.1"},{"dst":"::/0"},{"dst":"10.9.0.0/16"}]}"#;
-        let mut result = AddResult::from_json(text, Version::V1_0_0).unwrap();
+    fn only_the_main_table_and_the_families_that_move_change_in_the_result() {
+        let text = br#"{"routes":[{"dst":"0.0.0.0/0","gw":"10.0.0.1"},{"dst":"::/0"},{"dst":"10.9.0.0/16"},
+            {"dst":"0.0.0.0/0","gw":"10.0.0.2","table":100}]}"#;
+        let mut result = AddResult::from_json(text, Version::V1_1_0).unwrap();
         let gateways = ["10.0.0.9".parse().unwrap()];
         let change = Change { removed: Families { v4: true, v6: false }, gateways: &gateways };
         change.in_result(&mut result);
@@ -96,6 +103,7 @@ mod tests {
             [
                 ("::/0".to_owned(), None),
                 ("10.9.0.0/16".to_owned(), None),
+                ("0.0.0.0/0".to_owned(), Some("10.0.0.2".parse().unwrap())),
                 ("0.0.0.0/0".to_owned(), Some(gateways[0]))
             ]
         );

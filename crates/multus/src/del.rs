@@ -1,13 +1,15 @@
 //! DEL: detaching a pod, with what the caches and the configuration contain.
 
+use std::time::Duration;
+
 use cni_core::request::Request;
-use cni_core::spec::{Error, Result};
+use cni_core::spec::{Error, IfName, Result};
 use cni_runtime::{NetworkConf, Runtime};
 
 use crate::cache::{CachedDelegates, DelegateCache};
 use crate::cluster::Cluster;
 use crate::config::MultusConf;
-use crate::delegate::{Found, in_order};
+use crate::delegate::{Delegate, Found, in_order};
 use crate::detachment::{self, Detachment, Source};
 use crate::device::info;
 use crate::pod_args::PodArgs;
@@ -41,9 +43,9 @@ pub(crate) fn del(request: &Request) -> Result<()> {
         }
         CachedDelegates::Unreadable(err) => {
             log::error(format_args!("{err}: deleting with the results and the configuration"));
-            without_cache(&runtime, &conf, request)?
+            without_cache(&runtime, &conf, &args, request)?
         }
-        CachedDelegates::Absent => without_cache(&runtime, &conf, request)?,
+        CachedDelegates::Absent => without_cache(&runtime, &conf, &args, request)?,
     };
     let deleted = detach(&runtime, &detachments);
     Cluster::forget(&conf, &args);
@@ -73,16 +75,46 @@ pub(crate) fn detach(runtime: &Runtime, detachments: &[Detachment]) -> Result<()
     Error::all(errors)
 }
 
+/// How long the API server may take to tell what a pod was attached to.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+
+/// The delegates of the pod as it is now in the cluster; `None` where they can't be known quickly.
+fn from_cluster(conf: &MultusConf, args: &PodArgs, first: &IfName) -> Option<Vec<Delegate>> {
+    let cluster = Cluster::within(conf, Some(LOOKUP_LIMIT));
+    if cluster.is_absent() || args.require().is_err() {
+        return None;
+    }
+    let pod =
+        cluster.pod(args).inspect_err(|err| log::verbose(format_args!("reading the pod: {err}"))).ok()?;
+    if !args.uid.is_empty() && pod.metadata.uid != args.uid && !pod.is_static() {
+        log::verbose("another pod has the name of this one now");
+        return None;
+    }
+    let planned = plan::delegates_for_del(conf, &cluster, &pod, first).map_err(Error::from);
+    planned.inspect_err(|err| log::verbose(format_args!("reading the pod's networks: {err}"))).ok()
+}
+
 /// The attachments of a container whose delegates are not in the cache: those that have a result, and
-/// those that every pod has.
-fn without_cache(runtime: &Runtime, conf: &MultusConf, request: &Request) -> Result<Vec<Detachment>> {
+/// those that every pod has. Without any result, those that the pod has now in the cluster.
+fn without_cache(
+    runtime: &Runtime,
+    conf: &MultusConf,
+    args: &PodArgs,
+    request: &Request,
+) -> Result<Vec<Detachment>> {
     let attachment = request.attachment()?;
-    let readable = |network: Result<NetworkConf>| network.inspect_err(|err| log::error(err)).ok();
-    let configured = plan::configured(conf).into_iter().filter_map(readable).map(Found::configured).collect();
-    let configured = in_order(configured, &attachment.ifname)?;
-    let configured =
-        detachment::of_delegates(runtime, &conf.runtime_config, request, &configured, Source::Guess)?;
     let results = detachment::of_results(runtime, request.env.netns.as_ref(), attachment, &conf.inherited);
+    let known = if results.is_empty() { from_cluster(conf, args, &attachment.ifname) } else { None };
+    let delegates = match known {
+        Some(delegates) => delegates,
+        None => {
+            let readable = |network: Result<NetworkConf>| network.inspect_err(|err| log::error(err)).ok();
+            let configured = plan::configured(conf).into_iter().filter_map(readable);
+            in_order(configured.map(Found::configured).collect(), &attachment.ifname)?
+        }
+    };
+    let configured =
+        detachment::of_delegates(runtime, &conf.runtime_config, request, &delegates, Source::Guess)?;
     let is_known = |guess: &Detachment| {
         results.iter().any(|known| {
             known.invocation.attachment == guess.invocation.attachment

@@ -135,13 +135,16 @@ impl Delegate {
     /// The pod's requests as capability arguments, under their conventional names.
     fn offer(&self, args: &mut CapabilityArgs) -> Result<()> {
         let requested = &self.requested;
+        if requested.port_mappings.is_some() {
+            args.remove("portMappings");
+        }
         let mut set = |key: &str, value: serde_json::Result<Value>| {
             let value = value.map_err(|err| Error::invalid_config(err.to_string()))?;
             args.insert(key.to_owned(), value);
             Ok::<_, Error>(())
         };
-        if !requested.port_mappings.is_empty() {
-            set("portMappings", serde_json::to_value(&requested.port_mappings))?;
+        if let Some(port_mappings) = requested.port_mappings.as_ref().filter(|list| !list.is_empty()) {
+            set("portMappings", serde_json::to_value(port_mappings))?;
         }
         if let Some(bandwidth) = &requested.bandwidth {
             set("bandwidth", serde_json::to_value(bandwidth))?;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cni_core::request::Request;
 use cni_core::spec::{Attachment, ContainerId, Error, NetworkName, Result};
-use cni_runtime::{Cached, NetworkConf, ResultCache, Runtime};
+use cni_runtime::{Cached, Members, NetworkConf, ResultCache, Runtime};
 
 use crate::cache::{CachedDelegates, DelegateCache};
 use crate::config::MultusConf;
@@ -29,9 +29,16 @@ const LIBCNI_RESULTS: &str = "/var/lib/cni/results";
 pub(crate) fn gc(request: &Request) -> Result<()> {
     let conf = MultusConf::parse(request)?;
     log::start(&conf.log, None);
-    let Some(named) = &request.conf.valid_attachments else {
-        log::verbose("GC without cni.dev/valid-attachments: nothing is collected");
-        return Ok(());
+    let none_valid = Vec::new();
+    let named = match &request.conf.valid_attachments {
+        Some(named) => named,
+        // A runtime without any pod sends null. Other plugins must not take that for an empty list,
+        // because multus wraps their networks; nothing wraps multus.
+        None if has_null_list(&request.text) => &none_valid,
+        None => {
+            log::verbose("GC without cni.dev/valid-attachments: nothing is collected");
+            return Ok(());
+        }
     };
     let runtime = crate::runtime(&conf, request);
     let named_first: BTreeMap<&ContainerId, &Attachment> =
@@ -62,6 +69,11 @@ pub(crate) fn gc(request: &Request) -> Result<()> {
         collection.errors.extend(collected.err());
     }
     Error::all(collection.errors)
+}
+
+fn has_null_list(text: &[u8]) -> bool {
+    let members: Members = serde_json::from_slice(text).unwrap_or_default();
+    members.get("cni.dev/valid-attachments").is_some_and(|value| value.get() == "null")
 }
 
 /// One GC, with the errors so far.

@@ -30,10 +30,12 @@ pub(crate) fn network(
     let what = format!("{} {}/{name}", kind.name(), definition.metadata.namespace);
     // A configuration without a name gets that of its definition.
     let named: NetworkName = name.parse()?;
-    let inherited = Inherited { name: Some(named.clone()), version: inherited.version };
     if kind == Kind::LegacyNetwork {
+        let inherited = Inherited { name: Some(named), version: inherited.version };
         return without_keys_of_multus(&legacy(definition, &what, &inherited)?);
     }
+    // One without a version has none, which means 0.1.0: its plugin may support no other.
+    let inherited = Inherited { name: Some(named.clone()), version: None };
     let config = definition.spec.as_ref().map_or("", |spec| spec.config.as_str());
     if config.len() > MAX_CONFIG {
         return Err(Error::invalid_config(format!(

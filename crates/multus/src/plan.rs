@@ -46,19 +46,44 @@ pub(crate) fn delegates(
     pod: &Pod,
     first: &IfName,
 ) -> Result<Vec<Delegate>, Failure> {
+    let mut devices = Devices::of(pod);
+    plan(conf, cluster, pod, first, Some(&mut devices))
+}
+
+/// The delegates that [`delegates`] would give now, without their devices: what a DEL without a cache can
+/// still find out.
+///
+/// # Errors
+/// As [`delegates`].
+pub(crate) fn delegates_for_del(
+    conf: &MultusConf,
+    cluster: &Cluster,
+    pod: &Pod,
+    first: &IfName,
+) -> Result<Vec<Delegate>, Failure> {
+    plan(conf, cluster, pod, first, None)
+}
+
+fn plan(
+    conf: &MultusConf,
+    cluster: &Cluster,
+    pod: &Pod,
+    first: &IfName,
+    mut devices: Option<&mut Devices>,
+) -> Result<Vec<Delegate>, Failure> {
     let Wants { networks: wants, has_default } = wants(conf, pod)?;
     let references: Vec<Option<Reference>> = wants.iter().map(|want| reference(conf, want)).collect();
     let known: Vec<Reference> = references.iter().flatten().cloned().collect();
     let answers = cluster.definitions(&known);
     require_bounded(answers.iter().flatten().map(|definition| definition.size()))?;
     let mut answers = answers.into_iter();
-    let mut devices = Devices::of(pod);
+    let source = Source { conf, cluster, own_namespace: &pod.metadata.namespace };
     let mut found = Vec::new();
     for (want, reference) in wants.iter().zip(references) {
         let answer = reference.and_then(|reference| answers.next().map(|answer| (reference, answer)));
-        found.push(resolve(conf, cluster, want, answer, &mut devices)?);
+        found.extend(source.resolve(want, answer, devices.as_deref_mut())?);
     }
-    found.extend(auxiliary_chain(conf)?.map(Found::configured));
+    found.extend(usable_chain(conf)?.map(Found::configured));
     for network in &found {
         refuse_self(&network.network)?;
     }
@@ -88,7 +113,7 @@ pub(crate) fn configured(conf: &MultusConf) -> Vec<Result<NetworkConf>> {
             read => networks.push(read),
         }
     }
-    networks.extend(auxiliary_chain(conf).transpose());
+    networks.extend(usable_chain(conf).transpose());
     networks
 }
 
@@ -148,7 +173,15 @@ fn selected<'a>(conf: &MultusConf, pod: &Pod) -> Result<Vec<Want<'a>>> {
     let Some((key, kind, text)) = found else {
         return Ok(Vec::new());
     };
-    let selections = annotation::parse(text, key, &pod.metadata.namespace)?;
+    let parsed = annotation::parse(text, key, &pod.metadata.namespace);
+    let selections = match parsed {
+        // The name has no prefix: the annotation may be another tool's.
+        Err(err) if kind == Kind::LegacyNetwork => {
+            log::verbose(format_args!("the annotation {key} is ignored: {err}"));
+            return Ok(Vec::new());
+        }
+        parsed => parsed?,
+    };
     for selection in &selections {
         check_isolation(conf, pod, selection)?;
     }
@@ -179,83 +212,113 @@ fn reference(conf: &MultusConf, want: &Want<'_>) -> Option<Reference> {
     Some(Reference { kind, namespace: namespace.clone(), name: name.to_owned() })
 }
 
-fn resolve(
-    conf: &MultusConf,
-    cluster: &Cluster,
-    want: &Want<'_>,
-    answer: Option<(Reference, Result<Arc<Definition>, ReadError>)>,
-    devices: &mut Devices,
-) -> Result<Found, Failure> {
-    match (want, answer) {
-        (Want::Given(network), _) => Ok(Found::configured((*network).clone())),
-        (Want::Configured(_), Some((reference, Ok(definition)))) => {
-            let Reference { kind, namespace, name } = reference;
-            let selection = Selection { name, namespace, ..Selection::default() };
-            Ok(defined(conf, &definition, kind, &selection, devices)?)
-        }
-        (Want::Configured(name), Some((reference, Err(err)))) => {
-            let network = from_disk(conf, name).map_err(|on_disk| {
-                Failure::NoNetworkFound(cluster.not_read(&reference, err).details(on_disk.to_string()))
-            })?;
-            Ok(Found::configured(network))
-        }
-        (Want::Configured(name), None) => Ok(Found::configured(from_disk(conf, name)?)),
-        (Want::Selected(selection, kind), Some((_, Ok(definition)))) => {
-            Ok(defined(conf, &definition, *kind, selection, devices)?)
-        }
-        // The earlier annotation may name newer definitions. The role in a cluster that never had the
-        // earlier ones does not allow to read them.
-        (
-            Want::Selected(selection, Kind::LegacyNetwork),
-            Some((reference, Err(ReadError::NotFound | ReadError::Forbidden(_)))),
-        ) => {
-            let newer = Reference { kind: Kind::Definition, ..reference };
-            match cluster.definitions(std::slice::from_ref(&newer)).pop() {
-                Some(Ok(definition)) => Ok(defined(conf, &definition, Kind::Definition, selection, devices)?),
-                read => {
-                    let err = read.and_then(Result::err).unwrap_or(ReadError::NotFound);
-                    Err(Failure::NoNetworkFound(cluster.not_read(&newer, err)))
-                }
-            }
-        }
-        (Want::Selected(_, _), Some((reference, Err(err)))) => {
-            Err(Failure::NoNetworkFound(cluster.not_read(&reference, err)))
-        }
-        (Want::Selected(selection, _), None) => {
-            Err(Error::invalid_config(format!("network {} was not read", selection.name)).into())
-        }
-    }
+/// Where networks are read from, for a pod of `own_namespace`.
+struct Source<'a> {
+    conf: &'a MultusConf,
+    cluster: &'a Cluster,
+    own_namespace: &'a str,
 }
 
-fn defined(
-    conf: &MultusConf,
-    definition: &Definition,
-    kind: Kind,
-    selection: &Selection,
-    devices: &mut Devices,
-) -> Result<Found> {
-    let mut network = nad::network(definition, kind, &conf.conf_dir, &conf.inherited)?;
-    let device = match definition.metadata.annotations.get(nad::RESOURCE_NAME) {
-        None => None,
-        Some(resource) => match devices.take(resource) {
-            // Where files take the place of a cluster there is no kubelet.
-            Err(err) if conf.manifest_dir.is_some() => {
-                log::verbose(format_args!("attaching without a device: {err}"));
-                None
+impl Source<'_> {
+    /// The configuration of a network; `None` for one that only an annotation of another tool may name.
+    fn resolve(
+        &self,
+        want: &Want<'_>,
+        answer: Option<(Reference, Result<Arc<Definition>, ReadError>)>,
+        devices: Option<&mut Devices>,
+    ) -> Result<Option<Found>, Failure> {
+        let conf = self.conf;
+        let found = match (want, answer) {
+            (Want::Given(network), _) => Found::configured((*network).clone()),
+            (Want::Configured(_), Some((reference, Ok(definition)))) => {
+                let Reference { kind, namespace, name } = reference;
+                let selection = Selection { name, namespace, ..Selection::default() };
+                self.defined(&definition, kind, &selection, devices)?
             }
-            taken => taken.map_err(|err| err.context(format_args!("network {}", selection.name)))?,
-        },
-    };
-    if let Some(device) = &device {
-        network = nad::with_device(&network, &device.id)?;
+            (Want::Configured(name), Some((reference, Err(err)))) => {
+                let network = from_disk(conf, name).map_err(|on_disk| {
+                    let details = on_disk.to_string();
+                    Failure::NoNetworkFound(self.not_read(&reference, err).details(details))
+                })?;
+                Found::configured(network)
+            }
+            (Want::Configured(name), None) => Found::configured(from_disk(conf, name)?),
+            (Want::Selected(selection, kind), Some((_, Ok(definition)))) => {
+                self.defined(&definition, *kind, selection, devices)?
+            }
+            // The earlier annotation may name newer definitions. The role in a cluster that never had the
+            // earlier ones does not allow to read them.
+            (
+                Want::Selected(selection, Kind::LegacyNetwork),
+                Some((reference, Err(ReadError::NotFound | ReadError::Forbidden(_)))),
+            ) => {
+                let newer = Reference { kind: Kind::Definition, ..reference };
+                match self.cluster.definitions(std::slice::from_ref(&newer)).pop() {
+                    Some(Ok(definition)) => {
+                        self.defined(&definition, Kind::Definition, selection, devices)?
+                    }
+                    None | Some(Err(ReadError::NotFound)) => {
+                        log::verbose(format_args!(
+                            "{} of the annotation {} is ignored: there is no such network",
+                            selection.name,
+                            annotation::LEGACY_NETWORKS
+                        ));
+                        return Ok(None);
+                    }
+                    Some(Err(err)) => return Err(Failure::NoNetworkFound(self.not_read(&newer, err))),
+                }
+            }
+            (Want::Selected(_, _), Some((reference, Err(err)))) => {
+                return Err(Failure::NoNetworkFound(self.not_read(&reference, err)));
+            }
+            (Want::Selected(selection, _), None) => {
+                let msg = format!("network {} was not read", selection.name);
+                return Err(Error::invalid_config(msg).into());
+            }
+        };
+        Ok(Some(found))
     }
-    if let Some(cni_args) = &selection.cni_args {
-        network = nad::with_cni_args(&network, cni_args)?;
+
+    fn not_read(&self, reference: &Reference, err: ReadError) -> Error {
+        self.cluster.not_read(reference, err, self.own_namespace)
     }
-    let mut found = Found::selected(network, selection.clone());
-    // The device plugin's device takes precedence over the pod's request.
-    found.device = device.or(found.device);
-    Ok(found)
+
+    fn defined(
+        &self,
+        definition: &Definition,
+        kind: Kind,
+        selection: &Selection,
+        devices: Option<&mut Devices>,
+    ) -> Result<Found> {
+        let mut network =
+            nad::network(definition, kind, &self.conf.conf_dir, &self.conf.inherited).map_err(|err| {
+                // The details quote the text: no other namespace may read it in an event.
+                let is_own = definition.metadata.namespace == self.own_namespace;
+                if is_own { err } else { Error::new(err.code(), err.msg()) }
+            })?;
+        let resource = definition.metadata.annotations.get(nad::RESOURCE_NAME);
+        let device = match resource.zip(devices) {
+            None => None,
+            Some((resource, devices)) => match devices.take(resource) {
+                // Where files take the place of a cluster there is no kubelet.
+                Err(err) if self.conf.manifest_dir.is_some() => {
+                    log::verbose(format_args!("attaching without a device: {err}"));
+                    None
+                }
+                taken => taken.map_err(|err| err.context(format_args!("network {}", selection.name)))?,
+            },
+        };
+        if let Some(device) = &device {
+            network = nad::with_device(&network, &device.id)?;
+        }
+        if let Some(cni_args) = &selection.cni_args {
+            network = nad::with_cni_args(&network, cni_args)?;
+        }
+        let mut found = Found::selected(network, selection.clone());
+        // The device plugin's device takes precedence over the pod's request.
+        found.device = device.or(found.device);
+        Ok(found)
+    }
 }
 
 /// A network by path (file or folder), or by name in `confDir`.
@@ -274,7 +337,7 @@ fn from_disk(conf: &MultusConf, name: &str) -> Result<NetworkConf> {
 
 /// The chain of plugins in the folder of its name beside `clusterNetwork`. Its first plugin
 /// does nothing; without others there is no chain.
-fn auxiliary_chain(conf: &MultusConf) -> Result<Option<NetworkConf>> {
+fn auxiliary_chain(conf: &MultusConf) -> Result<Option<NetworkConf>, ChainError> {
     let Some(name) = &conf.auxiliary_chain else {
         return Ok(None);
     };
@@ -284,8 +347,9 @@ fn auxiliary_chain(conf: &MultusConf) -> Result<Option<NetworkConf>> {
         .filter(|path| path.contains('/'))
         .and_then(|path| Path::new(path).parent());
     let Some(folder) = folder else {
-        return Err(Error::invalid_config("auxiliaryCNIChainName needs clusterNetwork to be a path")
-            .details("the chain's plugins are in a folder beside that file"));
+        let err = Error::invalid_config("auxiliaryCNIChainName needs clusterNetwork to be a path")
+            .details("the chain's plugins are in a folder beside that file");
+        return Err(ChainError::NoFolder(err));
     };
     let text = serde_json::json!({
         "cniVersion": conf.version().as_str(),
@@ -293,8 +357,26 @@ fn auxiliary_chain(conf: &MultusConf) -> Result<Option<NetworkConf>> {
         "plugins": [{"type": "passthru", "name": "passthru-cni"}],
     });
     let chain =
-        load::from_text(text.to_string().as_bytes(), "auxiliaryCNIChainName", folder, &conf.inherited)?;
+        load::from_text(text.to_string().as_bytes(), "auxiliaryCNIChainName", folder, &conf.inherited)
+            .map_err(ChainError::Invalid)?;
     Ok(Some(chain).filter(|chain| chain.plugins().len() > 1))
+}
+
+/// The auxiliary chain; as in the Go program, an invalid file of it stops no pod.
+fn usable_chain(conf: &MultusConf) -> Result<Option<NetworkConf>> {
+    auxiliary_chain(conf).or_else(|failure| match failure {
+        ChainError::NoFolder(err) => Err(err),
+        ChainError::Invalid(err) => {
+            log::error(err.context("the auxiliary chain is left out"));
+            Ok(None)
+        }
+    })
+}
+
+/// Why there is no auxiliary chain, although it is configured.
+enum ChainError {
+    NoFolder(Error),
+    Invalid(Error),
 }
 
 /// Refuses a network that calls multus itself, which would never end.

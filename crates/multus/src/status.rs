@@ -42,9 +42,9 @@ pub(crate) struct StatusText(String);
 impl StatusText {
     /// Adds the entries of one network: one for each interface in the pod.
     ///
-    /// A result with one interface or none gives one entry with all addresses, because older plugins
-    /// don't report the interface of an address. Of several interfaces, the last gets the addresses
-    /// without one.
+    /// A result with one interface gives one entry with all addresses, because older plugins don't report
+    /// the interface of an address. Of several interfaces, the last gets the addresses without one. A
+    /// result without interfaces has no entry, as in the Go program.
     ///
     /// The default network's default interface is that of the first address with a gateway, or without a
     /// gateway the first interface.
@@ -71,7 +71,7 @@ impl StatusText {
             gateway: gateways.clone(),
         };
         let is_in_pod = |interface: &&Interface| !interface.sandbox.is_empty();
-        if result.interfaces.len() <= 1 {
+        if result.interfaces.len() == 1 {
             let ips = result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
             return self.push(&entry(result.interfaces.iter().find(is_in_pod), is_default, ips));
         }
@@ -220,9 +220,11 @@ mod tests {
     }
 
     #[test]
-    fn a_result_without_interfaces_has_one_entry_with_all_addresses() {
-        let result = result(r#"{"ips":[{"address":"10.0.0.2/24"}]}"#);
-        let text = text(&result, "net", false, None);
+    fn only_a_result_with_one_interface_has_an_entry_without_one() {
+        let without = result(r#"{"ips":[{"address":"10.0.0.2/24"}]}"#);
+        assert_eq!(text(&without, "net", false, None), "[]");
+        let of_host = result(r#"{"interfaces":[{"name":"host"}],"ips":[{"address":"10.0.0.2/24"}]}"#);
+        let text = text(&of_host, "net", false, None);
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),
             json!([{"name":"net","ips":["10.0.0.2"],"dns":{}}])

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_core::spec::{Error, Result, from_json};
 use http::{Method, StatusCode};
@@ -29,6 +29,7 @@ const MAX_NAMES: usize = 50;
 /// An API server; the first request connects to it.
 pub(crate) struct Api {
     kubeconfig: PathBuf,
+    deadline: Option<Instant>,
     open: OnceCell<Open>,
 }
 
@@ -39,8 +40,10 @@ struct Open {
 }
 
 impl Api {
-    pub(super) fn new(kubeconfig: &Path) -> Api {
-        Api { kubeconfig: kubeconfig.to_owned(), open: OnceCell::new() }
+    /// All requests together end with the limit, where there is one.
+    pub(super) fn new(kubeconfig: &Path, limit: Option<Duration>) -> Api {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        Api { kubeconfig: kubeconfig.to_owned(), deadline, open: OnceCell::new() }
     }
 
     fn open(&self) -> Result<&Open> {
@@ -52,7 +55,7 @@ impl Api {
             .enable_time()
             .build()
             .map_err(|err| Error::io("starting the runtime of the Kubernetes client", err))?;
-        let connection = runtime.block_on(Connection::open(&self.kubeconfig))?;
+        let connection = runtime.block_on(Connection::open(&self.kubeconfig, self.deadline))?;
         Ok(self.open.get_or_init(|| Open { runtime, connection }))
     }
 
@@ -130,8 +133,8 @@ impl Api {
             let patience = Patience::new(EVENT_LIMIT);
             let mut posts = JoinSet::new();
             for (i, event) in events.iter().enumerate() {
-                let (connection, call) = (connection.clone(), event_call(pod, event, i));
-                posts.spawn(async move { (connection.try_once(&call, &patience).await, call) });
+                let (connection, calls) = (connection.clone(), event_calls(pod, event, i));
+                posts.spawn(async move { post(&connection, calls, &patience).await });
             }
             if let Some(status) = status {
                 write_status(connection, pod, status).await?;
@@ -143,6 +146,35 @@ impl Api {
             }
             Ok(())
         })
+    }
+}
+
+/// Makes the first of the calls that is not refused for good; the call that may be made again is returned
+/// with its refusal.
+async fn post(
+    connection: &Connection,
+    calls: Vec<Call>,
+    patience: &Patience,
+) -> (Result<Vec<u8>, Refusal>, Call) {
+    let mut calls = calls.into_iter();
+    let mut call = calls.next().unwrap_or_else(|| Call::get(String::new()));
+    loop {
+        let answer = connection.try_once(&call, patience).await;
+        let is_final = |refusal: &Refusal| {
+            matches!(
+                refusal.status,
+                Some(
+                    StatusCode::NOT_FOUND
+                        | StatusCode::FORBIDDEN
+                        | StatusCode::METHOD_NOT_ALLOWED
+                        | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                )
+            ) || (refusal.status == Some(StatusCode::CONFLICT) && refusal.reason == "AlreadyExists")
+        };
+        match (&answer, calls.next()) {
+            (Err(refusal), Some(next)) if is_final(refusal) => call = next,
+            _ => return (answer, call),
+        }
     }
 }
 
@@ -284,14 +316,47 @@ async fn update_once(
     connection.try_once(&write, patience).await.map(|_| ())
 }
 
-fn event_call(pod: &Pod, event: &Event, i: usize) -> Call {
-    let Metadata { name, namespace, uid, .. } = &pod.metadata;
+/// The calls that report an event, each for the case that the one before is refused.
+///
+/// The first of several equal events is created with a name that its content determines. The others
+/// change its count, where it still exists and the role allows that; else each is an event of its own.
+fn event_calls(pod: &Pod, event: &Event, i: usize) -> Vec<Call> {
+    let Metadata { name, namespace, .. } = &pod.metadata;
     let now = Timestamp::now();
     let prefix = name.get(..200).unwrap_or(name).trim_end_matches(['.', '-']);
-    let object = json!({
+    let unique = format!("{prefix}.{:x}", now.nanoseconds() + i as u128);
+    let create = |name: &str| Call {
+        method: Method::POST,
+        path: format!("/api/v1/namespaces/{namespace}/events"),
+        body: Some(("application/json", event_object(pod, event, name, now).to_string().into_bytes())),
+    };
+    let Some(repetition) = &event.repetition else {
+        return vec![create(&unique)];
+    };
+    let shared = format!("{prefix}.{:016x}", repetition.key);
+    let patch = json!({"count": repetition.count.max(2), "lastTimestamp": now.to_string()});
+    let count = Call {
+        method: Method::PATCH,
+        path: format!("/api/v1/namespaces/{namespace}/events/{shared}"),
+        body: Some(("application/merge-patch+json", patch.to_string().into_bytes())),
+    };
+    if repetition.count == 1 {
+        vec![create(&shared), count, create(&unique)]
+    } else {
+        vec![count, create(&shared), create(&unique)]
+    }
+}
+
+fn event_object(pod: &Pod, event: &Event, event_name: &str, now: Timestamp) -> Value {
+    let Metadata { name, namespace, uid, .. } = &pod.metadata;
+    let (first, count) = match &event.repetition {
+        Some(repetition) => (repetition.first.clone(), repetition.count),
+        None => (now.to_string(), 1),
+    };
+    json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": format!("{prefix}.{:x}", now.nanoseconds() + i as u128), "namespace": namespace},
+        "metadata": {"name": event_name, "namespace": namespace},
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
         "type": if event.warning { "Warning" } else { "Normal" },
         "reason": event.reason,
@@ -299,13 +364,8 @@ fn event_call(pod: &Pod, event: &Event, i: usize) -> Call {
         "source": {"component": "multus"},
         "reportingComponent": "multus",
         "reportingInstance": "",
-        "firstTimestamp": now.to_string(),
+        "firstTimestamp": first,
         "lastTimestamp": now.to_string(),
-        "count": 1,
-    });
-    Call {
-        method: Method::POST,
-        path: format!("/api/v1/namespaces/{namespace}/events"),
-        body: Some(("application/json", object.to_string().into_bytes())),
-    }
+        "count": count,
+    })
 }

@@ -49,6 +49,8 @@ pub(super) struct Connection {
     server: String,
     /// How many bytes of answers may still come, on this connection and its clones.
     remaining: Arc<AtomicUsize>,
+    /// When the last call has to be over.
+    deadline: Option<Instant>,
 }
 
 /// A request.
@@ -147,7 +149,7 @@ impl Patience {
 
 impl Connection {
     /// Prepares a connection, which the first request opens. Must be called inside the tokio runtime.
-    pub(super) async fn open(kubeconfig: &Path) -> Result<Connection> {
+    pub(super) async fn open(kubeconfig: &Path, deadline: Option<Instant>) -> Result<Connection> {
         let wrong =
             |why: String| Error::invalid_config(format!("kubeconfig {}: {why}", kubeconfig.display()));
         let mut read = Kubeconfig::read_from(kubeconfig).map_err(|err| wrong(without_secrets(&err)))?;
@@ -190,12 +192,14 @@ impl Connection {
         // The part before an @ is a credential.
         let authority = config.cluster_url.authority().map_or("", |authority| authority.as_str());
         let server = authority.rsplit('@').next().unwrap_or_default().to_owned();
-        Ok(Connection { client, server, remaining: Arc::new(AtomicUsize::new(MAX_ANSWERS)) })
+        Ok(Connection { client, server, remaining: Arc::new(AtomicUsize::new(MAX_ANSWERS)), deadline })
     }
 
     /// Makes a call, again where another try may help.
     pub(super) async fn call(&self, call: &Call) -> Result<Vec<u8>, Refusal> {
-        self.call_with(call, Patience::new(CALL_LIMIT)).await
+        let mut patience = Patience::new(CALL_LIMIT);
+        patience.deadline = self.deadline.into_iter().fold(patience.deadline, Instant::min);
+        self.call_with(call, patience).await
     }
 
     /// As [`Connection::call`], within the given limit.
@@ -399,7 +403,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(Connection::open(file.path()))
+        runtime.block_on(Connection::open(file.path(), None))
     }
 
     #[test]

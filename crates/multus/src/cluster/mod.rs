@@ -4,7 +4,9 @@ mod api;
 pub(crate) mod connection;
 pub(crate) mod manifests;
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cni_core::spec::{Code, Error, Result};
 
@@ -37,6 +39,15 @@ pub(crate) enum ReadError {
     Failed(Error),
 }
 
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::NotFound => f.write_str("it does not exist"),
+            ReadError::Forbidden(err) | ReadError::Failed(err) => err.fmt(f),
+        }
+    }
+}
+
 impl From<Error> for ReadError {
     fn from(err: Error) -> ReadError {
         ReadError::Failed(err)
@@ -46,9 +57,14 @@ impl From<Error> for ReadError {
 impl Cluster {
     /// The source of the configuration. The first request connects to it.
     pub(crate) fn of(conf: &MultusConf) -> Cluster {
+        Cluster::within(conf, None)
+    }
+
+    /// As [`Cluster::of`], where all requests together may take no longer than the limit.
+    pub(crate) fn within(conf: &MultusConf, limit: Option<Duration>) -> Cluster {
         match (&conf.manifest_dir, &conf.kubeconfig) {
             (Some(folder), _) => Cluster::Manifests(Manifests::new(folder, &conf.cni_dir)),
-            (None, Some(kubeconfig)) => Cluster::Api(Box::new(Api::new(kubeconfig))),
+            (None, Some(kubeconfig)) => Cluster::Api(Box::new(Api::new(kubeconfig, limit))),
             (None, None) => Cluster::Absent,
         }
     }
@@ -83,12 +99,17 @@ impl Cluster {
 
     /// The error for a definition that can't be read. It has the text of the Go program, which people
     /// search for.
-    pub(crate) fn not_read(&self, reference: &Reference, err: ReadError) -> Error {
+    ///
+    /// It lists the other definitions of the namespace only where that is the pod's own.
+    pub(crate) fn not_read(&self, reference: &Reference, err: ReadError, own_namespace: &str) -> Error {
         let (kind, name, namespace) = (reference.kind.name(), &reference.name, &reference.namespace);
         let msg = format!("cannot find a {kind} ({name}) in namespace ({namespace})");
         match err {
             ReadError::NotFound => {
                 let error = Error::invalid_config(msg);
+                if reference.namespace != own_namespace {
+                    return error;
+                }
                 match self.names(reference).as_deref() {
                     None => error,
                     Some([]) => error.details("that namespace has no definition"),

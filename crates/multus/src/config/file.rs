@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use cni_core::diagnostics::note;
 use cni_runtime::CapabilityArgs;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -62,16 +63,19 @@ impl ConfFile {
     }
 }
 
-/// The level by name, in any case. The empty name counts as absent.
+/// The level by name, in any case. An unknown name is reported and counts as absent: no pod has to wait
+/// for a level.
 fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LogLevel>, D::Error> {
     let name = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
     if name.is_empty() {
         return Ok(None);
     }
-    LogLevel::parse(&name).map(Some).ok_or_else(|| {
+    let level = LogLevel::parse(&name);
+    if level.is_none() {
         let known = LogLevel::ALL.map(LogLevel::name).join(", ");
-        serde::de::Error::custom(format!("logLevel {name:?} is not one of {known}"))
-    })
+        note(format_args!("multus: logLevel {name:?} is not one of {known}"));
+    }
+    Ok(level)
 }
 
 /// The members of an object in the order of its text.
