@@ -194,7 +194,8 @@ fn judge(look: &Look, entries: Vec<Value>, pattern: Option<&Value>, what: &str) 
 
 /// A `file` step.
 pub(crate) fn file(look: &FileLook) -> Result<(), Stop> {
-    let found = matching_files(Path::new(&look.path))?;
+    let namespace = look.namespace.as_deref().unwrap_or("host");
+    let found = sandbox::inside(namespace, || matching_files(Path::new(&look.path)))??;
     let path = &look.path;
     if look.absent {
         return match found.first() {
@@ -208,8 +209,8 @@ pub(crate) fn file(look: &FileLook) -> Result<(), Stop> {
     if look.holds.is_none() && look.json.is_none() {
         return Ok(());
     }
-    let namespace = look.namespace.as_deref().unwrap_or("host");
     let content = sandbox::inside(namespace, || fs::read_to_string(file))?
+        .map(|content| content.trim_end().to_owned())
         .map_err(|error| Stop::failed(format!("{} can't be read: {error}", file.display())))?;
     if let Some(expression) = &look.holds
         && !expression_of(expression)?.is_match(&content)
