@@ -2,5 +2,6 @@
 
 mod assertions;
 mod common;
+mod page;
 mod program;
 mod suite;
