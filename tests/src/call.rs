@@ -115,6 +115,11 @@ impl<'h> Call<'h> {
         self.behind_a_shell(&format!("ulimit -d {kib}; exec \"$@\""))
     }
 
+    /// The same call with a redirection of the shell, such as `2>/dev/full`.
+    pub fn redirected(self, redirection: &str) -> Self {
+        self.behind_a_shell(&format!("exec \"$@\" {redirection}"))
+    }
+
     /// The same call whose process stops itself before the plugin starts in it.
     pub(crate) fn behind_a_stop(self) -> Self {
         self.behind_a_shell("kill -STOP $$; exec \"$@\"")

@@ -72,7 +72,7 @@ both_flavours! {
 
     fn add_fails_on_a_duplicate_address_and_is_taken_back(host) {
         let net = host.network(config(json!({ "enabledad": true,
-            "ipam": { "type": "static", "addresses": [{ "address": "fd00:1::9/64" }] } })));
+            "ipam": { "type": "static", "addresses": [{ "address": "fd00:1::9/64", "gateway": "fd00:1::1" }] } })));
         let (first, second) = (host.container(), host.container());
         net.add(&first).succeeds();
         let before = host.state();

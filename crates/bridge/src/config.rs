@@ -14,7 +14,7 @@ const VLAN_MAX: i64 = 4094;
 
 /// What the kernel takes as the MTU of bridges and veth pairs, in bytes (`ETH_MIN_MTU` and
 /// `ETH_MAX_MTU` in include/uapi/linux/if_ether.h).
-const MTU: RangeInclusive<u32> = 68..=65535;
+const MTU: RangeInclusive<i64> = 68..=65535;
 
 /// The plugin's own keys as they are written; README.md of this crate explains each.
 #[derive(Debug, Deserialize)]
@@ -31,9 +31,9 @@ pub(crate) struct Keys {
     #[serde(default)]
     ip_masq: bool,
     #[serde(default)]
-    ip_masq_backend: Option<IpMasqBackend>,
+    ip_masq_backend: String,
     #[serde(default)]
-    mtu: u32,
+    mtu: i64,
     #[serde(default)]
     hairpin_mode: bool,
     #[serde(default)]
@@ -56,15 +56,6 @@ pub(crate) struct Keys {
     args: ConfArgs,
     #[serde(default)]
     runtime_config: MacKey,
-}
-
-/// What masquerades.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum IpMasqBackend {
-    Iptables,
-    Nftables,
 }
 
 /// Tagged VLANs of a port: one `id`, or all from `minID` to `maxID`, or both.
@@ -107,8 +98,8 @@ pub struct BridgeConf {
     pub force_address: bool,
     /// Whether packets that leave the network are masqueraded.
     pub ip_masq: bool,
-    /// The requested implementation of masquerading.
-    pub ip_masq_backend: Option<IpMasqBackend>,
+    /// Whether masquerading by iptables is configured.
+    pub wants_iptables: bool,
     /// MTU in bytes, `None` for the kernel's default.
     pub mtu: Option<u32>,
     /// What the bridge does with the port.
@@ -121,6 +112,8 @@ pub struct BridgeConf {
     pub filters_vlans: bool,
     /// The VLANs of the port; the last one is that of untagged frames.
     pub vlans: Vec<BridgeVlan>,
+    /// Whether the trunk has the VLAN of untagged frames, too: the Go plugin leaves it tagged then.
+    pub native_in_trunk: bool,
     /// Whether the port stays in the bridge's default VLAN.
     pub preserve_default_vlan: bool,
     /// Whether the container may only send with its own MAC address.
@@ -142,10 +135,21 @@ impl BridgeConf {
     }
 
     fn of(keys: Keys, args: &CniArgs, has_ipam: bool) -> Result<BridgeConf> {
-        if keys.mtu != 0 && !MTU.contains(&keys.mtu) {
+        // The Go plugin ignores a negative one, too.
+        let mtu = Some(keys.mtu).filter(|mtu| *mtu > 0);
+        if let Some(mtu) = mtu.filter(|mtu| !MTU.contains(mtu)) {
             let (least, most) = (MTU.start(), MTU.end());
-            return Err(Error::invalid_config(format!("mtu {} is not between {least} and {most}", keys.mtu)));
+            return Err(Error::invalid_config(format!("mtu {mtu} is not between {least} and {most}")));
         }
+        let wants_iptables = match keys.ip_masq_backend.as_str() {
+            "" | "nftables" => false,
+            "iptables" => true,
+            _ if !keys.ip_masq => false,
+            other => {
+                return Err(Error::invalid_config(format!("ipMasqBackend {other:?} is unknown"))
+                    .details("it is \"nftables\", or \"iptables\", for which nftables is used too"));
+            }
+        };
         if keys.hairpin_mode && keys.promisc_mode {
             return Err(Error::invalid_config("hairpinMode and promiscMode cannot both be true")
                 .details("either one lets a container reach itself through the bridge"));
@@ -154,22 +158,24 @@ impl BridgeConf {
             return Err(Error::invalid_config("disableContainerInterface cannot be true together with ipam")
                 .details("an interface that stays down has no use for addresses"));
         }
-        let vlans = port_vlans(keys.vlan, keys.vlan_trunk.as_deref())?;
+        let (vlans, native_in_trunk) = port_vlans(keys.vlan, keys.vlan_trunk.as_deref())?;
         let vlan = vlans.last().map(|native| native.first).filter(|_| keys.vlan != 0);
         let is_gateway = keys.is_gateway || keys.is_default_gateway;
         Ok(BridgeConf {
-            gateway: is_gateway.then(|| gateway_name(&keys.bridge, vlan)).transpose()?,
+            // Without addresses there is no gateway, and a name for it can't be too long.
+            gateway: (is_gateway && has_ipam).then(|| gateway_name(&keys.bridge, vlan)).transpose()?,
             bridge: keys.bridge,
             is_default_gateway: keys.is_default_gateway,
             force_address: keys.force_address,
             ip_masq: keys.ip_masq,
-            ip_masq_backend: keys.ip_masq_backend,
-            mtu: (keys.mtu != 0).then_some(keys.mtu),
+            wants_iptables,
+            mtu: mtu.and_then(|mtu| u32::try_from(mtu).ok()),
             port: BridgePort { hairpin: keys.hairpin_mode, isolated: keys.port_isolation },
             promisc_mode: keys.promisc_mode,
             vlan,
             filters_vlans: keys.vlan != 0 || keys.vlan_trunk.is_some(),
             vlans,
+            native_in_trunk,
             preserve_default_vlan: keys.preserve_default_vlan,
             macspoofchk: keys.macspoofchk,
             enabledad: keys.enabledad,
@@ -189,23 +195,13 @@ fn gateway_name(bridge: &IfName, vlan: Option<u16>) -> Result<IfName> {
 }
 
 /// The VLANs of a port: those of the trunk are tagged, and the last one is that of untagged frames:
-/// `vlan`, or VLAN 1 with a trunk alone. A VLAN that is both is untagged.
-fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<Vec<BridgeVlan>> {
+/// `vlan`, or VLAN 1 with a trunk alone. A VLAN that is both is untagged. Each VLAN comes once,
+/// however often it is configured: the kernel gets one message for each range. Also returns whether
+/// the trunk has `vlan`.
+fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<(Vec<BridgeVlan>, bool)> {
     let native = if vlan == 0 { 1 } else { vlan_id("vlan", vlan)? };
-    let mut vlans = Vec::new();
-    let mut tag = |first: u16, last: u16| {
-        if native < first || last < native {
-            return vlans.push(BridgeVlan::tagged(first, last));
-        }
-        if first < native {
-            vlans.push(BridgeVlan::tagged(first, native - 1));
-        }
-        if native < last {
-            vlans.push(BridgeVlan::tagged(native + 1, last));
-        }
-    };
-    let trunk = trunk.unwrap_or_default();
-    for item in trunk {
+    let mut trunk_ids = [false; VLAN_MAX as usize + 1];
+    for item in trunk.unwrap_or_default() {
         match (item.min_id, item.max_id) {
             (Some(min), Some(max)) => {
                 let (first, last) = (vlan_id("vlanTrunk minID", min)?, vlan_id("vlanTrunk maxID", max)?);
@@ -214,7 +210,7 @@ fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<Vec<BridgeVlan>>
                         "vlanTrunk minID {min} is greater than its maxID {max}"
                     )));
                 }
-                tag(first, last);
+                trunk_ids[usize::from(first)..=usize::from(last)].fill(true);
             }
             (None, None) => {}
             (Some(min), None) => {
@@ -225,14 +221,22 @@ fn port_vlans(vlan: i64, trunk: Option<&[VlanTrunk]>) -> Result<Vec<BridgeVlan>>
             }
         }
         if let Some(id) = item.id {
-            let id = vlan_id("vlanTrunk id", id)?;
-            tag(id, id);
+            trunk_ids[usize::from(vlan_id("vlanTrunk id", id)?)] = true;
         }
     }
-    if vlan != 0 || !trunk.is_empty() {
-        vlans.push(BridgeVlan::access(native));
+    if vlan == 0 && !trunk_ids.contains(&true) {
+        return Ok((Vec::new(), false));
     }
-    Ok(vlans)
+    let native_in_trunk = std::mem::take(&mut trunk_ids[usize::from(native)]) && vlan != 0;
+    let mut vlans: Vec<BridgeVlan> = Vec::new();
+    for id in (1u16..).zip(&trunk_ids[1..]).filter_map(|(id, tagged)| tagged.then_some(id)) {
+        match vlans.last_mut() {
+            Some(range) if range.last + 1 == id => range.last = id,
+            _ => vlans.push(BridgeVlan::tagged(id, id)),
+        }
+    }
+    vlans.push(BridgeVlan::access(native));
+    Ok((vlans, native_in_trunk))
 }
 
 fn vlan_id(key: &str, id: i64) -> Result<u16> {
@@ -251,7 +255,7 @@ mod tests {
 
     fn vlans(json: &str) -> Result<Vec<BridgeVlan>> {
         let keys: Keys = serde_json::from_str(json).unwrap();
-        port_vlans(keys.vlan, keys.vlan_trunk.as_deref())
+        port_vlans(keys.vlan, keys.vlan_trunk.as_deref()).map(|(vlans, _)| vlans)
     }
 
     #[test]
@@ -259,6 +263,8 @@ mod tests {
         let (access, tagged) = (BridgeVlan::access, BridgeVlan::tagged);
         assert_eq!(vlans("{}").unwrap(), []);
         assert_eq!(vlans(r#"{"vlanTrunk": []}"#).unwrap(), []);
+        // As with the Go plugin, the port stays in the bridge's default VLAN.
+        assert_eq!(vlans(r#"{"vlanTrunk": [{}]}"#).unwrap(), []);
         assert_eq!(vlans(r#"{"vlan": 7}"#).unwrap(), [access(7)]);
         let trunk = r#""vlanTrunk": [{"id": 5}, {"minID": 10, "maxID": 20, "id": 30}]"#;
         let expected = [tagged(5, 5), tagged(10, 20), tagged(30, 30)];
@@ -304,12 +310,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_vlan_that_is_configured_many_times_is_there_once() {
+        let many = vec![r#"{"minID": 2, "maxID": 4094, "id": 7}"#; 50_000].join(",");
+        let expected = [BridgeVlan::tagged(2, 4094), BridgeVlan::access(1)];
+        assert_eq!(vlans(&format!(r#"{{"vlanTrunk": [{many}]}}"#)).unwrap(), expected);
+        let mixed =
+            r#"{"vlanTrunk": [{"id": 9}, {"id": 8}, {"minID": 5, "maxID": 7}, {"id": 9}, {"id": 11}]}"#;
+        let (tagged, access) = (BridgeVlan::tagged, BridgeVlan::access);
+        assert_eq!(vlans(mixed).unwrap(), [tagged(5, 9), tagged(11, 11), access(1)]);
+    }
+
     proptest! {
         #[test]
         fn any_vlan_ids_are_taken_or_refused(vlan in any::<i64>(), min in any::<Option<i64>>(), max in any::<Option<i64>>(), id in any::<Option<i64>>()) {
-            if let Ok(vlans) = port_vlans(vlan, Some(&[VlanTrunk { min_id: min, max_id: max, id }])) {
+            if let Ok((vlans, _)) = port_vlans(vlan, Some(&[VlanTrunk { min_id: min, max_id: max, id }])) {
                 prop_assert!(vlans.iter().all(|vlan| vlan.first >= 1 && vlan.first <= vlan.last && vlan.last <= 4094));
-                let (native, tagged) = vlans.split_last().expect("the VLAN of untagged frames");
+                let Some((native, tagged)) = vlans.split_last() else {
+                    prop_assert!(vlan == 0 && min.is_none() && max.is_none() && id.is_none());
+                    return Ok(());
+                };
                 prop_assert!(native.pvid && native.untagged && native.first == native.last);
                 prop_assert!(tagged.iter().all(|vlan| native.first < vlan.first || vlan.last < native.first));
             }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use cni_core::context::Context;
 use cni_core::interface::missing;
 use cni_core::netlink::{Address, Link};
-use cni_core::netns::Netns;
+use cni_core::netns::lock;
 use cni_core::spec::{AddResult, Cidr, Error, IfName, IpConfig, Mac, Result};
 use cni_core::sysctl::Sysctl;
 
@@ -27,7 +27,7 @@ pub(crate) fn set_up(
     context: &Context<'_>,
     config: &BridgeConf,
     name: &IfName,
-    links: &BridgeLinks,
+    links: &mut BridgeLinks,
     addresses: &AddResult,
 ) -> Result<Link> {
     let gateways: Vec<Cidr> = addresses.ips.iter().filter_map(address).collect();
@@ -81,10 +81,10 @@ fn create(
     context: &Context<'_>,
     config: &BridgeConf,
     name: &IfName,
-    links: &BridgeLinks,
+    links: &mut BridgeLinks,
     gateways: &[Cidr],
 ) -> Result<Link> {
-    let _lock = Netns::own()?.lock_exclusive()?;
+    let _lock = lock::exclusive()?;
     if let Some(complete) = find(context, name, gateways)? {
         return Ok(complete);
     }
@@ -98,7 +98,7 @@ fn create(
     let mut ports = host.links()?;
     ports.retain(|link| link.master == Some(bridge.index));
     if *name == config.bridge {
-        keep_mac(context, &bridge, &ports, &links.bridge)?;
+        keep_mac(context, &bridge, &ports, links)?;
     }
     let gateway = Gateway { bridge: bridge.index, holder, own_ports, ports };
     for address in gateways {
@@ -107,17 +107,21 @@ fn create(
     Ok(gateway.holder)
 }
 
-/// Sets the MAC address of a bridge to the one that it had before our port, so that it stays. One
-/// that was never set is the lowest of the ports' (`br_stp_recalculate_bridge_id` in
-/// net/bridge/br_stp_if.c), which come and go.
-fn keep_mac(context: &Context<'_>, bridge: &Link, ports: &[Link], before: &Link) -> Result<()> {
+/// Has the bridge keep the MAC address that it had before our port. One that was never set is the
+/// lowest of the ports' (`br_stp_recalculate_bridge_id` in net/bridge/br_stp_if.c), which come and go.
+///
+/// Setting it can't be undone (`addr_assign_type` stays 3, `NET_ADDR_SET`): on a bridge that existed
+/// before, it waits until nothing of the ADD can fail.
+fn keep_mac(context: &Context<'_>, bridge: &Link, ports: &[Link], links: &mut BridgeLinks) -> Result<()> {
     let lowest = ports.iter().filter_map(|port| port.mac).min_by_key(|mac| mac.0);
     // A bridge whose last port was deleted has the address 00:00:00:00:00:00.
-    let before = before.mac.filter(|mac| *mac != Mac([0; 6]));
+    let before = links.bridge.mac.filter(|mac| *mac != Mac([0; 6]));
     match before.filter(|_| bridge.mac == lowest) {
-        Some(mac) => Ok(context.host().set_mac(bridge, mac)?),
-        None => Ok(()),
+        Some(mac) if links.foreign => links.mac_to_keep = Some(mac),
+        Some(mac) => context.host().set_mac(bridge, mac)?,
+        None => {}
     }
+    Ok(())
 }
 
 /// The interface that has the gateways' addresses, and the ports that use it.

@@ -18,12 +18,12 @@ use cni_core::diagnostics::note;
 use cni_core::firewall::Masquerade;
 use cni_core::interface::{Dad, InterfacePlugin, Links, add_default_routes, mac_matches, missing};
 use cni_core::netlink::{Link, Netlink};
-use cni_core::netns::Netns;
+use cni_core::netns::lock;
 use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Attachment, Cidr, Code, Error, IpConfig, Result};
+use cni_core::spec::{AddResult, Attachment, Cidr, Code, Error, IpConfig, Mac, Result};
 
-pub use config::{BridgeConf, IpMasqBackend};
+pub use config::BridgeConf;
 
 /// The time until a port passes frames: the kernel reports its carrier asynchronously
 /// (net/core/link_watch.c), at most a second after the container's end comes up.
@@ -42,6 +42,10 @@ pub struct BridgeLinks {
     container: Link,
     /// The interface with the gateway's address, where it is not the bridge.
     gateway: Option<Link>,
+    /// Whether the bridge existed before this ADD.
+    foreign: bool,
+    /// The MAC address that the bridge is to keep, where it was never set.
+    mac_to_keep: Option<Mac>,
 }
 
 impl Links for BridgeLinks {
@@ -78,20 +82,20 @@ impl InterfacePlugin for Bridge {
 
     fn create(&self, context: &Context<'_>, config: &BridgeConf) -> Result<BridgeLinks> {
         // Until the port exists, no other process may delete the bridge as unused.
-        let _lock = Netns::own()?.lock_shared()?;
-        let bridge = link::ensure(context, config)?;
+        let _lock = lock::shared()?;
+        let (bridge, foreign) = link::ensure(context, config)?;
         let (port, container) = port::create(context, config, &bridge)?;
         if config.macspoofchk {
             spoofcheck::set_up(context, &port, &container)?;
         }
-        Ok(BridgeLinks { bridge, port, container, gateway: None })
+        Ok(BridgeLinks { bridge, port, container, gateway: None, foreign, mac_to_keep: None })
     }
 
     fn find(&self, context: &Context<'_>, config: &BridgeConf, link: Link) -> Result<BridgeLinks> {
         let name = &config.bridge;
         let bridge = context.host().link(name)?.ok_or_else(|| missing(name, "the host"))?;
         let port = port::find(context, &link)?;
-        Ok(BridgeLinks { bridge, port, container: link, gateway: None })
+        Ok(BridgeLinks { bridge, port, container: link, gateway: None, foreign: true, mac_to_keep: None })
     }
 
     fn dad(&self, config: &BridgeConf) -> Dad {
@@ -142,7 +146,16 @@ impl InterfacePlugin for Bridge {
         }
         // Its MAC address may have changed: a bridge takes the lowest one of its ports.
         links.bridge = host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))?;
+        links.bridge.mac = links.mac_to_keep.or(links.bridge.mac);
         Ok(())
+    }
+
+    fn commit(&self, context: &Context<'_>, links: &BridgeLinks) {
+        if let Some(mac) = links.mac_to_keep
+            && let Err(err) = context.host().set_mac(&links.bridge, mac)
+        {
+            note(format_args!("bridge: {}", Error::from(err)));
+        }
     }
 
     fn check(
@@ -234,7 +247,7 @@ impl InterfacePlugin for Bridge {
 }
 
 fn masquerade(context: &Context<'_>, config: &BridgeConf, addresses: &AddResult) -> Result<()> {
-    if config.ip_masq_backend == Some(IpMasqBackend::Iptables) {
+    if config.wants_iptables {
         note(format_args!("bridge: ipMasqBackend iptables is not supported, nftables is used instead"));
     }
     let (network, attachment) = (context.request.conf.name.clone(), context.attachment.clone());

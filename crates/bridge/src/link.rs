@@ -5,17 +5,17 @@ use std::rc::Rc;
 use cni_core::context::Context;
 use cni_core::diagnostics::note;
 use cni_core::netlink::{Errno, Failure, Kind, Link, Netlink, NewLink};
-use cni_core::netns::Netns;
+use cni_core::netns::lock;
 use cni_core::spec::{Error, Result};
 use cni_core::sysctl::Sysctl;
 
 use crate::{BridgeConf, gone};
 
-/// The bridge as it is configured, created where it is missing.
-pub(crate) fn ensure(context: &Context<'_>, config: &BridgeConf) -> Result<Link> {
+/// The bridge as it is configured, created where it is missing, and whether it existed.
+pub(crate) fn ensure(context: &Context<'_>, config: &BridgeConf) -> Result<(Link, bool)> {
     let host = context.host();
-    let bridge = match host.link(&config.bridge)? {
-        Some(bridge) => bridge,
+    let (bridge, foreign) = match host.link(&config.bridge)? {
+        Some(bridge) => (bridge, true),
         None => create(context, config)?,
     };
     require(&bridge)?;
@@ -36,20 +36,20 @@ pub(crate) fn ensure(context: &Context<'_>, config: &BridgeConf) -> Result<Link>
         host.set_up(&bridge)?;
         revert_later(context, &bridge, "setting up", Netlink::set_down);
     }
-    Ok(bridge)
+    Ok((bridge, foreign))
 }
 
-fn create(context: &Context<'_>, config: &BridgeConf) -> Result<Link> {
+fn create(context: &Context<'_>, config: &BridgeConf) -> Result<(Link, bool)> {
     let host = context.host();
     let kind = Kind::Bridge { vlan_filtering: config.filters_vlans };
     match host.create_link(&NewLink::new(&config.bridge, kind).mtu(config.mtu)) {
         Ok(bridge) => {
             revert_later(context, &bridge, "creation", Netlink::delete_link);
-            Ok(bridge)
+            Ok((bridge, false))
         }
         // Another ADD created it at the same moment.
         Err(Failure { errno: Errno::EEXIST, .. }) => {
-            host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))
+            Ok((host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))?, true))
         }
         Err(err) => Err(err.into()),
     }
@@ -101,7 +101,7 @@ pub(crate) fn unless_used_by_others(
     own_ports: &[u32],
     revert: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<()> {
-    let _lock = Netns::own()?.lock_exclusive()?;
+    let _lock = lock::exclusive()?;
     let is_other = |link: &Link| link.master == Some(bridge) && !own_ports.contains(&link.index);
     let used = host.links()?.iter().any(is_other);
     if used { Ok(()) } else { Ok(revert()?) }

@@ -51,6 +51,8 @@ pub(crate) fn gateway(
         }
     };
     if !holder.up {
+        // The host must not accept the routes that containers of the VLAN advertise.
+        Sysctl::ipv6("accept_ra", name).prefer("0");
         if let Some(port) = &gateway_port {
             let vlans: Vec<BridgeVlan> = config.vlans.iter().copied().filter(|vlan| vlan.pvid).collect();
             connect(host, config, bridge, port, &vlans, BridgePort::default())?;
@@ -150,6 +152,9 @@ pub(crate) fn check(context: &Context<'_>, config: &BridgeConf, links: &BridgeLi
     if port.master != Some(bridge.index) {
         return Err(Error::check(format!("interface {} is not a port of bridge {}", port.name, bridge.name)));
     }
+    if let Some(link) = [bridge, port].into_iter().find(|link| !link.up) {
+        return Err(Error::check(format!("interface {} of the host is down", link.name)));
+    }
     let (found, expected) = (port.bridge_port(), config.port);
     if found != expected {
         return Err(Error::check(format!("bridge port {} is set to {found:?}, not {expected:?}", port.name)));
@@ -157,7 +162,8 @@ pub(crate) fn check(context: &Context<'_>, config: &BridgeConf, links: &BridgeLi
     if bridge.filters_vlans() {
         let passing = context.host().bridge_vlans(port)?;
         let passes = |vid, like: &BridgeVlan| {
-            passing.iter().any(|v| v.first == vid && v.pvid == like.pvid && v.untagged == like.untagged)
+            let same = |v: &BridgeVlan| (v.pvid, v.untagged) == (like.pvid, like.untagged);
+            passing.iter().any(|v| v.first == vid && (same(v) || like.pvid && config.native_in_trunk))
         };
         for vlan in &config.vlans {
             if let Some(vid) = (vlan.first..=vlan.last).find(|vid| !passes(*vid, vlan)) {

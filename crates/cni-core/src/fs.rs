@@ -272,15 +272,26 @@ impl Folder {
         }
     }
 
-    /// Waits for the exclusive lock on a file of the folder (flock(2)). A missing file is made.
+    /// Waits for the exclusive lock on a file of the folder (flock(2)). A missing file is created.
     ///
     /// # Errors
     /// Those of open(2) and flock(2); [`io::ErrorKind::TimedOut`] after the time limit of the call.
     pub fn lock(&self, name: &str) -> io::Result<Lock> {
+        lock::take(self.lock_file(name)?, lock::Kind::Exclusive)
+    }
+
+    /// Waits for a lock that several processes may hold together, see [`Folder::lock`].
+    ///
+    /// # Errors
+    /// As [`Folder::lock`].
+    pub fn lock_shared(&self, name: &str) -> io::Result<Lock> {
+        lock::take(self.lock_file(name)?, lock::Kind::Shared)
+    }
+
+    fn lock_file(&self, name: &str) -> io::Result<File> {
         let flags =
             OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let file = self.openat(name, flags, 0o600)?;
-        lock::take(file, lock::Kind::Exclusive)
+        self.openat(name, flags, 0o600)
     }
 
     /// The names of all entries of the folder, unordered.
@@ -366,7 +377,7 @@ pub fn failed(operation: &str, path: &Path, err: io::Error) -> Error {
     };
     if err.kind() == io::ErrorKind::TimedOut {
         let msg = format!("{operation} {}: it took too long", path.display());
-        return Error::new(Code::TRY_AGAIN, msg).details("another call holds it; fuser(1) shows which");
+        return Error::new(Code::TRY_AGAIN, msg).details(err.to_string());
     }
     Error::io(format_args!("{operation} {}", path.display()), err).details(help)
 }

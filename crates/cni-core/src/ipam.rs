@@ -1,7 +1,7 @@
 //! Calling the plugin that manages a network's addresses.
 
 use crate::delegate;
-use crate::request::{Command, Request};
+use crate::request::{Command, LinkAtDel, Request};
 use crate::spec::{AddResult, Code, Error, PluginType, Result};
 
 /// Calls the IPAM plugin with ADD and the whole configuration as received.
@@ -21,11 +21,12 @@ pub fn add(ipam: &PluginType, request: &Request) -> Result<AddResult> {
     })
 }
 
-/// Whether the IPAM plugin releases an address by a message from that address, so that its DEL
-/// has to come before the interface is deleted. `dhcp` does: servers ignore a DHCPRELEASE that
-/// comes from another address (RFC 2131, section 4.4.6).
-pub fn releases_over_the_link(ipam: &PluginType) -> bool {
-    ipam.as_str() == "dhcp"
+/// Whether the IPAM plugin needs the container's interface for DEL, as a DHCP client does for its
+/// RELEASE. A plugin of another program can't say so, and gets the interface.
+pub fn needs_link(ipam: &PluginType, request: &Request) -> bool {
+    let file = delegate::find(ipam, &request.env.path);
+    let plugin = file.ok().and_then(|file| delegate::in_process(ipam, &file, request.plugins));
+    plugin.is_none_or(|plugin| plugin.link_at_del() == LinkAtDel::Needs)
 }
 
 /// Whether the addresses of the IPAM plugin can change while the interface exists. `dhcp` changes

@@ -24,7 +24,7 @@ impl Namespaces {
     /// # Errors
     /// [`crate::spec::Code::INVALID_NETNS`] when `CNI_NETNS` is not a network namespace.
     pub fn open(request: &Request) -> Result<Namespaces> {
-        Namespaces::of(Netns::open_existing(request.netns()?)?)
+        Namespaces::of(Netns::open_existing(request.netns()?)?, request)
     }
 
     /// Opens both for DEL; `None` when the container's namespace is gone (see
@@ -33,10 +33,14 @@ impl Namespaces {
     /// # Errors
     /// [`crate::spec::Code::IO`] when it can't be known whether it is gone.
     pub fn open_remaining(request: &Request) -> Result<Option<Namespaces>> {
-        Netns::open_remaining(request.env.netns.as_deref())?.map(Namespaces::of).transpose()
+        let netns = Netns::open_remaining(request.env.netns.as_deref())?;
+        netns.map(|netns| Namespaces::of(netns, request)).transpose()
     }
 
-    fn of(netns: Netns) -> Result<Namespaces> {
+    fn of(netns: Netns, request: &Request) -> Result<Namespaces> {
+        if !request.env.netns_override {
+            netns.require_other()?;
+        }
         Ok(Namespaces { host: Netlink::open()?, container: Netlink::open_in(&netns)?, netns })
     }
 

@@ -1,5 +1,7 @@
 //! Network namespaces.
 
+pub mod lock;
+
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +11,6 @@ use std::path::{Path, PathBuf};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, fstatfs};
 
-use crate::fs::{self, Lock, lock, lock::Kind};
 use crate::spec::{Code, Error, Result};
 
 /// The namespace of this thread (`/proc/self` would be that of the process's first thread).
@@ -81,22 +82,18 @@ impl Netns {
         Ok(Netns { file, path: OWN.into() })
     }
 
-    /// Holds the namespace together with others that use it alike, until the lock is dropped.
-    /// The lock is flock(2) on the namespace itself: every process on a node finds the same
-    /// one, and nothing of it remains on disk.
+    /// Refuses the namespace of this thread, as [`refuse_own`] does. The path may lead elsewhere by the
+    /// time that it is opened, so what was opened is compared.
     ///
     /// # Errors
-    /// When the kernel has no such locks, or [`Code::TRY_AGAIN`] where this call's time is over.
-    pub fn lock_shared(self) -> Result<Lock> {
-        lock::take(self.file, Kind::Shared).map_err(|err| fs::failed("locking", &self.path, err))
-    }
-
-    /// Holds the namespace alone, once nobody else holds it.
-    ///
-    /// # Errors
-    /// When the kernel has no such locks, or [`Code::TRY_AGAIN`] where this call's time is over.
-    pub fn lock_exclusive(self) -> Result<Lock> {
-        lock::take(self.file, Kind::Exclusive).map_err(|err| fs::failed("locking", &self.path, err))
+    /// [`Code::INVALID_NETNS`].
+    pub fn require_other(&self) -> Result<()> {
+        match (self.file.metadata(), std::fs::metadata(OWN)) {
+            (Ok(opened), Ok(own)) if (opened.dev(), opened.ino()) == (own.dev(), own.ino()) => {
+                Err(is_own(&self.path))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A second handle of the same namespace.
@@ -154,17 +151,15 @@ impl AsFd for Netns {
 /// # Errors
 /// [`Code::INVALID_NETNS`].
 pub fn refuse_own(path: &Path) -> Result<()> {
-    let (Ok(theirs), Ok(own)) = (std::fs::metadata(path), std::fs::metadata(OWN)) else {
-        return Ok(());
-    };
-    if (theirs.dev(), theirs.ino()) != (own.dev(), own.ino()) {
-        return Ok(());
+    match (std::fs::metadata(path), std::fs::metadata(OWN)) {
+        (Ok(theirs), Ok(own)) if (theirs.dev(), theirs.ino()) == (own.dev(), own.ino()) => Err(is_own(path)),
+        _ => Ok(()),
     }
-    Err(Error::new(
-        Code::INVALID_NETNS,
-        format!("CNI_NETNS {} is the network namespace of the plugin itself", path.display()),
-    )
-    .details("CNI_NETNS_OVERRIDE=1 allows it"))
+}
+
+fn is_own(path: &Path) -> Error {
+    let msg = format!("CNI_NETNS {} is the network namespace of the plugin itself", path.display());
+    Error::new(Code::INVALID_NETNS, msg).details("CNI_NETNS_OVERRIDE=1 allows it")
 }
 
 #[cfg(test)]
@@ -189,16 +184,7 @@ mod tests {
     fn the_own_namespace_is_refused() {
         assert_eq!(refuse_own(Path::new(OWN)).unwrap_err().code(), Code::INVALID_NETNS);
         assert!(refuse_own(Path::new("/proc/self/exe")).is_ok());
-    }
-
-    #[test]
-    fn a_lock_keeps_others_out() {
-        let held = Netns::own().unwrap().lock_shared().unwrap();
-        let _too = Netns::own().unwrap().lock_shared().unwrap();
-        assert!(Netns::own().unwrap().file.try_lock().is_err());
-        drop((held, _too));
-        let other = Netns::own().unwrap();
-        assert!(other.file.try_lock().is_ok());
+        assert_eq!(Netns::own().unwrap().require_other().unwrap_err().code(), Code::INVALID_NETNS);
     }
 
     #[test]

@@ -30,8 +30,9 @@ pub fn main(plugins: &'static [&'static dyn Plugin]) -> ExitCode {
 
 /// [`main`] for the plugin of `plugins` that is meant.
 pub fn run_named(plugin: &'static dyn Plugin, plugins: &'static [&'static dyn Plugin]) -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if !args.is_empty() || std::env::var_os("CNI_COMMAND").is_none() {
+    // A runtime calls by the environment alone: arguments change nothing then.
+    if std::env::var_os("CNI_COMMAND").is_none() {
+        let args: Vec<OsString> = std::env::args_os().skip(1).collect();
         return plugin.by_hand(&args).unwrap_or_else(|| introduce(plugin.about()));
     }
     let mut version = Version::NEWEST;

@@ -10,7 +10,7 @@ use cni_core::interface::{InterfacePlugin, Master, MasterConf, RX_HANDLER_RULE};
 use cni_core::netlink::{self, IpvlanMode, Link};
 use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Code, Error, IfName, Result, default_if_empty, none_if_empty};
+use cni_core::spec::{AddResult, Code, Error, LinkName, Result, default_if_empty, none_if_empty};
 use serde::Deserialize;
 
 /// The plugin.
@@ -21,7 +21,7 @@ pub struct Ipvlan;
 #[serde(rename_all = "camelCase")]
 struct Keys {
     #[serde(default, deserialize_with = "none_if_empty")]
-    master: Option<IfName>,
+    master: Option<LinkName>,
     #[serde(default)]
     mtu: u32,
     #[serde(default)]
@@ -71,15 +71,6 @@ impl InterfacePlugin for Ipvlan {
     }
 
     fn config(&self, request: &Request) -> Result<IpvlanConf> {
-        if request.conf.ipam.as_deref() == Some("dhcp") {
-            return Err(Error::new(
-                Code::UNSUPPORTED_FIELD,
-                "ipam.type \"dhcp\" is not supported with ipvlan",
-            )
-            .details(
-                "all interfaces of a master share its MAC address, by which DHCP servers tell clients apart",
-            ));
-        }
         let keys: Keys = request.parse_conf()?;
         let prev = request.conf.prev_result()?;
         let mac = [request.env.args.get("MAC").unwrap_or_default(), &keys.runtime_config.mac];
@@ -122,7 +113,7 @@ impl InterfacePlugin for Ipvlan {
     fn check(&self, context: &Context<'_>, config: &IpvlanConf, link: &Link, _: &AddResult) -> Result<()> {
         // Without a name nothing says the master: prevResult is this plugin's own by now.
         if config.master.name.is_some() {
-            Master::find(context, &config.master)?.check(link)?;
+            Master::find(context, &config.master)?.check(context, link)?;
         }
         match link.ipvlan_mode() {
             Some(mode) if mode == config.mode => Ok(()),
@@ -146,7 +137,7 @@ impl IpvlanConf {
                 ))
                 .details(format!("interfaces of prevResult: [{}]", names.join(", "))));
             };
-            let name: Result<IfName> = name.parse();
+            let name: Result<LinkName> = name.parse();
             master.name =
                 Some(name.map_err(|err| err.context("prevResult").with_code(Code::INVALID_CONFIG))?);
         }

@@ -10,7 +10,7 @@ use cni_core::interface::{InterfacePlugin, Master, MasterConf, RX_HANDLER_RULE, 
 use cni_core::netlink::{self, Link, MacvlanMode};
 use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Error, IfName, Mac, Result, default_if_empty, none_if_empty};
+use cni_core::spec::{AddResult, Error, LinkName, Mac, Result, default_if_empty, none_if_empty};
 use serde::Deserialize;
 
 /// The plugin.
@@ -21,7 +21,7 @@ pub struct Macvlan;
 #[serde(rename_all = "camelCase")]
 struct Keys {
     #[serde(default, deserialize_with = "none_if_empty")]
-    master: Option<IfName>,
+    master: Option<LinkName>,
     #[serde(default)]
     mtu: u32,
     #[serde(default)]
@@ -85,6 +85,7 @@ impl InterfacePlugin for Macvlan {
 
     fn create(&self, context: &Context<'_>, config: &MacvlanConf) -> Result<Link> {
         let master = Master::find(context, &config.master)?;
+        master.require_mtu(&config.master)?;
         let (mode, bc_queue_len) = (config.mode, config.bc_queue_len);
         let kind = netlink::Kind::Macvlan { lower: master.link.index, mode, bc_queue_len };
         master.create(context, kind, config.mac, RX_HANDLER_RULE)
@@ -95,7 +96,10 @@ impl InterfacePlugin for Macvlan {
     }
 
     fn check(&self, context: &Context<'_>, config: &MacvlanConf, link: &Link, _: &AddResult) -> Result<()> {
-        Master::find(context, &config.master)?.check(link)?;
+        // Without a name it was that of the default route, which may have moved since.
+        if config.master.name.is_some() {
+            Master::find(context, &config.master)?.check(context, link)?;
+        }
         match link.macvlan_mode() {
             Some(mode) if mode == config.mode => Ok(()),
             found => Err(Error::check(format!(

@@ -6,7 +6,7 @@ use cni_core::interface::{InterfacePlugin, Master, MasterConf};
 use cni_core::netlink::{self, Link};
 use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Error, IfName, Result, none_if_empty};
+use cni_core::spec::{AddResult, Error, LinkName, Result, none_if_empty};
 use serde::Deserialize;
 
 /// What a master must be to carry a VLAN interface (`register_vlan_dev` in net/8021q/vlan.c).
@@ -20,7 +20,7 @@ pub struct Vlan;
 #[serde(rename_all = "camelCase")]
 struct Keys {
     #[serde(default, deserialize_with = "none_if_empty")]
-    master: Option<IfName>,
+    master: Option<LinkName>,
     #[serde(default)]
     vlan_id: i64,
     #[serde(default)]
@@ -69,6 +69,7 @@ impl InterfacePlugin for Vlan {
 
     fn create(&self, context: &Context<'_>, config: &VlanConf) -> Result<Link> {
         let master = Master::find(context, &config.master)?;
+        master.require_mtu(&config.master)?;
         let kind = netlink::Kind::Vlan { lower: master.link.index, id: config.vlan_id };
         master.create(context, kind, None, MASTER_RULE)
     }
@@ -78,7 +79,7 @@ impl InterfacePlugin for Vlan {
     }
 
     fn check(&self, context: &Context<'_>, config: &VlanConf, link: &Link, _: &AddResult) -> Result<()> {
-        Master::find(context, &config.master)?.check(link)?;
+        Master::find(context, &config.master)?.check(context, link)?;
         match link.vlan_id() {
             Some(id) if id == config.vlan_id => Ok(()),
             found => Err(Error::check(format!(

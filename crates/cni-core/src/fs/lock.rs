@@ -6,8 +6,13 @@
 use std::cell::Cell;
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+/// The time that a lock is waited for where the caller sets no limit: less than the minute that
+/// runtimes give to a DEL.
+const LIMIT: Duration = Duration::from_secs(50);
 
 thread_local! {
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -53,10 +58,7 @@ impl Drop for Restore {
 /// # Errors
 /// Those of flock(2), and [`io::ErrorKind::TimedOut`].
 pub(crate) fn take(file: File, kind: Kind) -> io::Result<Lock> {
-    let Some(deadline) = DEADLINE.get() else {
-        kind.wait(&file)?;
-        return Ok(Lock { _file: file });
-    };
+    let deadline = DEADLINE.get().unwrap_or_else(|| Instant::now() + LIMIT);
     match kind.attempt(&file) {
         Ok(()) => return Ok(Lock { _file: file }),
         Err(TryLockError::WouldBlock) => {}
@@ -64,12 +66,44 @@ pub(crate) fn take(file: File, kind: Kind) -> io::Result<Lock> {
     }
     // flock(2) has no time limit, and repeated attempts would let other processes overtake. A
     // thread waits instead; it releases a lock that it gets too late.
+    let id = FileId::of(&file);
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new().spawn(move || {
         let _ = sender.send(kind.wait(&file).map(|()| Lock { _file: file }));
     })?;
     let remaining = deadline.saturating_duration_since(Instant::now());
-    receiver.recv_timeout(remaining).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    receiver
+        .recv_timeout(remaining)
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, describe_holders(id.ok()))))
+}
+
+/// A file as /proc/locks names it.
+struct FileId(String);
+
+impl FileId {
+    fn of(file: &File) -> io::Result<FileId> {
+        let meta = file.metadata()?;
+        let (major, minor) = (nix::sys::stat::major(meta.dev()), nix::sys::stat::minor(meta.dev()));
+        Ok(FileId(format!("{major:02x}:{minor:02x}:{}", meta.ino())))
+    }
+}
+
+/// Which processes hold the lock on a file, as far as they can be seen from here (proc_locks(5)).
+fn describe_holders(file: Option<FileId>) -> String {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    // Such as `1: FLOCK  ADVISORY  WRITE 1234 00:17:56 0 EOF`; a process that waits has `->` after the number.
+    let holder = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, id, ..] = fields[..] else { return None };
+        file.as_ref().filter(|file| file.0 == id)?;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Some(format!("process {pid} ({})", name.trim_end()))
+    };
+    let holders: Vec<String> = locks.lines().filter_map(holder).take(8).collect();
+    match holders.is_empty() {
+        true => "another process holds the lock".to_owned(),
+        false => format!("the lock is held by {}", holders.join(", ")),
+    }
 }
 
 impl Kind {
@@ -100,7 +134,10 @@ mod tests {
         let short = Some(Duration::from_millis(20));
         for kind in [Kind::Shared, Kind::Exclusive] {
             let refused = within(short, || within(Some(Duration::from_secs(60)), || take(open(), kind)));
-            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+            let own = format!("process {} (", std::process::id());
+            assert!(refused.to_string().contains(&own), "{refused}");
         }
         let waiting = std::thread::spawn({
             let file = open();

@@ -4,13 +4,17 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::context::Context;
-use crate::netlink::Link;
-use crate::spec::{AddResult, Cidr, IfName, IpConfig, Result, Route};
+use crate::netlink::{Errno, Failure, Link, Netlink, OperState};
+use crate::spec::{AddResult, Cidr, Code, Error, IfName, IpConfig, Result, Route};
 use crate::sysctl::Sysctl;
 
 /// How long duplicate address detection may take: one probe and its answer take a second
 /// (RFC 4862), an interface that comes up delays them by up to another.
 const DAD_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a carrier is waited for: the kernel reports it at most a second late
+/// (net/core/link_watch.c).
+const CARRIER_LIMIT: Duration = Duration::from_millis(1500);
 
 /// Whether duplicate IPv6 addresses are detected (RFC 4862, section 5.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,14 +37,35 @@ pub(super) fn configure(context: &Context<'_>, link: &Link, dad: Dad, addresses:
     }
     // The order matters: the kernel announces the addresses that an interface has as it comes up.
     container.set_up(link)?;
-    if ipv6 {
-        container.wait_until_settled(link, DAD_LIMIT)?;
+    // As the Go plugins: whoever has no gateway can wait for its addresses itself.
+    if addresses.ips.iter().any(|ip| ip.gateway.is_some_and(|gateway| gateway.is_ipv6())) {
+        wait_for_dad(container, link)?;
     }
     for route in &addresses.routes {
         let gateway = |ip: &IpConfig| ip.gateway.filter(|gw| route.dst.same_family(*gw));
         container.add_route(link, route, route.gw.or_else(|| addresses.ips.iter().find_map(gateway)))?;
     }
     Ok(())
+}
+
+/// Waits until duplicate address detection has finished. Without a carrier it never does, and that is
+/// no error: the addresses are there once the carrier is.
+fn wait_for_dad(container: &Netlink, link: &Link) -> Result<()> {
+    for limit in [CARRIER_LIMIT, DAD_LIMIT.saturating_sub(CARRIER_LIMIT)] {
+        match container.wait_until_settled(link, limit) {
+            Err(Failure { errno: Errno::ETIMEDOUT, .. }) => {}
+            settled => return Ok(settled?),
+        }
+        let state = container.link_by_index(link.index)?.map(|link| link.oper_state);
+        if state != Some(OperState::Up) {
+            return Ok(());
+        }
+    }
+    let limit = DAD_LIMIT.as_secs();
+    Err(Error::new(
+        Code::KERNEL,
+        format!("duplicate address detection on interface {} did not finish in {limit} s", link.name),
+    ))
 }
 
 /// The kernel settings that an interface gets before its addresses. With the two `notify`

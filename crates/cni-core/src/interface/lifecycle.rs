@@ -1,5 +1,8 @@
 //! ADD, DEL, CHECK, STATUS and GC of every interface plugin.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::master::temporary_name;
 use super::{InterfacePlugin, Links, configure, verify};
 use crate::context::{Context, Located};
@@ -8,7 +11,7 @@ use crate::namespaces::Namespaces;
 use crate::netlink::Link;
 use crate::plugin::{About, LinkAtDel, Plugin};
 use crate::request::{Command, Request};
-use crate::spec::{AddResult, Error, Result};
+use crate::spec::{AddResult, Code, Error, PluginType, Result};
 
 impl<P: InterfacePlugin> Plugin for P {
     fn about(&self) -> About {
@@ -18,10 +21,11 @@ impl<P: InterfacePlugin> Plugin for P {
     fn add(&self, request: &Request) -> Result<AddResult> {
         let config = self.config(request)?;
         let context = Context::open(request)?;
+        let release = ReleaseOnUndo::after_the_link(&context, self.link_kind());
 
         let mut links = self.create(&context, &config)?;
         let mut addresses = AddResult::default();
-        if let Some(given) = addresses_of(self, &context, &config)? {
+        if let Some(given) = addresses_of(self, &context, &config, release)? {
             addresses = given;
             self.complete(&config, &mut addresses)?;
             configure::configure(&context, links.container(), self.dad(&config), &addresses)?;
@@ -33,6 +37,7 @@ impl<P: InterfacePlugin> Plugin for P {
         let result = result(&context, &links, addresses);
         // A version that can't express the result fails here, while all can still be undone.
         result.to_json(request.conf.cni_version)?;
+        self.commit(&context, &links);
         context.undo.keep();
         Ok(result)
     }
@@ -100,14 +105,57 @@ fn addresses_of<P: InterfacePlugin>(
     plugin: &P,
     context: &Context<'_>,
     config: &P::Config,
+    release_later: ReleaseOnUndo,
 ) -> Result<Option<AddResult>> {
     let Some(ipam) = &context.request.conf.ipam else {
         return Ok(plugin.inherited(config));
     };
     let addresses = ipam::add(ipam, context.request)?;
-    let (ipam, request) = (ipam.clone(), context.request.clone());
-    context.undo.push(format!("addresses of ipam {ipam}"), move || ipam::del(&ipam, &request));
+    release_later.arm(context, ipam);
     Ok(Some(addresses))
+}
+
+/// The undo step that releases addresses once the interface that has them is gone. It is registered
+/// before the link is created, so that it runs after the link is deleted.
+struct ReleaseOnUndo {
+    armed: Rc<Cell<bool>>,
+}
+
+impl ReleaseOnUndo {
+    fn after_the_link(context: &Context<'_>, kind: &'static str) -> ReleaseOnUndo {
+        let armed = Rc::new(Cell::new(false));
+        if let Some(ipam) = &context.request.conf.ipam {
+            let (armed, namespaces) = (Rc::clone(&armed), Rc::clone(context.namespaces()));
+            let (ipam, request, ifname) = (ipam.clone(), context.request.clone(), context.ifname().clone());
+            context.undo.push(format!("addresses of ipam {ipam}"), move || {
+                if !armed.get() {
+                    return Ok(());
+                }
+                match namespaces.container.link(&ifname)?.filter(|link| link.is(kind)) {
+                    Some(link) => Err(Error::new(
+                        Code::KERNEL,
+                        format!("interface {} remains, its addresses stay reserved", link.name),
+                    )),
+                    None => ipam::del(&ipam, &request),
+                }
+            });
+        }
+        ReleaseOnUndo { armed }
+    }
+
+    /// Has undo release the addresses that were assigned. Where the IPAM plugin needs the link, that
+    /// is before the link is deleted.
+    fn arm(self, context: &Context<'_>, ipam: &PluginType) {
+        self.armed.set(true);
+        let (ipam, request) = (ipam.clone(), context.request.clone());
+        context.undo.push(format!("addresses of ipam {ipam}"), move || {
+            if !ipam::needs_link(&ipam, &request) {
+                return Ok(());
+            }
+            self.armed.set(false);
+            ipam::del(&ipam, &request)
+        });
+    }
 }
 
 /// The result of an ADD: its links, and the addresses, which are the container's interface's.
@@ -139,7 +187,7 @@ fn replaced(context: &Context<'_>, link: &Link, prev: &AddResult) -> Result<bool
 
 /// Deletes the container's interface and releases its addresses, in the order that the IPAM plugin needs.
 fn detach(request: &Request, kind: &str) -> Result<()> {
-    if request.conf.ipam.as_ref().is_some_and(ipam::releases_over_the_link) {
+    if request.conf.ipam.as_ref().is_some_and(|ipam| ipam::needs_link(ipam, request)) {
         let released = release(request);
         let deleted = delete_link(request, kind);
         return Error::all(released.err().into_iter().chain(deleted.err()).collect());

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::fnv::fnv1a;
 use crate::netlink::{self, Errno, Failure, Kind, Link, Netlink, NewLink, RT_TABLE_MAIN};
-use crate::spec::{Error, IfName, Mac, Result};
+use crate::spec::{Error, LinkName, Mac, Result};
 
 /// What a master of macvlan or ipvlan interfaces must be: the kernel gives an interface one receive
 /// handler (`netdev_rx_handler_register` in net/core/dev.c).
@@ -13,8 +13,8 @@ pub const RX_HANDLER_RULE: &str = "a master carries either macvlan or ipvlan int
 /// What a configuration says about a master.
 #[derive(Clone, Debug)]
 pub struct MasterConf {
-    /// The key `master`; `None` for the [default](default_master).
-    pub name: Option<IfName>,
+    /// The key `master`, a name or an alternative name; `None` for the [default](default_master).
+    pub name: Option<LinkName>,
     /// The key `mtu`, in bytes; 0 for the master's.
     pub mtu: u32,
     /// The key `linkInContainer`: the master is in the container's namespace, not on the host.
@@ -46,11 +46,10 @@ pub struct Master<'c> {
 }
 
 impl<'c> Master<'c> {
-    /// Finds the master that a configuration names, and checks that the MTU fits it.
+    /// Finds the master that a configuration names.
     ///
     /// # Errors
-    /// [`crate::spec::Code::INVALID_CONFIG`] when there is none, with the interfaces that exist, or
-    /// when the MTU is larger than the master's.
+    /// [`crate::spec::Code::INVALID_CONFIG`] when there is none, with the interfaces that exist.
     pub fn find(context: &'c Context<'_>, conf: &MasterConf) -> Result<Master<'c>> {
         let (namespace, place) = match conf.in_container {
             true => (context.container(), "the container"),
@@ -73,14 +72,24 @@ impl<'c> Master<'c> {
                 Error::invalid_config(msg).details(format!("interfaces of {place}: {}", names.join(", ")))
             );
         };
-        if conf.mtu > link.mtu {
-            return Err(Error::invalid_config(format!(
-                "mtu {} is larger than that of master {}, {}",
-                conf.mtu, link.name, link.mtu
-            )));
-        }
         let mtu = (conf.mtu != 0).then_some(conf.mtu);
         Ok(Master { link, namespace, in_container: conf.in_container, mtu })
+    }
+
+    /// Requires, for ADD, that the MTU is not larger than the master's. The kernel does so, too, for
+    /// macvlan and VLAN interfaces.
+    ///
+    /// # Errors
+    /// [`crate::spec::Code::INVALID_CONFIG`] with both.
+    pub fn require_mtu(&self, conf: &MasterConf) -> Result<()> {
+        let (name, mtu) = (&self.link.name, self.link.mtu);
+        match conf.mtu > mtu {
+            false => Ok(()),
+            true => Err(Error::invalid_config(format!(
+                "mtu {} is larger than that of master {name}, {mtu}",
+                conf.mtu
+            ))),
+        }
     }
 
     /// Creates an interface on the master, in the container, under its final name, and registers
@@ -140,7 +149,7 @@ impl<'c> Master<'c> {
         match failure.errno {
             Errno::EEXIST if !matches!(context.container().link(ifname), Ok(None)) => context.name_taken(),
             Errno::EEXIST | Errno::EBUSY | Errno::EINVAL => {
-                let msg = format!("master {master} cannot carry interface {ifname}: it is in another use");
+                let msg = format!("master {master} cannot carry interface {ifname}");
                 Error::invalid_config(msg)
                     .details(rule)
                     .details(self.users())
@@ -167,15 +176,28 @@ impl<'c> Master<'c> {
 
     /// Requires, for CHECK, that a link is on this master.
     ///
+    /// On a master of its own kind the kernel puts a macvlan or ipvlan onto that one's lower device
+    /// (`macvlan_common_newlink` in drivers/net/macvlan.c, `ipvlan_link_new` in
+    /// drivers/net/ipvlan/ipvlan_main.c).
+    ///
     /// # Errors
     /// [`crate::spec::Code::CHECK_FAILED`] when it is on another one.
-    pub fn check(&self, link: &Link) -> Result<()> {
-        if link.lower == Some(self.link.index) && link.lower_netnsid.is_none() == self.in_container {
+    pub fn check(&self, context: &Context<'_>, link: &Link) -> Result<()> {
+        let master = &self.link;
+        let is_stacked =
+            master.kind.is_some() && master.kind == link.kind && link.kind.as_deref() != Some("vlan");
+        if is_stacked && master.lower.is_some() && link.lower == master.lower {
+            return Ok(());
+        }
+        // With CNI_NETNS_OVERRIDE both namespaces may be one.
+        let is_place =
+            context.request.env.netns_override || link.lower_netnsid.is_none() == self.in_container;
+        if link.lower == Some(master.index) && is_place {
             return Ok(());
         }
         let lower = link.lower.map(|index| self.namespace.link_by_index(index)).transpose()?.flatten();
         let found = lower.map_or_else(|| "an interface that does not exist".to_owned(), |lower| lower.name);
-        Err(Error::check(format!("interface {} is on {found}, not on master {}", link.name, self.link.name))
+        Err(Error::check(format!("interface {} is on {found}, not on master {}", link.name, master.name))
             .details("the master was renamed, moved or created again"))
     }
 }
@@ -195,6 +217,7 @@ pub(super) fn temporary_name(ifname: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::IfName;
 
     #[test]
     fn each_name_has_a_temporary_name_of_its_own() {

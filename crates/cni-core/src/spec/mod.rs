@@ -28,6 +28,6 @@ pub use args::CniArgs;
 pub use conf::{Attachment, NetConf};
 pub use error::{Code, Error, Result};
 pub use json::{default_if_empty, from_json, none_if_empty};
-pub use names::{ContainerId, IfName, NetworkName, PluginType};
+pub use names::{ContainerId, IfName, LinkName, NetworkName, PluginType};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use version::Version;

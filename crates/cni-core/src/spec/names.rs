@@ -77,8 +77,16 @@ checked_name! {
 
 checked_name! {
     /// An interface name that the kernel accepts (`dev_valid_name` in net/core/dev.c): 1 to 15
-    /// bytes, no `/`, `:` or white space, not `.` or `..`.
+    /// bytes, no `/`, `:` or white space, not `.` or `..`. No interface has a `%` in its name: the
+    /// kernel takes it for a place where it puts a number (`dev_get_valid_name`).
     IfName, check_ifname, Code::INVALID_ENVIRONMENT
+}
+
+checked_name! {
+    /// The name by which a configuration refers to an interface that exists: its name, or one of its
+    /// alternative names of up to 127 bytes (`ip link property add`, `ALTIFNAMSIZ` of
+    /// include/uapi/linux/if.h).
+    LinkName, check_link_name, Code::INVALID_CONFIG
 }
 
 checked_name! {
@@ -95,6 +103,10 @@ impl NetworkName {
 }
 
 impl IfName {
+    const WHAT: &'static str = "interface name";
+}
+
+impl LinkName {
     const WHAT: &'static str = "interface name";
 }
 
@@ -130,7 +142,19 @@ fn check_ifname(text: &str) -> Result<(), &'static str> {
     if text.chars().any(|c| c == '/' || c == ':' || c == '\0' || c.is_whitespace()) {
         return Err("may not have '/', ':' or white space");
     }
+    if text.contains('%') {
+        return Err("may not have '%', in whose place the kernel puts a number");
+    }
     Ok(())
+}
+
+fn check_link_name(text: &str) -> Result<(), &'static str> {
+    match text.len() {
+        0 => Err("is empty"),
+        1..=127 if !text.contains('\0') => Ok(()),
+        1..=127 => Err("may not have a NUL"),
+        _ => Err("is longer than the 127 bytes of an alternative name"),
+    }
 }
 
 fn check_file_name(text: &str) -> Result<(), &'static str> {
@@ -179,8 +203,18 @@ mod tests {
         for good in ["eth0", "a.100", "@x", "fifteen-bytes-x"] {
             assert!(good.parse::<IfName>().is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "sixteen-bytes-xx", "a/b", "a:b", "a b", "a\u{2003}b"] {
+        for bad in ["", ".", "..", "sixteen-bytes-xx", "a/b", "a:b", "a b", "a\u{2003}b", "br%d", "%"] {
             assert!(bad.parse::<IfName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_alternative_name_may_be_long() {
+        for good in ["eth0".to_owned(), "uplink of the cell/7".to_owned(), "x".repeat(127)] {
+            assert!(good.parse::<LinkName>().is_ok(), "{good}");
+        }
+        for bad in [String::new(), "a\0".to_owned(), "x".repeat(128)] {
+            assert!(bad.parse::<LinkName>().is_err(), "{bad:?}");
         }
     }
 

@@ -1,0 +1,221 @@
+//! Nodes as they are found: locks held by other users, links without a carrier, interfaces with long
+//! names, a default route that moves, IPAM plugins of other programs.
+
+use std::time::{Duration, Instant};
+
+use oxcni_tests::{Host, both_flavours, with_keys};
+use serde_json::{Value, json};
+
+fn config(rest: Value) -> Value {
+    with_keys(
+        json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-test", "isGateway": true,
+            "ipam": { "type": "host-local", "subnet": "10.1.2.0/24" },
+        }),
+        rest,
+    )
+}
+
+/// A bound against hanging only.
+const SOON: Duration = Duration::from_secs(20);
+
+/// An IPAM plugin of another program, which records at DEL whether the interface exists.
+fn foreign_ipam(host: &Host) {
+    host.install_script(
+        "/run/foreign/elsewhere",
+        "#!/bin/sh\ncat > /dev/null\ncase $CNI_COMMAND in\n\
+         ADD) echo '{\"cniVersion\":\"1.1.0\",\"ips\":[{\"address\":\"10.1.2.77/24\"}]}' ;;\n\
+         DEL) nsenter --net=$CNI_NETNS ip link show eth0 > /dev/null 2>&1 && echo with >> /run/del || echo without >> /run/del ;;\n\
+         esac\n",
+    );
+}
+
+fn assign_type(host: &Host, link: &str) -> String {
+    host.sh(&format!("cat /sys/class/net/{link}/addr_assign_type")).trim().to_owned()
+}
+
+both_flavours! {
+    fn a_lock_of_another_user_on_the_namespace_holds_nobody_up(host) {
+        let started = Instant::now();
+        // The path is one that every user can open.
+        let mut holder = host.enter(|| {
+            std::process::Command::new("setpriv")
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups", "flock", "-x", "/proc/self/ns/net"])
+                .args(["sh", "-c", "echo held; exec sleep 60"])
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .expect("setpriv and flock")
+        });
+        let mut line = String::new();
+        let stdout = holder.stdout.take().expect("a pipe");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
+        assert_eq!(line, "held\n");
+        let (net, pod) = (host.network(config(json!({}))), host.container());
+        net.add(&pod).succeeds();
+        net.del(&pod).succeeds();
+        holder.kill().expect("the holder runs");
+        holder.wait().expect("the holder ends");
+        assert!(started.elapsed() < SOON);
+        let locks = host.sh("stat -c '%a %U' /run/oxcni/locks; setpriv --reuid=65534 --clear-groups ls /run/oxcni/locks 2>&1 || true");
+        assert!(locks.starts_with("700 root") && locks.contains("Permission denied"), "{locks}");
+    }
+
+    fn duplicate_detection_is_awaited_for_a_gateway_and_a_carrier_only(host) needs [Macvlan] {
+        host.sh("ip link add eth1 type veth peer name eth1-peer; ip link set eth1 up");
+        let address = |gateway: Value| json!({ "type": "macvlan", "master": "eth1",
+            "ipam": { "type": "static", "addresses": [{ "address": "fd00:1::9/64", "gateway": gateway }] } });
+        let pod = host.container();
+        // eth1-peer is down: eth1 has no carrier, and detection never ends.
+        for gateway in [json!(""), json!("fd00:1::1")] {
+            let net = host.network(config(address(gateway))).with("isGateway", None);
+            let result = net.add(&pod).result();
+            net.check(&pod, &result).succeeds();
+            net.del(&pod).succeeds();
+        }
+    }
+
+    fn standard_error_that_can_not_be_written_fails_nothing(host) {
+        let net = host.network(config(json!({ "ipMasqBackend": "iptables", "ipMasq": true })));
+        for redirection in ["2>/dev/full", "2>&-"] {
+            let pod = host.container();
+            net.call("ADD", &pod).redirected(redirection).run().succeeds();
+            net.call("DEL", &pod).redirected(redirection).run().succeeds();
+        }
+    }
+
+    fn arguments_do_not_keep_a_plugin_from_its_command(host) {
+        let (net, pod) = (host.network(config(json!({}))), host.container());
+        net.call("ADD", &pod).arg("--help").run().succeeds();
+        assert!(!pod.link("eth0").is_null());
+        net.call("DEL", &pod).arg("x").run().succeeds();
+        assert!(pod.link("eth0").is_null());
+    }
+
+    fn an_ipam_plugin_of_another_program_finds_the_interface_at_del(host) {
+        foreign_ipam(&host);
+        let (net, pod) = (host.network(config(json!({ "ipam": { "type": "elsewhere" } }))), host.container());
+        let net = net.path_before("/run/foreign");
+        net.add(&pod).succeeds();
+        net.del(&pod).succeeds();
+        assert!(pod.link("eth0").is_null());
+        // Also where ADD fails after the addresses were assigned, and where the link is gone.
+        let failing = host.network(config(json!({ "ipam": { "type": "elsewhere" }, "cniVersion": "0.2.0" })));
+        host.sh("ip addr flush dev br-test; ip addr add 10.1.2.200/24 dev br-test");
+        failing.path_before("/run/foreign").add(&pod).fails(7, &["10.1.2.200"]);
+        net.del(&pod).succeeds();
+        assert_eq!(host.sh("cat /run/del"), "with\nwith\nwithout\n");
+    }
+
+    fn an_alternative_name_is_a_masters_name(host) needs [Macvlan] {
+        let name = format!("uplink-{}", "x".repeat(120));
+        host.sh(&format!("ip link add eth1 type veth peer name eth1-peer; ip link set eth1 up; ip link property add dev eth1 altname {name}"));
+        let net = host.network(config(json!({ "type": "macvlan", "master": name }))).with("isGateway", None);
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        net.check(&pod, &result).succeeds();
+        net.del(&pod).succeeds();
+    }
+
+    fn check_holds_when_the_default_route_has_moved(host) needs [Macvlan] {
+        host.sh("for i in 1 2; do ip link add eth$i type veth peer name peer$i; ip link set eth$i up; ip link set peer$i up; ip addr add 192.0.$i.2/24 dev eth$i; done; ip route add default via 192.0.1.1");
+        let net = host.network(config(json!({ "type": "macvlan" }))).with("isGateway", None);
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        host.sh("ip route replace default via 192.0.2.1");
+        net.check(&pod, &result).succeeds();
+        host.sh("ip route del default");
+        net.check(&pod, &result).succeeds();
+        pod.sh("ip addr del 10.1.2.2/24 dev eth0");
+        net.check(&pod, &result).fails(102, &["10.1.2.2"]);
+    }
+
+    fn a_macvlan_on_a_macvlan_is_on_the_device_below(host) needs [Macvlan] {
+        host.sh("ip link add eth1 type veth peer name eth1-peer; ip link set eth1 up; ip link add mv0 link eth1 type macvlan mode bridge; ip link set mv0 up");
+        let net = host.network(config(json!({ "type": "macvlan", "master": "mv0" }))).with("isGateway", None);
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        net.check(&pod, &result).succeeds();
+        net.del(&pod).succeeds();
+        let other = host.network(config(json!({ "type": "macvlan", "master": "eth1-peer" }))).with("isGateway", None);
+        let result = net.add(&pod).result();
+        other.check(&pod, &result).fails(102, &["eth1-peer"]);
+    }
+
+    fn the_kernel_numbers_no_bridge_of_ours(host) {
+        let pod = host.container();
+        host.network(config(json!({ "bridge": "br%d" }))).add(&pod).fails(7, &["br%d", "%"]);
+        host.network(config(json!({}))).ifname("eth%d").add(&pod).fails(4, &["eth%d"]);
+        assert!(host.link("br0").is_null());
+    }
+
+    fn a_bridge_that_existed_keeps_its_way_to_an_address_when_add_fails(host) {
+        host.sh("ip link add name br-test type bridge; ip link add p type veth peer name q; ip link set p master br-test; ip link set p up; ip link set q up");
+        let before = assign_type(&host, "br-test");
+        let net = host.network(config(json!({ "mac": "", "args": {}, "ipMasq": true })));
+        host.sh("ip addr add 10.1.3.1/24 dev br-test");
+        let pod = host.container();
+        net.add(&pod).fails(7, &["10.1.3.1"]);
+        assert_eq!(assign_type(&host, "br-test"), before);
+        host.sh("ip addr flush dev br-test");
+        let result = net.add(&pod).result();
+        assert_eq!(assign_type(&host, "br-test"), "3");
+        assert_eq!(result["interfaces"][0]["mac"], host.link("br-test")["address"]);
+        net.check(&pod, &result).succeeds();
+        net.del(&pod).succeeds();
+    }
+
+    fn check_accepts_what_go_leaves_of_a_vlan_in_its_own_trunk(host) needs [BridgeVlan] {
+        let net = host.network(config(json!({ "vlan": 7, "vlanTrunk": [{ "minID": 5, "maxID": 9 }], "isGateway": false })));
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        net.check(&pod, &result).succeeds();
+        let port = result["interfaces"][1]["name"].as_str().expect("a name").to_owned();
+        host.sh(&format!("bridge vlan add dev {port} vid 7"));
+        net.check(&pod, &result).succeeds();
+        host.sh(&format!("bridge vlan del dev {port} vid 7"));
+        net.check(&pod, &result).fails(102, &["VLAN 7"]);
+    }
+
+    fn what_go_ignores_is_ignored(host) {
+        let pod = host.container();
+        for rest in [
+            json!({ "mtu": -1 }),
+            json!({ "ipMasqBackend": "pf" }),
+            json!({ "bridge": "br-of-15-letter", "vlan": 4000, "ipam": {} }),
+        ] {
+            let needs_vlans = rest["vlan"].is_number();
+            let outcome = host.network(config(rest)).add(&pod);
+            if needs_vlans {
+                assert!(!outcome.stdout.contains("choose a shorter name"), "{}", outcome.stdout);
+            } else {
+                outcome.succeeds();
+                host.network(config(json!({}))).del(&pod).succeeds();
+            }
+        }
+        host.network(config(json!({ "ipMasqBackend": "pf", "ipMasq": true }))).add(&pod).fails(7, &["pf"]);
+    }
+
+    fn check_finds_the_bridge_or_the_port_down(host) {
+        let (net, pod) = (host.network(config(json!({}))), host.container());
+        let result = net.add(&pod).result();
+        net.check(&pod, &result).succeeds();
+        let port = result["interfaces"][1]["name"].as_str().expect("a name").to_owned();
+        for name in ["br-test", &port] {
+            host.sh(&format!("ip link set {name} down"));
+            net.check(&pod, &result).fails(102, &[name, "down"]);
+            host.sh(&format!("ip link set {name} up"));
+        }
+    }
+
+    fn del_leaves_a_link_that_is_not_ours(host) {
+        let (net, pod) = (host.network(config(json!({}))), host.container());
+        net.add(&pod).succeeds();
+        pod.sh("ip link del eth0; ip link set lo down; ip link set lo name eth0");
+        net.del(&pod).succeeds();
+        assert!(!pod.link("eth0").is_null());
+        let again = host.container();
+        assert_eq!(net.add_addresses(&again), ["10.1.2.3"]);
+        let held = host.sh("ls /var/lib/cni/networks/net");
+        assert!(!held.contains("10.1.2.2"), "its address is released: {held}");
+    }
+}
