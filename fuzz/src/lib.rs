@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     ("kubeconfig", kubeconfig),
     ("caches", caches),
     ("reservations", reservations),
+    ("netfilter", netfilter),
     ("netlink", netlink),
     ("dhcp", dhcp),
 ];
@@ -119,6 +120,11 @@ pub fn reservations(bytes: &[u8]) {
 /// Reads answers of the kernel to requests of links, addresses, routes and VLANs.
 pub fn netlink(bytes: &[u8]) {
     cni_core::netlink::fuzzing::datagram(bytes);
+}
+
+/// Reads answers of the kernel about rules and the elements of sets.
+pub fn netfilter(bytes: &[u8]) {
+    cni_core::netfilter::fuzzing::datagram(bytes);
 }
 
 /// Gives messages of a DHCP server to a client, also as packets of the link.

@@ -60,4 +60,4 @@ macro_rules! replayed {
     };
 }
 
-replayed!(annotation caches configuration definition dhcp kubeconfig manifests netlink reservations result);
+replayed!(annotation caches configuration definition dhcp kubeconfig manifests netfilter netlink reservations result);

@@ -208,6 +208,8 @@ impl Fuzz {
             let quoted = text.split('"').skip(1).step_by(2).map(str::to_owned);
             texts.extend(quoted.filter(|text| is_plain(text)));
         }
+        // libFuzzer refuses an empty dictionary, and binary formats have no such texts.
+        texts.insert("cniVersion".to_owned());
         let lines: String = texts.iter().map(|text| format!("\"\\\"{text}\\\"\"\n")).collect();
         let file = self.folder.join(format!("{target}.dict"));
         fs::write(&file, lines).context(|| format!("can't write {}", file.display()))?;

@@ -11,6 +11,8 @@
 //! objects as if it had made them.
 
 mod expression;
+#[doc(hidden)]
+pub mod fuzzing;
 mod query;
 #[cfg(test)]
 mod tests;

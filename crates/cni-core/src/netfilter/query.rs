@@ -22,7 +22,7 @@ pub(super) fn generation(connection: &Connection) -> Result<u32, Refusal> {
 }
 
 /// The attributes of an answer of a type.
-fn body<'a>(answer: &Answer<'a>, kind: u16) -> Option<&'a [u8]> {
+pub(super) fn body<'a>(answer: &Answer<'a>, kind: u16) -> Option<&'a [u8]> {
     (answer.kind == NFNL_SUBSYS_NFTABLES << 8 | kind).then(|| answer.body.get(HEADER..)).flatten()
 }
 
