@@ -26,6 +26,8 @@ pub enum Feature {
     UserXattr,
     /// `iptables` and `ip6tables` with a nat table.
     Iptables,
+    /// `iptables-legacy` with a nat table.
+    IptablesLegacy,
     /// The Go plugins of Debian's package `containernetworking-plugins`.
     GoPlugins,
     /// `kubectl` of Debian's package `kubernetes-client`.
@@ -57,6 +59,7 @@ impl Feature {
             // Tried in `is_there`, with the system call itself.
             Self::UserXattr => "true",
             Self::Iptables => "iptables -t nat -S && ip6tables -t nat -S",
+            Self::IptablesLegacy => "iptables-legacy -t nat -S",
             Self::GoPlugins => "test -x /usr/lib/cni/bridge",
             Self::Kubectl => "kubectl version --client",
         }
@@ -73,6 +76,7 @@ impl Feature {
             Self::Vrf => "VRF in the kernel",
             Self::UserXattr => "user extended attributes on tmpfs (Linux 6.6) or ext4 on a loop device",
             Self::Iptables => "iptables with a nat table",
+            Self::IptablesLegacy => "iptables-legacy with a nat table",
             Self::GoPlugins => "the Go plugins in /usr/lib/cni (containernetworking-plugins)",
             Self::Kubectl => "kubectl (kubernetes-client)",
         }

@@ -144,6 +144,23 @@ both_flavours! {
         assert_eq!(host.rules(), before);
     }
 
+    fn del_fails_while_rules_of_iptables_may_remain(host) needs [IptablesLegacy] {
+        let net = host.network(config(json!({ "ipMasq": true })));
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        // The kernel makes the table when it is first looked at.
+        host.sh("iptables-legacy -t nat -S");
+        host.install_script("/run/failing/iptables-legacy",
+            "#!/bin/sh\n[ $1 = -V ] && echo 'iptables v1.8.9 (legacy)' && exit\necho 'no lock' >&2; exit 4\n");
+        let failed = net.call("DEL", &pod).env("PATH", "/run/failing:/usr/sbin:/bin").run();
+        failed.fails(104, &["iptables-legacy -t nat -S POSTROUTING", "no lock"]);
+        // All else is done.
+        assert!(pod.link("eth0").is_null());
+        assert!(host.rules().is_empty(), "{:#?}", host.rules());
+        assert!(host.reservations("net").is_empty());
+        net.del(&pod).succeeds();
+    }
+
     fn del_takes_spoof_check_down_when_the_configuration_has_become_invalid(host) needs [NftBridge] {
         let net = host.network(config(json!({ "macspoofchk": true })));
         let pod = host.container();

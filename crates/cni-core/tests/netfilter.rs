@@ -349,24 +349,26 @@ fn an_add_beside_others_makes_only_its_own_rule() {
 fn the_first_adds_of_a_node_may_come_at_one_moment() {
     in_a_namespace("the_first_adds_of_a_node_may_come_at_one_moment", || {
         const ADDS: usize = 8;
+        const ROUNDS: usize = 30;
         let (netns, barrier) = (Netns::own().unwrap(), Barrier::new(ADDS));
-        std::thread::scope(|scope| {
-            for number in 0..ADDS {
-                let (netns, barrier) = (&netns, &barrier);
-                scope.spawn(move || {
-                    netns
-                        .enter(|| {
-                            let attachment = attachment(&format!("c{number}"));
-                            let masquerade = Masquerade { network: &network(), attachment: &attachment };
-                            barrier.wait();
-                            masquerade.set_up(&cidrs(&["10.1.2.3/24"])).unwrap();
-                        })
-                        .unwrap();
-                });
-            }
-        });
-        let count = |chain: &str| ruleset().iter().filter(|object| object["rule"]["chain"] == chain).count();
-        assert_eq!((count("postrouting"), count("masq_checks")), (3, ADDS));
+        let add = |id: String| {
+            let attachment = attachment(&id);
+            let masquerade = Masquerade { network: &network(), attachment: &attachment };
+            barrier.wait();
+            masquerade.set_up(&cidrs(&["10.1.2.3/24"])).unwrap();
+        };
+        for round in 0..ROUNDS {
+            std::thread::scope(|scope| {
+                for number in 0..ADDS {
+                    let (netns, add) = (&netns, &add);
+                    scope.spawn(move || netns.enter(|| add(format!("c{number}"))).unwrap());
+                }
+            });
+            let count =
+                |chain: &str| ruleset().iter().filter(|object| object["rule"]["chain"] == chain).count();
+            assert_eq!((count("postrouting"), count("masq_checks")), (3, ADDS), "round {round}");
+            run("nft", &["flush", "ruleset"], "");
+        }
     });
 }
 
