@@ -1,12 +1,12 @@
 //! The skeleton of a plugin: from environment and standard input to standard output.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use crate::netns;
-use crate::request::{Command, Environment, ExecOptions};
+use crate::request::{Command, Environment, ExecOptions, report_spellings};
 use crate::spec::{AddResult, Code, Error, NetConf, Result, Version};
 
 pub use crate::request::{About, Kind, LinkAtDel, Plugin, Request};
@@ -88,6 +88,7 @@ fn answer(
     let text = read_input()?;
     let conf = NetConf::parse(&text)?;
     *version = conf.cni_version;
+    report_spellings(&conf.spellings);
     let request = Request { env, conf, text, plugins, exec: ExecOptions::default() };
     match call(plugin, &request)? {
         Some(result) => result.to_json(*version),
@@ -135,19 +136,10 @@ pub fn call(plugin: &dyn Plugin, request: &Request) -> Result<Option<AddResult>>
     }
 }
 
-/// The answer to VERSION. It repeats the `cniVersion` of the input, if there is one.
+/// The answer to VERSION. As with the Go plugins, standard input is not read for it.
 fn version_object() -> String {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Input {
-        cni_version: String,
-    }
-    // A person at a terminal gives no input.
-    let input = if std::io::stdin().is_terminal() { Vec::new() } else { read_input().unwrap_or_default() };
-    let given = serde_json::from_slice(&input).map(|input: Input| input.cni_version);
-    let given = given.ok().filter(|version| !version.is_empty() && version.len() <= 32);
     serde_json::json!({
-        "cniVersion": given.as_deref().unwrap_or(Version::NEWEST.as_str()),
+        "cniVersion": Version::NEWEST.as_str(),
         "supportedVersions": Version::ALL.map(Version::as_str),
     })
     .to_string()

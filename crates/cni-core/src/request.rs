@@ -2,11 +2,16 @@
 //! takes it. The two know each other, because a request carries the plugins of this program.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::spec::{AddResult, Attachment, CniArgs, Code, ContainerId, Error, IfName, NetConf, Result};
+use crate::spec::{
+    AddResult, Attachment, CniArgs, Code, ContainerId, Error, IfName, NetConf, Result, Spelling,
+    from_json_spelled,
+};
 
 /// `CNI_COMMAND` (specification, section 2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,13 +207,9 @@ impl Request {
     /// # Errors
     /// See [`NetConf::parse`].
     pub fn with_conf(&self, text: Vec<u8>) -> Result<Request> {
-        Ok(Request {
-            conf: NetConf::parse(&text)?,
-            text,
-            env: self.env.clone(),
-            plugins: self.plugins,
-            exec: self.exec,
-        })
+        let conf = NetConf::parse(&text)?;
+        report_spellings(&conf.spellings);
+        Ok(Request { conf, text, env: self.env.clone(), plugins: self.plugins, exec: self.exec })
     }
 
     /// The plugin's own keys of the configuration.
@@ -216,7 +217,22 @@ impl Request {
     /// # Errors
     /// [`Code::INVALID_CONFIG`] with the line and column.
     pub fn parse_conf<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
-        crate::spec::from_json(&self.text, "network configuration")
+        let (keys, spellings) = from_json_spelled(&self.text, "network configuration")?;
+        report_spellings(&spellings);
+        Ok(keys)
+    }
+}
+
+/// Writes a line to standard error for each key of a configuration that differs in case from the
+/// documented name. A process reports a key once, and 16 keys at most.
+pub(crate) fn report_spellings(spellings: &[Spelling]) {
+    static REPORTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
+    for Spelling { key, name } in spellings {
+        if reported.len() < 16 && !reported.contains(key) {
+            let _ = writeln!(std::io::stderr(), "the key {key:?} of the configuration is read as {name:?}");
+            reported.push(key.clone());
+        }
     }
 }
 

@@ -2,17 +2,15 @@
 //!
 //! One file for each attachment, `<folder>/<network>-<container id>-<ifname>`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use cni_core::fs::{self, Folder};
 use cni_core::spec::{
-    AddResult, Attachment, CniArgs, Code, ContainerId, Error, IfName, NetworkName, Result, Version,
+    AddResult, Attachment, CniArgs, Code, ContainerId, Error, IfName, NetworkName, Result, Version, from_json,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::invocation::Invocation;
@@ -227,7 +225,7 @@ fn pairs(args: &CniArgs) -> Option<Vec<(String, String)>> {
 
 /// Reads a file of the cache that has names and configuration.
 pub(crate) fn parse(text: &[u8], name: &str) -> Option<Cached> {
-    let wire: Wire = serde_json::from_slice(text).ok()?;
+    let wire: Wire = from_json(text, "the cached result").ok()?;
     if wire.kind != KIND {
         return None;
     }
@@ -259,14 +257,19 @@ pub(crate) fn parse(text: &[u8], name: &str) -> Option<Cached> {
 
 /// The version of a configuration, for a result without one.
 fn version_of(config: &[u8]) -> Version {
-    let members: BTreeMap<String, Value> = serde_json::from_slice(config).unwrap_or_default();
-    members.get("cniVersion").and_then(Value::as_str).unwrap_or_default().parse().unwrap_or_default()
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Versioned {
+        cni_version: String,
+    }
+    let conf: Versioned = from_json(config, "the cached configuration").unwrap_or_default();
+    conf.cni_version.parse().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -1,9 +1,9 @@
 //! A network's configuration.
 
-use cni_core::spec::{Error, NetworkName, Result, Version, from_json};
+use cni_core::spec::{Error, NetworkName, Result, Version, from_json, same_key};
 use serde_json::Value;
 
-use crate::plugin_conf::{Members, PluginConf, member, to_raw, to_text};
+use crate::plugin_conf::{Members, PluginConf, member, set, to_raw, to_text};
 
 /// The configuration of a network: plugins that are called in order (specification, section 1).
 ///
@@ -146,12 +146,12 @@ impl NetworkConf {
     /// None in practice.
     pub fn to_text(&self) -> Result<Vec<u8>> {
         let mut members = self.members.clone();
-        members.insert("name".to_owned(), to_raw(&self.name)?);
-        members.insert("cniVersion".to_owned(), to_raw(&self.version.as_str())?);
-        members.remove("cniVersions");
+        set(&mut members, "name", to_raw(&self.name)?);
+        set(&mut members, "cniVersion", to_raw(&self.version.as_str())?);
+        members.retain(|key, _| !same_key("cniVersions", key));
         if self.is_list {
             let plugins: Vec<&Members> = self.plugins.iter().map(PluginConf::members).collect();
-            members.insert("plugins".to_owned(), to_raw(&plugins)?);
+            set(&mut members, "plugins", to_raw(&plugins)?);
         }
         to_text(&members)
     }
@@ -259,6 +259,20 @@ mod tests {
             text,
             r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"k":1.50,"type":"a"},{"type":"b"}],"x":{"y":[1]}}"#
         );
+    }
+
+    #[test]
+    fn keys_match_without_regard_to_case() {
+        let text = r#"{"Name":"n","CNIVersion":"1.0.0","disablegc":true,"PLUGINS":[{"TYPE":"a","Capabilities":{"ips":true}}]}"#;
+        let network = parse(text).unwrap();
+        assert_eq!((network.name().as_str(), network.version()), ("n", Version::V1_0_0));
+        assert!(network.disable_gc());
+        assert_eq!(network.plugins()[0].plugin_type().as_str(), "a");
+        assert_eq!(network.plugins()[0].capabilities(), ["ips"]);
+        // Each reserved key once: another spelling would be read by the plugin, too.
+        let text = String::from_utf8(network.to_text().unwrap()).unwrap();
+        let expected = r#"{"cniVersion":"1.0.0","disablegc":true,"name":"n","plugins":[{"Capabilities":{"ips":true},"TYPE":"a"}]}"#;
+        assert_eq!(text, expected);
     }
 
     #[test]

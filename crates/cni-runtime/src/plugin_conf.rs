@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cni_core::spec::{Error, PluginType, Result, from_json};
+use cni_core::spec::{Error, PluginType, Result, from_json, same_key};
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -74,17 +74,23 @@ impl PluginConf {
     }
 }
 
-/// A member of an object, read as a `T`; `None` when it is absent or null.
+/// A member of an object, read as a `T`; `None` where it is absent or null. Of several spellings
+/// the last counts: they are sorted, here and in the text that a plugin gets.
 pub(crate) fn member<T: serde::de::DeserializeOwned>(
     members: &Members,
     key: &str,
     what: &str,
 ) -> Result<Option<T>> {
-    match members.get(key) {
+    match members.iter().rev().find(|(spelling, raw)| same_key(key, spelling) && raw.get() != "null") {
         None => Ok(None),
-        Some(raw) if raw.get() == "null" => Ok(None),
-        Some(raw) => from_json(raw.get().as_bytes(), &format!("{what}: {key:?}")).map(Some),
+        Some((_, raw)) => from_json(raw.get().as_bytes(), &format!("{what}: {key:?}")).map(Some),
     }
+}
+
+/// Sets a member of an object, in place of all spellings of its key.
+pub(crate) fn set(members: &mut Members, key: &str, value: Box<RawValue>) {
+    members.retain(|spelling, _| !same_key(key, spelling));
+    members.insert(key.to_owned(), value);
 }
 
 /// A value as a member of an object.

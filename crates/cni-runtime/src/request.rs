@@ -1,10 +1,10 @@
 //! Deriving a plugin's request from its configuration (specification, section 3,
 //! "Deriving request configuration from plugin configuration").
 
-use cni_core::spec::{AddResult, Attachment, Result};
+use cni_core::spec::{AddResult, Attachment, Result, same_key};
 
 use crate::conf::NetworkConf;
-use crate::plugin_conf::{CapabilityArgs, PluginConf, to_raw, to_text};
+use crate::plugin_conf::{CapabilityArgs, PluginConf, set, to_raw, to_text};
 
 /// The keys that a request adds to the plugin's configuration.
 pub(crate) enum Purpose<'a> {
@@ -23,15 +23,17 @@ pub(crate) enum Purpose<'a> {
 pub(crate) fn derive(network: &NetworkConf, plugin: &PluginConf, purpose: &Purpose<'_>) -> Result<Vec<u8>> {
     let mut members = plugin.members().clone();
     members.retain(|key, _| {
-        !key.starts_with("cni.dev/") && key != "prevResult" && key != "capabilities" && key != "cniVersions"
+        let is_reserved =
+            ["prevResult", "capabilities", "cniVersions"].iter().any(|name| same_key(name, key));
+        !is_reserved && !key.get(..8).is_some_and(|start| same_key("cni.dev/", start))
     });
-    members.insert("name".to_owned(), to_raw(network.name())?);
-    members.insert("cniVersion".to_owned(), to_raw(&network.version().as_str())?);
+    set(&mut members, "name", to_raw(network.name())?);
+    set(&mut members, "cniVersion", to_raw(&network.version().as_str())?);
     match purpose {
         Purpose::Attachment { capability_args, prev_result } => {
             let supported = plugin.supported(capability_args);
             if !supported.is_empty() {
-                members.insert("runtimeConfig".to_owned(), to_raw(&supported)?);
+                set(&mut members, "runtimeConfig", to_raw(&supported)?);
             }
             // The oldest versions have no prevResult and no form for every result.
             if let Some(text) = prev_result.and_then(|result| result.to_json(network.version()).ok()) {

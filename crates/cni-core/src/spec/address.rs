@@ -82,7 +82,12 @@ impl FromStr for Cidr {
         if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_digit()) {
             return Err(wrong());
         }
-        Cidr::new(ip, prefix.parse().map_err(|_| wrong())?).ok_or_else(wrong)
+        let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+        if ip.to_canonical() == ip {
+            return Cidr::new(ip, prefix).ok_or_else(wrong);
+        }
+        // As in Go, the prefix length of an IPv4-mapped address counts from its 128 bits.
+        if prefix > 128 { Err(wrong()) } else { Cidr::new(ip, prefix.saturating_sub(96)).ok_or_else(wrong) }
     }
 }
 
@@ -185,8 +190,16 @@ mod tests {
     fn a_prefix_length_is_required() {
         assert_eq!("10.1.2.3/24".parse::<Cidr>().unwrap().to_string(), "10.1.2.3/24");
         assert_eq!("fd00::1/64".parse::<Cidr>().unwrap().to_network().to_string(), "fd00::/64");
+        for (mapped, address) in [
+            ("::ffff:10.1.2.3/120", "10.1.2.3/24"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3/32"),
+            ("::ffff:a01:203/24", "10.1.2.3/0"),
+        ] {
+            assert_eq!(mapped.parse::<Cidr>().unwrap().to_string(), address);
+        }
         for bad in [
             "",
+            "::ffff:10.1.2.3/129",
             "10.1.2.3",
             "10.1.2.3/33",
             "10.1.2.3/255.255.255.0",

@@ -2,7 +2,7 @@
 
 use super::{Code, Error, Result};
 
-/// The pairs of `CNI_ARGS`. Keys are case-sensitive.
+/// The pairs of `CNI_ARGS`. Keys are case-sensitive, and a value can contain `=`.
 ///
 /// A plugin lists its keys with [`CniArgs::only`]; any other key is an error unless the caller
 /// sets `IgnoreUnknown=1`, as the runtimes of Kubernetes do.
@@ -13,13 +13,11 @@ impl CniArgs {
     /// Reads the variable. The empty string has no pairs.
     ///
     /// # Errors
-    /// [`Code::INVALID_ENVIRONMENT`] for a pair without exactly one `=`.
+    /// [`Code::INVALID_ENVIRONMENT`] for a pair without `=` or without a key.
     pub fn parse(text: &str) -> Result<CniArgs> {
         let pairs = text.split(';').filter(|pair| !pair.is_empty());
         let parse = |pair: &str| match pair.split_once('=') {
-            Some((key, value)) if !key.is_empty() && !value.contains('=') => {
-                Ok((key.to_owned(), value.to_owned()))
-            }
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
             _ => Err(Error::new(Code::INVALID_ENVIRONMENT, format!("CNI_ARGS: {pair:?} is not KEY=VALUE"))
                 .details("pairs are separated by semicolons")),
         };
@@ -104,8 +102,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_has_one_equals_sign() {
-        for bad in ["A", "=1", "A=1=2", "A=1;B"] {
+    fn a_value_can_contain_an_equals_sign() {
+        let args = CniArgs::parse("K8S_POD_NAME=a=b=;IP=1.2.3.4").unwrap();
+        assert_eq!(args.get("K8S_POD_NAME"), Some("a=b="));
+        assert_eq!(args.get("IP"), Some("1.2.3.4"));
+    }
+
+    #[test]
+    fn a_pair_has_a_key_and_a_value() {
+        for bad in ["A", "=1", "A=1;B"] {
             assert_eq!(CniArgs::parse(bad).unwrap_err().code(), Code::INVALID_ENVIRONMENT, "{bad}");
         }
     }

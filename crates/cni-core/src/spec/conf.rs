@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    AddResult, ContainerId, Dns, Error, IfName, NetworkName, PluginType, Result, Version, from_json,
+    AddResult, ContainerId, Dns, Error, IfName, NetworkName, PluginType, Result, Spelling, Version,
+    from_json_spelled,
 };
 
 /// The keys of a plugin configuration that the specification defines (section 1).
@@ -23,6 +24,8 @@ pub struct NetConf {
     pub ipam: Option<PluginType>,
     /// `dns`.
     pub dns: Dns,
+    /// The keys that are read here and differ in case from the documented names.
+    pub spellings: Vec<Spelling>,
     /// `prevResult`, not yet read.
     prev_result: Option<Box<RawValue>>,
     /// `cni.dev/valid-attachments`: what GC must keep; `None` when the key is absent.
@@ -70,7 +73,7 @@ impl NetConf {
     /// # Errors
     /// Invalid JSON (6), an unknown `cniVersion` (1), a missing or malformed name or type (7).
     pub fn parse(text: &[u8]) -> Result<NetConf> {
-        let wire: Wire = from_json(text, "network configuration")?;
+        let (wire, spellings): (Wire, _) = from_json_spelled(text, "network configuration")?;
         let cni_version: Version = wire.cni_version.parse()?;
         let name = wire.name.filter(|name| !name.is_empty()).ok_or_else(|| {
             Error::invalid_config("network configuration has no name").details("the key \"name\" is required")
@@ -82,6 +85,7 @@ impl NetConf {
             ipam: optional_type(wire.ipam.as_ref().map_or("", |ipam| &ipam.plugin_type))
                 .map_err(|e| e.context("ipam"))?,
             dns: wire.dns.unwrap_or_default(),
+            spellings,
             prev_result: wire.prev_result,
             valid_attachments: wire.valid_attachments,
         })

@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::Version;
+use super::{Version, from_json};
 
 /// The result of every fallible function of a plugin.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -150,7 +150,7 @@ impl Error {
 
     /// Reads the error object that another plugin printed; `None` where it is not an error object.
     pub fn from_json(text: &[u8]) -> Option<Error> {
-        let object: ErrorObject = serde_json::from_slice(text).ok()?;
+        let object: ErrorObject = from_json(text, "error").ok()?;
         (object.code.0 != 0 || !object.msg.is_empty()).then_some(Error {
             code: object.code,
             msg: object.msg,

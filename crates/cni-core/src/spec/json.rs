@@ -1,47 +1,84 @@
-//! Reading JSON, with errors that show the place of the mistake.
+//! Reading JSON as Go's encoding/json does, with errors that show the place of the mistake.
+//!
+//! Everything that comes from outside is read here: configurations, results of other plugins,
+//! annotations, caches. The rules, which hold for every struct that serde derives:
+//!
+//! - A key stands for a field without regard to case, by Unicode's simple folding. Keys of maps
+//!   are exact.
+//! - Of a key that is given several times, in any spelling, the last value counts. The members of
+//!   an object are added to those of the earlier object.
+//! - `null` is an absent key. As an element of a list it is the zero value.
+//! - Unknown keys are ignored.
+//! - Invalid UTF-8 and lone surrogates become U+FFFD.
+//! - A number with a fraction or an exponent is not an integer.
+//!
+//! It differs from Go where a key is given twice: a list replaces the earlier list with all its
+//! elements, where Go decodes each element into the earlier one; `null` leaves the earlier value
+//! also of a list or map; and of two values only the last has to be valid, if both have one type.
+
+mod fold;
+mod text;
+mod value;
 
 use std::marker::PhantomData;
 
-use serde::de::{DeserializeOwned, IntoDeserializer, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
-use serde_json::error::Category;
 
 use super::{Code, Error, Result};
+pub use fold::same_key;
+use value::{Context, Fault};
 
 /// Characters of a line shown on either side of a mistake.
 const EXCERPT: usize = 40;
 
+/// A key that is read as a field whose name has another case.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Spelling {
+    /// The key in the text.
+    pub key: String,
+    /// The documented name.
+    pub name: &'static str,
+}
+
 /// Reads `text` as a `T`; errors call it `what` ("network configuration").
-///
-/// A `null` is read as if the key were absent, as the Go plugins do.
 ///
 /// # Errors
 /// [`Code::UNDECODABLE`] when it is not JSON, [`Code::INVALID_CONFIG`] when its values have
 /// other types; both have line and column and show the text around them.
 pub fn from_json<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<T> {
-    let err = match serde_json::from_slice(text) {
-        Ok(value) => return Ok(value),
-        Err(err) => err,
-    };
-    let code = match err.classify() {
-        Category::Data => Code::INVALID_CONFIG,
-        Category::Io | Category::Syntax | Category::Eof => Code::UNDECODABLE,
-    };
-    if code == Code::INVALID_CONFIG
-        && let Some(value) = without_nulls(text)
-    {
-        return Ok(value);
-    }
+    from_json_spelled(text, what).map(|(value, _)| value)
+}
+
+/// [`from_json`], and the keys that differ in case from the documented names, 16 at most.
+///
+/// # Errors
+/// Those of [`from_json`].
+pub fn from_json_spelled<T: DeserializeOwned>(text: &[u8], what: &str) -> Result<(T, Vec<Spelling>)> {
+    let text = text::repaired(text);
+    serde_json::from_str::<IgnoredAny>(&text).map_err(|err| syntax_error(&text, what, &err))?;
+    let context = Context::new(&text);
+    let value = T::deserialize(context.value()).map_err(|fault| type_error(&text, what, &fault))?;
+    let spellings = context.into_spellings().into_iter().map(|(key, name)| Spelling { key, name });
+    Ok((value, spellings.collect()))
+}
+
+fn syntax_error(text: &str, what: &str, err: &serde_json::Error) -> Error {
     let problem = err.to_string();
     let problem = problem.split(" at line ").next().unwrap_or(&problem);
-    let fault = if code == Code::UNDECODABLE { "is not valid JSON" } else { "is not valid" };
     let (line, column) = (err.line(), err.column());
-    let mut msg = format!("{what} {fault}: {problem}");
-    if line > 0 {
-        msg = format!("{what} {fault}: line {line}, column {column}: {problem}");
-    }
-    Err(Error::new(code, msg).details(excerpt(text, line, column)))
+    let msg = format!("{what} is not valid JSON: line {line}, column {column}: {problem}");
+    Error::new(Code::UNDECODABLE, msg).details(excerpt(text, line, column))
+}
+
+fn type_error(text: &str, what: &str, fault: &Fault) -> Error {
+    let start = text.len() - text.trim_ascii_start().len();
+    let before = text.get(..fault.offset.unwrap_or(start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1);
+    let path = if fault.path.is_empty() { String::new() } else { format!("{}: ", fault.path) };
+    let msg = format!("{what} is not valid: line {line}, column {}: {path}{}", column + 1, fault.problem);
+    Error::invalid_config(msg).details(excerpt(text, line, column))
 }
 
 /// For `#[serde(deserialize_with)]`: an empty string is read as an absent key, as the Go
@@ -90,30 +127,9 @@ pub fn default_if_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default
     none_if_empty(text).map(Option::unwrap_or_default)
 }
 
-/// A second attempt for a text with `null` in it; `None` where that is not the reason.
-fn without_nulls<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
-    if !text.windows(4).any(|window| window == b"null") {
-        return None;
-    }
-    let mut value: Value = serde_json::from_slice(text).ok()?;
-    strip_nulls(&mut value);
-    T::deserialize(value).ok()
-}
-
-fn strip_nulls(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, member| !member.is_null());
-            map.values_mut().for_each(strip_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip_nulls),
-        _ => {}
-    }
-}
-
-/// The line of the mistake with a mark behind the column, cut to what fits on a screen.
-fn excerpt(text: &[u8], line: usize, column: usize) -> String {
-    let Some(line) = text.split(|b| *b == b'\n').nth(line.saturating_sub(1)) else {
+/// The part of a line around a mistake, which is marked after so many bytes of the line.
+fn excerpt(text: &str, line: usize, column: usize) -> String {
+    let Some(line) = text.as_bytes().split(|b| *b == b'\n').nth(line.saturating_sub(1)) else {
         return String::new();
     };
     let at = column.min(line.len());
@@ -123,68 +139,4 @@ fn excerpt(text: &[u8], line: usize, column: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Deserialize, Debug, PartialEq)]
-    struct Conf {
-        #[serde(default)]
-        vlan: u16,
-        #[serde(default)]
-        list: Vec<u8>,
-    }
-
-    #[test]
-    fn a_syntax_error_shows_its_place() {
-        let error = from_json::<Conf>(b"{\n  \"vlan\": 7\n  \"list\": []\n}", "configuration").unwrap_err();
-        assert_eq!(error.code(), Code::UNDECODABLE);
-        assert!(error.msg().starts_with("configuration is not valid JSON: line 3, column "), "{error}");
-        assert!(error.to_string().contains(r#"<HERE>"#), "{error}");
-        assert!(error.to_string().contains("list"), "{error}");
-    }
-
-    #[test]
-    fn a_wrong_type_is_an_invalid_configuration() {
-        let error = from_json::<Conf>(br#"{"vlan": "seven"}"#, "configuration").unwrap_err();
-        assert_eq!(error.code(), Code::INVALID_CONFIG);
-        assert!(error.msg().contains("seven"), "{error}");
-    }
-
-    #[test]
-    fn null_means_absent() {
-        let conf: Conf = from_json(br#"{"vlan": null, "list": null}"#, "configuration").unwrap();
-        assert_eq!(conf, Conf { vlan: 0, list: vec![] });
-    }
-
-    #[test]
-    fn an_empty_string_means_absent_and_an_error_has_the_place_of_the_string() {
-        #[derive(Deserialize, Debug)]
-        struct Named {
-            #[serde(default, deserialize_with = "none_if_empty")]
-            name: Option<crate::spec::IfName>,
-        }
-        for absent in [r#"{}"#, r#"{"name":""}"#, r#"{"name":null}"#] {
-            assert_eq!(from_json::<Named>(absent.as_bytes(), "it").unwrap().name, None);
-        }
-        assert_eq!(from_json::<Named>(br#"{"name":"eth0"}"#, "it").unwrap().name.as_deref(), Some("eth0"));
-        let error = from_json::<Named>(b"{\n\"name\":\"a/b\"\n}", "it").unwrap_err();
-        assert!(error.msg().contains("line 2, column 12"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = from_json::<Conf>(&bytes, "configuration");
-        }
-
-        #[test]
-        fn any_cut_and_twist_of_a_configuration_is_read_or_refused(cut in 0usize..40, byte in any::<u8>()) {
-            let mut text = "{\"vlan\": 7, \"list\": [1,\n2, null]}".to_owned().into_bytes();
-            text.truncate(cut);
-            text.push(byte);
-            let _ = from_json::<Conf>(&text, "configuration");
-        }
-    }
-}
+mod tests;

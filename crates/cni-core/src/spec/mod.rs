@@ -27,7 +27,7 @@ pub use address::{Cidr, Mac};
 pub use args::CniArgs;
 pub use conf::{Attachment, NetConf};
 pub use error::{Code, Error, Result};
-pub use json::{default_if_empty, from_json, none_if_empty};
+pub use json::{Spelling, default_if_empty, from_json, from_json_spelled, none_if_empty, same_key};
 pub use names::{ContainerId, IfName, LinkName, NetworkName, PluginType};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use version::Version;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Cidr, none_if_empty};
 
@@ -25,7 +25,8 @@ pub struct AddResult {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Interface {
-    /// Its name.
+    /// Its name. Another plugin may leave it out.
+    #[serde(default)]
     pub name: String,
     /// Its hardware address. Empty: it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -47,8 +48,9 @@ pub struct Interface {
 /// An address of a result.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct IpConfig {
-    /// Index into the interfaces of the result. An IPAM plugin does not set it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Index into the interfaces of the result. An IPAM plugin does not set it, and that of
+    /// another plugin may be out of range.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "index")]
     pub interface: Option<usize>,
     /// The address.
     pub address: Cidr,
@@ -116,6 +118,12 @@ impl Dns {
     pub fn is_empty(&self) -> bool {
         *self == Dns::default()
     }
+}
+
+/// An index, where other plugins write -1 for an address without an interface.
+fn index<'de, D: Deserializer<'de>>(index: D) -> Result<Option<usize>, D::Error> {
+    let index = Option::<i64>::deserialize(index)?;
+    Ok(index.and_then(|index| usize::try_from(index).ok()))
 }
 
 fn is_zero(number: &u32) -> bool {

@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{AddResult, Cidr, Code, Dns, Error, Interface, IpConfig, Result, Route, Version, from_json};
 
@@ -46,7 +46,7 @@ impl AddResult {
         if version < Version::V0_3_0 {
             Ok(from_json::<Wire020>(text, "result")?.into_result())
         } else {
-            from_json::<Wire100>(text, "result")?.into_result()
+            Ok(from_json::<Wire100>(text, "result")?.into_result())
         }
     }
 
@@ -79,12 +79,31 @@ struct Wire100 {
     dns: Option<Dns>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// An address, written with its `version`, which is not read: the address itself has it.
+#[derive(Deserialize)]
+#[serde(from = "IpConfig")]
 struct WireIp {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
-    #[serde(flatten)]
     ip: IpConfig,
+}
+
+impl From<IpConfig> for WireIp {
+    fn from(ip: IpConfig) -> WireIp {
+        WireIp { version: None, ip }
+    }
+}
+
+impl Serialize for WireIp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Versioned<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            version: Option<&'a str>,
+            #[serde(flatten)]
+            ip: &'a IpConfig,
+        }
+        Versioned { version: self.version.as_deref(), ip: &self.ip }.serialize(serializer)
+    }
 }
 
 impl Wire100 {
@@ -109,24 +128,13 @@ impl Wire100 {
         }
     }
 
-    fn into_result(self) -> Result<AddResult> {
-        let ips: Vec<IpConfig> = self.ips.into_iter().map(|wire| wire.ip).collect();
-        for ip in &ips {
-            if ip.interface.is_some_and(|index| index >= self.interfaces.len()) {
-                return Err(Error::invalid_config(format!(
-                    "address {} belongs to interface {} of a result with {} interfaces",
-                    ip.address,
-                    ip.interface.unwrap_or_default(),
-                    self.interfaces.len()
-                )));
-            }
-        }
-        Ok(AddResult {
+    fn into_result(self) -> AddResult {
+        AddResult {
             interfaces: self.interfaces,
-            ips,
+            ips: self.ips.into_iter().map(|wire| wire.ip).collect(),
             routes: self.routes,
             dns: self.dns.unwrap_or_default(),
-        })
+        }
     }
 }
 
@@ -248,9 +256,19 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_no_interface_is_refused() {
-        let text = br#"{"cniVersion":"1.0.0","ips":[{"interface":0,"address":"10.0.0.1/8"}]}"#;
-        assert_eq!(AddResult::from_json(text, Version::NEWEST).unwrap_err().code(), Code::INVALID_CONFIG);
+    fn results_of_others_are_read_as_the_go_library_reads_them() {
+        let text = br#"{"cniVersion":"0.4.0","Interfaces":[{},{"NAME":"eth0"}],
+            "ips":[{"interface":9,"address":"10.0.0.1/8"},{"interface":-1,"address":"10.0.0.2/8"},
+                   {"version":4,"address":"::ffff:10.0.0.3/104","gateway":"::ffff:10.0.0.9"}],
+            "routes":[{"DST":"::ffff:10.9.0.0/112"}],"dns":null}"#;
+        let result = AddResult::from_json(text, Version::NEWEST).unwrap();
+        let names: Vec<_> = result.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        assert_eq!(names, ["", "eth0"]);
+        assert_eq!(result.ips.iter().map(|ip| ip.interface).collect::<Vec<_>>(), [Some(9), None, None]);
+        assert_eq!(result.ips[2].address.to_string(), "10.0.0.3/8");
+        assert_eq!(result.routes[0].dst.to_string(), "10.9.0.0/16");
+        let text = result.to_json(Version::V1_0_0).unwrap();
+        assert!(text.contains(r#""interface":9"#) && !text.contains("version\":4"), "{text}");
     }
 
     proptest! {
