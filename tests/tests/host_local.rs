@@ -367,6 +367,34 @@ both_flavours! {
         assert!(Path::new("/etc/passwd").exists());
     }
 
+    fn keys_match_without_regard_to_case(host) {
+        let config = json!({ "cniVersion": "1.1.0", "Name": "net", "type": "host-local",
+            "Ipam": { "TYPE": "host-local", "SUBNET": "10.1.2.0/24", "DATADIR": "/var/lib/other" } });
+        let pod = host.container();
+        let call = |command: &str| subnet(&host).call(command, &pod).config(&config).run();
+        let added = call("ADD");
+        assert_eq!(added.result()["ips"][0]["address"], "10.1.2.2/24");
+        for (key, name) in [("Ipam", "ipam"), ("SUBNET", "subnet"), ("DATADIR", "dataDir"), ("Name", "name")] {
+            let line = format!("the key \"{key}\" of the configuration is read as \"{name}\"\n");
+            assert_eq!(added.stderr.matches(&line).count(), 1, "{added}");
+        }
+        assert_eq!(host.reservations_in("/var/lib/other/net").len(), 1);
+        call("DEL").succeeds();
+        assert!(host.reservations_in("/var/lib/other/net").is_empty());
+    }
+
+    fn version_does_not_read_standard_input(host) {
+        let call = oxcni_tests::Call::new(&host, "host-local").env("CNI_COMMAND", "VERSION");
+        let version = call.stdin(r#"{"cniVersion":"0.2.0"}"#).run().result();
+        assert_eq!(version["cniVersion"], "1.1.0");
+    }
+
+    fn value_of_cni_args_with_an_equals_sign_hurts_its_own_key_only(host) {
+        let pod = host.container();
+        subnet(&host).args("IgnoreUnknown=1;K8S_POD_NAME=a=b").add(&pod).succeeds();
+        subnet(&host).args("IP=10.1.2.9=").add(&host.container()).fails(4, &["10.1.2.9="]);
+    }
+
     fn names_that_would_leave_the_data_folder_are_refused(host) {
         for name in ["../../escape", "a/b", "", ".", ".."] {
             let net = subnet(&host).with("name", json!(name));

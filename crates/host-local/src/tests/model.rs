@@ -124,6 +124,9 @@ impl Model {
     }
 }
 
+/// A change to the content of a file.
+type Change<'a> = Box<dyn Fn(&mut Vec<u8>) + 'a>;
+
 struct World {
     fixture: Fixture,
     conf: Value,
@@ -215,7 +218,7 @@ impl World {
             _ => {}
         }
         let files = self.fixture.index();
-        let (file, change): (usize, Box<dyn Fn(&mut Vec<u8>)>) = match damage {
+        let (file, change): (usize, Change<'_>) = match damage {
             Damage::Save => {
                 let read = |path: PathBuf| (path.clone(), fs::read(path).unwrap());
                 self.saved = files.into_iter().map(read).collect();
