@@ -215,7 +215,9 @@ both_flavours! {
             let error = add.clone().stdin(garbage).run().error();
             assert!([6, 7].contains(&error.code), "{garbage:?}: {error:?}");
         }
-        refused(&host, &pod, &add.clone().stdin(&b"{\"name\":\"\xff\xfe\"}"[..]), 6, &[]);
+        // Invalid UTF-8 in a string is read as U+FFFD.
+        let invalid = add.clone().stdin(&b"{\"name\":\"\xff\xfe\"}"[..]);
+        refused(&host, &pod, &invalid, 7, &["network name \"\u{fffd}\u{fffd}\""]);
         assert_eq!(host.links(), ["lo"]);
     }
 

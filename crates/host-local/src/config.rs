@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use cni_core::request::Request;
 use cni_core::spec::{Code, Error, Result, Route, Version};
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::range::{RangeConf, RangeSet, refuse_overlaps};
 use crate::store::Reclaim;
@@ -124,11 +123,24 @@ impl Config {
     }
 }
 
-/// The folder of the network's reservations. What else is wrong with `ipam` does not matter
-/// here: a DEL has to find what an ADD reserved before somebody broke the configuration.
-pub(crate) fn folder(request: &Request) -> PathBuf {
-    let conf: Value = serde_json::from_slice(&request.text).unwrap_or_default();
-    network_folder(request, conf["ipam"]["dataDir"].as_str().unwrap_or_default())
+/// The folder of the network's reservations. Other keys of `ipam` are not read: a DEL has to find
+/// what an ADD reserved before the configuration became invalid.
+///
+/// # Errors
+/// [`Code::INVALID_CONFIG`] when `dataDir` is not a string: the reservations can't be found.
+pub(crate) fn folder(request: &Request) -> Result<PathBuf> {
+    #[derive(Deserialize)]
+    struct NetworkConf {
+        #[serde(default)]
+        ipam: Ipam,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Ipam {
+        data_dir: String,
+    }
+    let conf: NetworkConf = request.parse_conf()?;
+    Ok(network_folder(request, &conf.ipam.data_dir))
 }
 
 fn network_folder(request: &Request, data_dir: &str) -> PathBuf {

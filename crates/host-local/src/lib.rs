@@ -87,7 +87,7 @@ fn add(node: &Node, request: &Request) -> Result<AddResult> {
 
 fn del(node: &Node, request: &Request) -> Result<()> {
     let owner = Owner::of(request.attachment()?);
-    let Some(mut store) = Store::open(node, &config::folder(request), Reclaim::Empty)? else {
+    let Some(mut store) = Store::open(node, &config::folder(request)?, Reclaim::Empty)? else {
         return Ok(());
     };
     if release_all(&mut store, &owner)? == 0 {
@@ -157,7 +157,7 @@ fn gc(node: &Node, request: &Request) -> Result<()> {
     let Some(valid) = &request.conf.valid_attachments else {
         return Ok(());
     };
-    let Some(mut store) = Store::open(node, &config::folder(request), Reclaim::Empty)? else {
+    let Some(mut store) = Store::open(node, &config::folder(request)?, Reclaim::Empty)? else {
         return Ok(());
     };
     // A file without an interface name is kept with any valid attachment of its container.

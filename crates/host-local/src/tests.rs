@@ -234,6 +234,26 @@ fn del_needs_no_folder_and_no_valid_ranges() {
 }
 
 #[test]
+fn every_command_reads_the_data_folder_from_the_configuration_in_the_same_way() {
+    let fixture = Fixture::new();
+    let mut conf = fixture.conf(small());
+    // More levels than a parser of values without types accepts.
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let data_dir = conf["ipam"].as_object_mut().unwrap().remove("dataDir").unwrap();
+    conf["ipam"]["DataDir"] = data_dir;
+    let text = conf.to_string().replacen('{', &format!("{{\"deep\":{deep},"), 1).into_bytes();
+    let request = cni_core::request::Request { text, ..fixture.request(&conf, "c1", "") };
+    crate::add(&fixture.node, &request).unwrap();
+    assert_eq!(fixture.reservations(), ["10.1.2.2"]);
+    crate::check(&fixture.node, &request).unwrap();
+    crate::del(&fixture.node, &request).unwrap();
+    assert!(fixture.reservations().is_empty());
+    conf["ipam"]["dataDir"] = 7.into();
+    let err = crate::del(&fixture.node, &fixture.request(&conf, "c1", "")).unwrap_err();
+    assert!(err.msg().contains("dataDir"), "{err}");
+}
+
+#[test]
 fn a_reservation_of_the_go_plugin_is_seen_at_once() {
     let fixture = Fixture::new();
     let conf = fixture.conf(small());

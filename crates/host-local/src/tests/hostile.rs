@@ -130,7 +130,7 @@ proptest! {
         conf["name"] = name.into();
         if let Ok(parsed) = NetConf::parse(conf.to_string().as_bytes()) {
             let request = cni_core::request::Request { conf: parsed, ..fixture.request(&fixture.conf(whole()), "c1", "") };
-            let folder = crate::config::folder(&request);
+            let folder = crate::config::folder(&request).unwrap();
             prop_assert_eq!(folder.parent().unwrap(), fixture.data_dir());
         }
     }
