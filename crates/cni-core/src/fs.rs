@@ -15,13 +15,14 @@
 
 mod attribute;
 pub(crate) mod lock;
+mod read;
 mod stat;
 
 use std::ffi::{CStr, OsString};
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -33,6 +34,7 @@ use nix::unistd::{AccessFlags, UnlinkatFlags, access, linkat, unlinkat};
 
 pub use attribute::attribute;
 pub use lock::Lock;
+pub use read::{read_at_most, read_bounded, read_regular};
 pub use stat::{Stat, Timestamp};
 
 use crate::spec::{Code, Error};
@@ -94,6 +96,33 @@ impl Folder {
         let meta = self.file.metadata()?;
         let modified = Timestamp { sec: meta.mtime(), nsec: meta.mtime_nsec() };
         Ok(Stat { dev: meta.dev(), ino: meta.ino(), modified })
+    }
+
+    /// Whether it is on a file system that other machines can have mounted, too: NFS, SMB, 9P, FUSE
+    /// (virtiofs among others), Ceph, Lustre, GPFS, BeeGFS, GFS2, OCFS2, AFS.
+    ///
+    /// # Errors
+    /// Those of fstatfs(2).
+    pub fn is_on_network(&self) -> io::Result<bool> {
+        // include/uapi/linux/magic.h, and of those that are not in the kernel's tree their sources.
+        const MAGIC: [i64; 13] = [
+            0x6969,
+            0x517b,
+            0xff53_4d42,
+            0xfe53_4d42,
+            0x0102_1997,
+            0x6573_5546,
+            0x00c3_6400,
+            0x0bd0_0bd0,
+            0x4750_4653,
+            0x1983_0326,
+            0x0116_1970,
+            0x7461_636f,
+            0x5346_414f,
+        ];
+        let magic = nix::sys::statfs::fstatfs(&self.file)?.filesystem_type().0 as i64;
+        // The kernel's numbers have 32 bits; some C libraries extend their sign.
+        Ok(MAGIC.contains(&(magic & 0xffff_ffff)))
     }
 
     /// Sets the time of the last change.
@@ -159,7 +188,9 @@ impl Folder {
                 let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
                 let follow = AtFlags::AT_SYMLINK_FOLLOW;
                 match linkat(AT_FDCWD, unnamed.as_str(), &self.file, name, follow) {
-                    Ok(()) => return Ok(true),
+                    Ok(()) => {
+                        return close(file).map(|()| true).inspect_err(|_| drop(self.remove(name)));
+                    }
                     Err(Errno::EEXIST) => return Ok(false),
                     // /proc is not mounted.
                     Err(Errno::ENOENT | Errno::ENOTDIR) => {}
@@ -178,16 +209,36 @@ impl Folder {
         &self,
         name: &str,
         mode: u32,
-        fill: impl FnOnce(&mut File) -> io::Result<()>,
+        fill: impl Fn(&mut File) -> io::Result<()>,
     ) -> io::Result<bool> {
-        let unfinished = self.unfinished(mode, fill)?;
+        let unfinished = self.unfinished(mode, &fill)?;
         let linked = linkat(&self.file, unfinished.as_str(), &self.file, name, AtFlags::empty());
         let removed = self.remove(&unfinished);
         match linked {
             Ok(()) => removed.map(|_| true),
             Err(Errno::EEXIST) => Ok(false),
+            // The file system has no hard links (link(2), "ERRORS"; FUSE returns the last two).
+            Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS) => self.create_in_place(name, mode, fill),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// [`Folder::create`] where the file system has no hard links. A reader without the caller's
+    /// lock may see an empty file, as may the next process after this one is killed.
+    fn create_in_place(
+        &self,
+        name: &str,
+        mode: u32,
+        fill: impl Fn(&mut File) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let mut file = match self.openat(name, flags, mode) {
+            Ok(file) => file,
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(err) => return Err(err),
+        };
+        let filled = fill(&mut file).and_then(|()| close(file));
+        filled.map(|()| true).inspect_err(|_| drop(self.remove(name)))
     }
 
     /// Writes a file and atomically replaces the one of that name.
@@ -216,7 +267,8 @@ impl Folder {
         if let Ok(file) = self.openat(name, flags, 0)
             && file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == contents.len() as u64)
         {
-            return file.write_all_at(contents, 0);
+            file.write_all_at(contents, 0)?;
+            return close(file);
         }
         self.remove(name)?;
         if self.create(name, contents, mode, None)? {
@@ -239,7 +291,8 @@ impl Folder {
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let file = self.openat(name, flags, mode)?;
         file.write_all_at(contents, 0)?;
-        file.set_len(contents.len() as u64)
+        file.set_len(contents.len() as u64)?;
+        close(file)
     }
 
     /// Makes a file under a name that no other process uses, and returns the name.
@@ -250,7 +303,7 @@ impl Folder {
         let name = format!("{UNFINISHED}{}-{count}-{nonce}", std::process::id());
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let mut file = self.openat(&name, flags, mode)?;
-        match fill(&mut file) {
+        match fill(&mut file).and_then(|()| close(file)) {
             Ok(()) => Ok(name),
             Err(err) => {
                 let _ = self.remove(&name);
@@ -306,15 +359,6 @@ impl Folder {
         leaf(name)?;
         Ok(openat(&self.file, name, flags, mode_of(mode))?.into())
     }
-}
-
-/// Reads the first `max` bytes of a file. The call does not wait for a writer of a pipe.
-///
-/// # Errors
-/// Those of open(2) and read(2).
-pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
-    let nonblock = OFlag::O_NONBLOCK.bits();
-    read_at_most(&mut OpenOptions::new().read(true).custom_flags(nonblock).open(path)?, max)
 }
 
 /// Writes a file and atomically replaces the one of that name.
@@ -388,38 +432,13 @@ pub fn nanoseconds_now() -> u32 {
     now.map_or(0, |now| now.subsec_nanos())
 }
 
-/// The first `max` bytes of an open file.
-///
-/// # Errors
-/// Those of read(2).
-pub fn read_at_most(file: &mut File, max: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; max.min(1024)];
-    let mut len = 0;
-    loop {
-        match file.read(&mut bytes[len..]) {
-            Ok(0) => break,
-            // A regular file returns fewer bytes than requested only at its end (read(2)).
-            Ok(read) if len + read < bytes.len() => {
-                len += read;
-                break;
-            }
-            Ok(read) => len += read,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-            Err(err) => return Err(err),
-        }
-        if len == bytes.len() {
-            if len >= max {
-                break;
-            }
-            bytes.resize((len * 2).min(max), 0);
-        }
-    }
-    bytes.truncate(len);
-    Ok(bytes)
-}
-
 fn mode_of(mode: u32) -> Mode {
     Mode::from_bits_truncate(mode)
+}
+
+/// Closes a file. NFS reports at the end that there was no space for what was written (close(2)).
+fn close(file: File) -> io::Result<()> {
+    Ok(nix::unistd::close(file)?)
 }
 
 /// Refuses a name that is not that of a file directly in a folder.

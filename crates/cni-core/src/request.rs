@@ -2,12 +2,12 @@
 //! takes it. The two know each other, because a request carries the plugins of this program.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::diagnostics::note;
 use crate::spec::{
     AddResult, Attachment, CniArgs, Code, ContainerId, Error, IfName, NetConf, Result, Spelling,
     from_json_spelled,
@@ -230,7 +230,7 @@ pub(crate) fn report_spellings(spellings: &[Spelling]) {
     let mut reported = REPORTED.lock().unwrap_or_else(PoisonError::into_inner);
     for Spelling { key, name } in spellings {
         if reported.len() < 16 && !reported.contains(key) {
-            let _ = writeln!(std::io::stderr(), "the key {key:?} of the configuration is read as {name:?}");
+            note(format_args!("the key {key:?} of the configuration is read as {name:?}"));
             reported.push(key.clone());
         }
     }

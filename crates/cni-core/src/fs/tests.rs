@@ -35,6 +35,20 @@ fn without_unnamed_files_a_file_is_made_once_too() {
 }
 
 #[test]
+fn without_hard_links_a_file_is_made_once_too() {
+    let (_place, folder) = folder();
+    let create =
+        |contents: &'static [u8]| folder.create_in_place("a", 0o600, move |file| file.write_all(contents));
+    assert!(create(b"first").unwrap());
+    assert!(!create(b"second").unwrap());
+    assert_eq!(folder.read("a", 100).unwrap().unwrap(), b"first");
+    folder.remove("a").unwrap();
+    let full = |_: &mut File| Err(io::ErrorKind::StorageFull.into());
+    assert!(folder.create_in_place("a", 0o600, full).is_err());
+    assert!(names(&folder).is_empty());
+}
+
+#[test]
 fn a_file_that_could_not_be_filled_does_not_remain() {
     let (_place, folder) = folder();
     let full = |_: &mut File| Err(io::ErrorKind::StorageFull.into());

@@ -55,7 +55,7 @@ pub struct IpConfig {
     /// The address.
     pub address: Cidr,
     /// The gateway of its subnet.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "none_if_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_ip")]
     pub gateway: Option<IpAddr>,
 }
 
@@ -65,7 +65,7 @@ pub struct Route {
     /// The destination.
     pub dst: Cidr,
     /// The next hop. By default the gateway of an address of the same family.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "none_if_empty")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_ip")]
     pub gw: Option<IpAddr>,
     /// MTU along the path in bytes; 0: that of the interface. This and all below since 1.1.0.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -124,6 +124,11 @@ impl Dns {
 fn index<'de, D: Deserializer<'de>>(index: D) -> Result<Option<usize>, D::Error> {
     let index = Option::<i64>::deserialize(index)?;
     Ok(index.and_then(|index| usize::try_from(index).ok()))
+}
+
+/// An optional address. An IPv4-mapped address is IPv4, as in Go.
+fn optional_ip<'de, D: Deserializer<'de>>(ip: D) -> Result<Option<IpAddr>, D::Error> {
+    none_if_empty(ip).map(|ip: Option<IpAddr>| ip.map(|ip| ip.to_canonical()))
 }
 
 fn is_zero(number: &u32) -> bool {

@@ -260,13 +260,15 @@ mod tests {
         let text = br#"{"cniVersion":"0.4.0","Interfaces":[{},{"NAME":"eth0"}],
             "ips":[{"interface":9,"address":"10.0.0.1/8"},{"interface":-1,"address":"10.0.0.2/8"},
                    {"version":4,"address":"::ffff:10.0.0.3/104","gateway":"::ffff:10.0.0.9"}],
-            "routes":[{"DST":"::ffff:10.9.0.0/112"}],"dns":null}"#;
+            "routes":[{"DST":"::ffff:10.9.0.0/112","gw":"::ffff:10.0.0.8"}],"dns":null}"#;
         let result = AddResult::from_json(text, Version::NEWEST).unwrap();
         let names: Vec<_> = result.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         assert_eq!(names, ["", "eth0"]);
         assert_eq!(result.ips.iter().map(|ip| ip.interface).collect::<Vec<_>>(), [Some(9), None, None]);
         assert_eq!(result.ips[2].address.to_string(), "10.0.0.3/8");
+        assert_eq!(result.ips[2].gateway.unwrap().to_string(), "10.0.0.9");
         assert_eq!(result.routes[0].dst.to_string(), "10.9.0.0/16");
+        assert_eq!(result.routes[0].gw.unwrap().to_string(), "10.0.0.8");
         let text = result.to_json(Version::V1_0_0).unwrap();
         assert!(text.contains(r#""interface":9"#) && !text.contains("version\":4"), "{text}");
     }
