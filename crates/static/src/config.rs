@@ -63,7 +63,10 @@ impl Config {
     pub(crate) fn parse(request: &Request) -> Result<Config> {
         let conf: NetworkConf = request.parse_conf()?;
         let ipam = conf.ipam.ok_or_else(|| Error::invalid_config("the configuration has no \"ipam\""))?;
-        let mut ips = ipam.addresses.iter().enumerate().map(configured).collect::<Result<Vec<_>>>()?;
+        let is_replaced = !conf.args.cni.ips.is_empty() || !conf.runtime_config.ips.is_empty();
+        // As with the Go plugin, addresses that are replaced are not validated.
+        let addresses = if is_replaced { &[] } else { &ipam.addresses[..] };
+        let mut ips = addresses.iter().enumerate().map(configured).collect::<Result<Vec<_>>>()?;
         from_args(request, &mut ips)?;
         for (place, texts) in
             [("args.cni.ips", &conf.args.cni.ips), ("runtimeConfig.ips", &conf.runtime_config.ips)]
@@ -90,9 +93,6 @@ fn configured((i, entry): (usize, &Address)) -> Result<IpConfig> {
     let place = format!("ipam.addresses[{i}].gateway");
     let gateway = Some(entry.gateway.as_str()).filter(|text| !text.is_empty());
     let gateway = gateway.map(|text| parse_ip(&place, Code::INVALID_CONFIG, text)).transpose()?;
-    if let Some(gateway) = gateway.filter(|gateway| !address.same_family(*gateway)) {
-        return Err(Error::invalid_config(format!("{place}: {gateway} is not of the family of {address}")));
-    }
     Ok(ip_config((address, gateway)))
 }
 
