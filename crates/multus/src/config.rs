@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cni_core::request::Request;
-use cni_core::spec::{Error, NetworkName, Result, Version, from_json};
+use cni_core::spec::{Error, NetworkName, Result, Version, from_json, same_key};
 use cni_runtime::{CapabilityArgs, Inherited, Members, NetworkConf};
 use serde_json::value::RawValue;
 
@@ -109,7 +109,9 @@ impl MultusConf {
         let mut kept = Members::new();
         let mut conf = MultusConf::from_file(read(&kept)?, inherited.clone())?;
         for key in KEYS_OF_DEL {
-            let Some(value) = members.get(key) else { continue };
+            let Some((_, value)) = members.iter().rev().find(|(spelling, _)| same_key(key, spelling)) else {
+                continue;
+            };
             kept.insert(key.to_owned(), value.clone());
             match read(&kept).and_then(|file| MultusConf::from_file(file, inherited.clone())) {
                 Ok(with_it) => conf = with_it,

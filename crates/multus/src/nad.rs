@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cni_core::spec::{Error, NetworkName, Result, from_json};
+use cni_core::spec::{Error, NetworkName, Result, from_json, same_key};
 use cni_runtime::{Inherited, Members, NetworkConf, load};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -68,7 +68,7 @@ fn without_keys_of_multus(network: &NetworkConf) -> Result<NetworkConf> {
         "auxiliaryCNIChainName",
         "always_use_default",
     ];
-    let is = |key: &str, name: &str| key.eq_ignore_ascii_case(name);
+    let is = |key: &str, name: &str| same_key(name, key);
     network.map_plugins(|members| {
         members.retain(|key, _| !KEYS.iter().any(|own| is(key, own)));
         for (_, value) in members.iter_mut().filter(|(key, _)| is(key, "runtimeConfig")) {
