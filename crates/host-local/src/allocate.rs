@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use cni_core::diagnostics::note;
 use cni_core::spec::{Code, Error, IpConfig, Result};
 
 use crate::config::Wanted;
@@ -24,7 +25,7 @@ pub(crate) fn allocate(store: &mut Store, wanted: &[Wanted], owner: &Owner) -> R
                 // Only what this call reserved: an earlier call may have reserved more.
                 for ip in &ips {
                     if let Err(err) = store.release(ip.address.ip(), owner) {
-                        eprintln!("host-local: releasing {} again: {err}", ip.address.ip());
+                        note(format_args!("host-local: releasing {} again: {err}", ip.address.ip()));
                     }
                 }
                 return Err(err.context(format_args!("range set {i}")));
@@ -79,7 +80,16 @@ fn reserve_next(store: &mut Store, i: usize, set: &RangeSet, owner: &Owner) -> R
     let mut searched = false;
     loop {
         let Some(ip) = next_free(store, set, last)? else {
-            return Err(exhausted(store, set));
+            let Some(ip) = store.empty_files(set)?.first().copied() else {
+                return Err(exhausted(store, set));
+            };
+            // Another program was killed while it wrote the file, or an administrator made it to
+            // hold the address back.
+            note(format_args!(
+                "host-local: removing the empty file of {ip}: range set {set} has no other address"
+            ));
+            store.release(ip, &Owner::parse(b""))?;
+            continue;
         };
         if store.reserve(ip, owner)? {
             return Ok(ip);

@@ -1,7 +1,7 @@
 //! The configuration of host-local.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use cni_core::request::Request;
 use cni_core::spec::{Code, Error, Result, Route, Version};
@@ -73,7 +73,9 @@ pub(crate) struct Config {
     /// The folder of the network's reservations.
     pub(crate) folder: PathBuf,
     /// An attachment gets one address of each.
-    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) sets: Vec<RangeSet>,
+    /// The requested addresses.
+    requested: Vec<IpAddr>,
     /// Routes for the result.
     pub(crate) routes: Vec<Route>,
     /// The file from which `dns` of the result is read.
@@ -103,11 +105,12 @@ impl Config {
         let sets = range_sets(&sets, request.conf.cni_version)?;
         Ok(Config {
             folder: network_folder(request, &ipam.data_dir),
-            wanted: assign(sets, &requested)?,
+            sets,
+            requested,
             routes: ipam.routes,
             resolv_conf: Some(PathBuf::from(ipam.resolv_conf)).filter(|path| !path.as_os_str().is_empty()),
             reclaim: match ipam.reclaim_after_reboot {
-                Some(false) => Reclaim::Empty,
+                Some(false) => Reclaim::Nothing,
                 Some(true) | None => Reclaim::EarlierBoots,
             },
         })
@@ -115,12 +118,44 @@ impl Config {
 
     /// Requires at least one range. STATUS does not: a runtime may give ranges at ADD only.
     pub(crate) fn require_ranges(self) -> Result<Config> {
-        if self.wanted.is_empty() {
+        if self.sets.is_empty() {
             return Err(Error::invalid_config("no IP ranges are configured")
                 .details("\"ipam\" needs \"ranges\": [[{\"subnet\": \"10.1.0.0/16\"}]], or \"subnet\""));
         }
         Ok(self)
     }
+
+    /// The range sets with the requested addresses.
+    ///
+    /// # Errors
+    /// [`Code::INVALID_CONFIG`] for a requested address that no range has.
+    pub(crate) fn wanted(&self) -> Result<Vec<Wanted>> {
+        assign(self.sets.clone(), &self.requested)
+    }
+}
+
+/// What GC reads: the folder, and whether to reclaim reservations of earlier boots.
+///
+/// # Errors
+/// Those of [`folder`].
+pub(crate) fn folder_and_reclaim(request: &Request) -> Result<(PathBuf, Reclaim)> {
+    #[derive(Deserialize)]
+    struct NetworkConf {
+        #[serde(default)]
+        ipam: Ipam,
+    }
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Ipam {
+        reclaim_after_reboot: Option<bool>,
+    }
+    let folder = folder(request)?;
+    // A value that is not valid reclaims nothing.
+    let reclaim = match request.parse_conf::<NetworkConf>().map(|conf| conf.ipam.reclaim_after_reboot) {
+        Ok(Some(true) | None) => Reclaim::EarlierBoots,
+        Ok(Some(false)) | Err(_) => Reclaim::Nothing,
+    };
+    Ok((folder, reclaim))
 }
 
 /// The folder of the network's reservations. Other keys of `ipam` are not read: a DEL has to find
@@ -145,7 +180,25 @@ pub(crate) fn folder(request: &Request) -> Result<PathBuf> {
 
 fn network_folder(request: &Request, data_dir: &str) -> PathBuf {
     let data_dir = if data_dir.is_empty() { DATA_DIR } else { data_dir };
-    PathBuf::from(data_dir).join(request.conf.name.as_str())
+    cleaned(Path::new(data_dir)).join(request.conf.name.as_str())
+}
+
+/// The path without `.` and `..`, by its text. As with the Go plugin, `a/..` is nothing, also
+/// where `a` is a symbolic link.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => match cleaned.components().next_back() {
+                Some(Component::Normal(_)) => drop(cleaned.pop()),
+                Some(Component::RootDir) => {}
+                _ => cleaned.push(component),
+            },
+            _ => cleaned.push(component),
+        }
+    }
+    cleaned
 }
 
 fn range_sets(confs: &[Vec<RangeConf>], version: Version) -> Result<Vec<RangeSet>> {

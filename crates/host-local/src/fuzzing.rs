@@ -7,7 +7,7 @@ use crate::reservation::{self, Owner};
 
 /// Reads a configuration.
 pub fn config(request: &Request) {
-    let _ = Config::parse(request).and_then(Config::require_ranges);
+    let _ = Config::parse(request).and_then(Config::require_ranges).and_then(|config| config.wanted());
 }
 
 /// Reads a file of the data folder, by its name and content.

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use cni_core::fs::{Folder, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ use crate::range::{RangeSet, address, number};
 use crate::reservation::Owner;
 
 /// The layout of the files and of the hashes in them.
-const FORMAT: &str = "oxcni host-local index 2";
+const FORMAT: &str = "oxcni host-local index 3";
 
 const STATE: &str = "state";
 
@@ -161,11 +162,20 @@ struct State {
     reclaimed_in: Option<String>,
     buckets: u32,
     entries: u64,
+    /// The data folder.
+    data: PathBuf,
 }
 
 impl State {
     fn empty() -> State {
-        State { format: FORMAT.to_owned(), stamp: None, reclaimed_in: None, buckets: 1, entries: 0 }
+        State {
+            format: FORMAT.to_owned(),
+            stamp: None,
+            reclaimed_in: None,
+            buckets: 1,
+            entries: 0,
+            data: PathBuf::new(),
+        }
     }
 
     fn read(folder: &Folder) -> Option<State> {
@@ -188,12 +198,18 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Opens an index; an empty one that agrees with nothing where there is none.
-    pub(crate) fn open(folder: Option<Folder>) -> Index {
+    /// Opens the index of a data folder. Where there is none, it is empty and agrees with nothing.
+    pub(crate) fn open(folder: Option<Folder>, data: &Path) -> Index {
         let state = folder.as_ref().and_then(State::read);
         let whole = state.is_none();
-        let state = state.unwrap_or_else(State::empty);
+        let mut state = state.unwrap_or_else(State::empty);
+        data.clone_into(&mut state.data);
         Index { folder, write_failed: false, state, loaded: BTreeMap::new(), whole, changing: false }
+    }
+
+    /// The data folder of an index; `None` where the index can't be read.
+    pub(crate) fn data_of(folder: &Folder) -> Option<PathBuf> {
+        State::read(folder).map(|state| state.data)
     }
 
     /// Whether it was made from a data folder of that modification time.

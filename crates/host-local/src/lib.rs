@@ -79,52 +79,83 @@ impl Plugin for HostLocal {
 fn add(node: &Node, request: &Request) -> Result<AddResult> {
     let owner = Owner::of(request.attachment()?);
     let config = Config::parse(request)?.require_ranges()?;
+    let wanted = config.wanted()?;
     let dns = config.resolv_conf.as_deref().map_or(Ok(Dns::default()), resolv_conf::read)?;
     let mut store = Store::open_or_create(node, &config.folder, config.reclaim)?;
-    let ips = allocate::allocate(&mut store, &config.wanted, &owner)?;
+    let ips = allocate::allocate(&mut store, &wanted, &owner)?;
     Ok(AddResult { ips, routes: config.routes, dns, ..AddResult::default() })
 }
 
 fn del(node: &Node, request: &Request) -> Result<()> {
     let owner = Owner::of(request.attachment()?);
-    let Some(mut store) = Store::open(node, &config::folder(request)?, Reclaim::Empty)? else {
+    let Some(mut store) = Store::open(node, &config::folder(request)?, Reclaim::Nothing)? else {
         return Ok(());
     };
-    if release_all(&mut store, &owner)? == 0 {
-        // A file of a very old version has no interface name. It may belong to another interface
-        // of the container, so it is released last.
-        release_all(&mut store, &owner.without_ifname())?;
+    let result = request.conf.prev_result().ok().flatten().unwrap_or_default();
+    let of_result: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+    if release_all(&mut store, &owner, &of_result)? == 0 {
+        // A change of a file in place does not show in the index.
+        store.search_once()?;
+        release_all(&mut store, &owner, &of_result)?;
     }
     Ok(())
 }
 
-/// Releases the addresses of an owner, also after a failure, and returns how many there were.
-fn release_all(store: &mut Store, owner: &Owner) -> Result<usize> {
-    let held = store.held_by(owner)?;
-    let release = |ip: &IpAddr| store.release(*ip, owner).err();
-    let errors: Vec<Error> = held.iter().rev().filter_map(release).collect();
-    Error::all(errors)?;
-    Ok(held.len())
+/// Releases the addresses of an owner, those of its result among them, and returns how many there
+/// were.
+fn release_all(store: &mut Store, owner: &Owner, of_result: &[IpAddr]) -> Result<usize> {
+    // A file of a very old version has no interface name. It may belong to another interface of the
+    // container, so it is released only where the container has no other file.
+    for owner in [owner, &owner.without_ifname()] {
+        let held = holdings(store, owner, of_result)?;
+        let release = |ip: &IpAddr| store.release(*ip, owner).err();
+        let errors: Vec<Error> = held.iter().rev().filter_map(release).collect();
+        Error::all(errors)?;
+        if !held.is_empty() {
+            return Ok(held.len());
+        }
+    }
+    Ok(0)
+}
+
+/// The addresses that an owner holds by the index, and those of a result by their files.
+fn holdings(store: &mut Store, owner: &Owner, of_result: &[IpAddr]) -> Result<Vec<IpAddr>> {
+    let mut held = store.held_by(owner)?;
+    for ip in of_result {
+        if !held.contains(ip) && store.owner_of(*ip)?.as_ref() == Some(owner) {
+            held.push(*ip);
+        }
+    }
+    Ok(held)
 }
 
 fn check(node: &Node, request: &Request) -> Result<()> {
     let owner = Owner::of(request.attachment()?);
     let config = Config::parse(request)?.require_ranges()?;
     let result = request.conf.prev_result()?.unwrap_or_default();
+    let of_result: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
     let none_held = || Error::check(format!("no address is reserved for {owner}"));
-    let Some(mut store) = Store::open(node, &config.folder, Reclaim::Empty)? else {
+    let Some(mut store) = Store::open(node, &config.folder, Reclaim::Nothing)? else {
         return Err(none_held().details(format!("there is no folder {}", config.folder.display())));
     };
-    let mut held = store.held_by(&owner)?;
-    held.extend(store.held_by(&owner.without_ifname())?);
+    let holdings_of_both = |store: &mut Store| -> Result<Vec<IpAddr>> {
+        let mut held = holdings(store, &owner, &of_result)?;
+        held.extend(holdings(store, &owner.without_ifname(), &of_result)?);
+        Ok(held)
+    };
+    let mut held = holdings_of_both(&mut store)?;
+    if held.is_empty() {
+        store.search_once()?;
+        held = holdings_of_both(&mut store)?;
+    }
     if held.is_empty() {
         return Err(none_held().details(format!("searched {}", config.folder.display())));
     }
-    let ours = |ip: &IpAddr| config.wanted.iter().any(|one| one.set.range_of(*ip).is_some());
-    for ip in result.ips.iter().map(|ip| ip.address.ip()).filter(ours) {
-        if !held.contains(&ip) {
+    let ours = |ip: &&IpAddr| config.sets.iter().any(|set| set.range_of(**ip).is_some());
+    for ip in of_result.iter().filter(ours) {
+        if !held.contains(ip) {
             let holder =
-                store.owner_of(ip)?.map_or("it is free".to_owned(), |other| format!("{other} holds it"));
+                store.owner_of(*ip)?.map_or("it is free".to_owned(), |other| format!("{other} holds it"));
             return Err(
                 Error::check(format!("{ip} of prevResult is not reserved for {owner}")).details(holder)
             );
@@ -144,20 +175,22 @@ fn status(node: &Node, request: &Request) -> Result<()> {
     let Some(mut store) = Store::open(node, &config.folder, config.reclaim)? else {
         return Ok(());
     };
-    for (i, one) in config.wanted.iter().enumerate() {
+    for (i, set) in config.sets.iter().enumerate() {
         // An ADD needs an address of every set.
-        if allocate::next_free(&mut store, &one.set, None)?.is_none() {
-            return Err(allocate::exhausted(&mut store, &one.set).context(format_args!("range set {i}")));
+        if allocate::next_free(&mut store, set, None)?.is_none() && store.empty_files(set)?.is_empty() {
+            return Err(allocate::exhausted(&mut store, set).context(format_args!("range set {i}")));
         }
     }
     Ok(())
 }
 
 fn gc(node: &Node, request: &Request) -> Result<()> {
-    let Some(valid) = &request.conf.valid_attachments else {
+    let (folder, reclaim) = config::folder_and_reclaim(request)?;
+    let Some(mut store) = Store::open(node, &folder, reclaim)? else {
         return Ok(());
     };
-    let Some(mut store) = Store::open(node, &config::folder(request)?, Reclaim::Empty)? else {
+    // Without a list, or with null in its place, only earlier boots are reclaimed.
+    let Some(valid) = &request.conf.valid_attachments else {
         return Ok(());
     };
     // A file without an interface name is kept with any valid attachment of its container.

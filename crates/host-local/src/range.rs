@@ -25,7 +25,8 @@ pub(crate) struct Range {
     pub(crate) first: IpAddr,
     /// The last address, inclusive.
     pub(crate) last: IpAddr,
-    /// The gateway, which is never allocated. It may be outside the subnet.
+    /// The gateway, which is never allocated. It may be outside the subnet, and of the other
+    /// address family.
     pub(crate) gateway: IpAddr,
 }
 
@@ -71,10 +72,15 @@ impl Range {
                 .details(format!("the network of that prefix length is {network}")));
         }
         let second = address(network.ip(), number(network.ip()) + 1);
-        let gateway = member(&conf.gateway, "gateway", subnet)?.unwrap_or(second);
-        let first = member(&conf.range_start, "rangeStart", subnet)?;
-        let last = member(&conf.range_end, "rangeEnd", subnet)?;
+        let gateway = parse_ip(&conf.gateway, "gateway")?.unwrap_or(second);
+        let first = parse_ip(&conf.range_start, "rangeStart")?;
+        let last = parse_ip(&conf.range_end, "rangeEnd")?;
         for (key, ip) in [("rangeStart", first), ("rangeEnd", last)] {
+            if let Some(ip) = ip.filter(|ip| !subnet.same_family(*ip)) {
+                return Err(Error::invalid_config(format!(
+                    "{key} {ip} is not of the family of its subnet {subnet}"
+                )));
+            }
             if let Some(ip) = ip.filter(|ip| !subnet.contains(*ip)) {
                 return Err(Error::invalid_config(format!("{key} {ip} is outside its subnet {subnet}")));
             }
@@ -107,18 +113,14 @@ impl Range {
     }
 }
 
-/// An address of a configuration, in the family of its subnet.
-fn member(text: &Option<String>, key: &str, subnet: Cidr) -> Result<Option<IpAddr>> {
+/// An optional address.
+fn parse_ip(text: &Option<String>, key: &str) -> Result<Option<IpAddr>> {
     let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let ip: IpAddr =
         text.parse().map_err(|_| Error::invalid_config(format!("{key} {text:?} is not an IP address")))?;
-    let ip = ip.to_canonical();
-    if !subnet.same_family(ip) {
-        return Err(Error::invalid_config(format!("{key} {ip} is not of the family of its subnet {subnet}")));
-    }
-    Ok(Some(ip))
+    Ok(Some(ip.to_canonical()))
 }
 
 /// The last address of a subnet that a container can have. In IPv4 the last address of all is
@@ -230,6 +232,12 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_of_the_other_family_is_accepted() {
+        let range = range(r#"{"subnet":"fd00::/120","gateway":"10.0.0.1"}"#).unwrap();
+        assert_eq!((range.gateway.to_string().as_str(), range.size()), ("10.0.0.1", 255));
+    }
+
+    #[test]
     fn an_error_names_the_wrong_value() {
         for (json, message) in [
             (r#"{}"#, "no subnet"),
@@ -257,7 +265,6 @@ mod tests {
                 "rangeEnd 10.1.1.1 is outside its subnet 10.1.2.0/24",
             ),
             (r#"{"subnet":"10.1.2.0/24","rangeStart":"fd00::1"}"#, "fd00::1 is not of the family"),
-            (r#"{"subnet":"fd00::/64","gateway":"10.0.0.1"}"#, "10.0.0.1 is not of the family"),
             (r#"{"subnet":"10.1.2.0/24","gateway":"router"}"#, "\"router\" is not an IP address"),
         ] {
             let err = range(json).unwrap_err();

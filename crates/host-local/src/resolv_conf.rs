@@ -1,20 +1,38 @@
 //! DNS settings from a file such as `/etc/resolv.conf` (resolv.conf(5)).
 
+use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use cni_core::fs;
-use cni_core::spec::{Dns, Result};
+use cni_core::spec::{Code, Dns, Error, Result};
 
 /// The longest file that is read, in bytes.
 const MAX_LEN: usize = 1 << 20;
 
+/// How long the file system may take.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
 /// Reads a file.
 ///
 /// # Errors
-/// When it can't be read. Settings that a result has no key for are ignored.
+/// When it can't be read, is not a regular file, or is longer than 1 MiB; [`Code::TRY_AGAIN`] when the
+/// file system does not answer within 5 seconds. Settings that a result has no key for are ignored.
 pub(crate) fn read(path: &Path) -> Result<Dns> {
-    let text = fs::read_bounded(path, MAX_LEN).map_err(|err| fs::failed("reading resolvConf", path, err))?;
+    let text = fs::read_regular(path, MAX_LEN + 1, TIME_LIMIT).map_err(|err| failed(path, err))?;
+    if text.len() > MAX_LEN {
+        let msg = format!("resolvConf {} is longer than {} MiB", path.display(), MAX_LEN >> 20);
+        return Err(Error::invalid_config(msg));
+    }
     Ok(parse(&String::from_utf8_lossy(&text)))
+}
+
+fn failed(path: &Path, err: io::Error) -> Error {
+    if err.kind() == io::ErrorKind::TimedOut {
+        let msg = format!("reading resolvConf {}: the file system does not answer", path.display());
+        return Error::new(Code::TRY_AGAIN, msg);
+    }
+    fs::failed("reading resolvConf", path, err)
 }
 
 pub(crate) fn parse(text: &str) -> Dns {
@@ -61,6 +79,15 @@ mod tests {
     fn a_missing_file_is_named() {
         let err = read(Path::new("/nonexistent/resolv.conf")).unwrap_err();
         assert!(err.msg().contains("/nonexistent/resolv.conf"), "{err}");
+    }
+
+    #[test]
+    fn a_device_is_not_opened_and_a_long_file_is_refused() {
+        let err = read(Path::new("/dev/zero")).unwrap_err();
+        assert!(err.msg().contains("/dev/zero: it is not a regular file"), "{err}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_LEN as u64 + 1).unwrap();
+        assert!(read(file.path()).unwrap_err().msg().contains("longer than 1 MiB"));
     }
 
     proptest! {

@@ -14,7 +14,8 @@ use crate::index::{Entry, Index};
 use crate::range::RangeSet;
 use crate::reservation::{self, MAX_LEN, Owner};
 
-/// The attribute of a reservation: the boot in which it was made, and a hash of its content.
+/// The attribute of a reservation: the boot in which it was made, a hash of its content, and a hash
+/// of the machine's ID, separated by spaces.
 const BOOT_ATTRIBUTE: &CStr = c"user.oxcni.boot_id";
 
 /// The length of a boot ID, a UUID, in bytes.
@@ -27,18 +28,40 @@ pub(crate) struct Node {
     pub(crate) index_dir: PathBuf,
     /// The file with the ID of this boot.
     pub(crate) boot_id: PathBuf,
+    /// The files with the ID of this machine; the first that is not empty counts.
+    pub(crate) machine_id: [PathBuf; 2],
+    /// Whether other machines can have a data folder mounted.
+    pub(crate) is_shared: fn(&Folder) -> io::Result<bool>,
+}
+
+/// A boot of a machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Boot {
+    id: String,
+    machine: String,
 }
 
 impl Node {
     /// The node that this process runs on.
     pub(crate) fn this() -> Node {
-        Node { index_dir: "/run/oxcni/host-local".into(), boot_id: "/proc/sys/kernel/random/boot_id".into() }
+        Node {
+            index_dir: "/run/oxcni/host-local".into(),
+            boot_id: "/proc/sys/kernel/random/boot_id".into(),
+            machine_id: ["/etc/machine-id".into(), "/proc/sys/kernel/hostname".into()],
+            is_shared: Folder::is_on_network,
+        }
     }
 
-    /// The ID of this boot, a UUID; `None` where /proc is not mounted.
-    fn boot_id(&self) -> Option<String> {
-        let text = String::from_utf8(fs::read_bounded(&self.boot_id, 64).ok()?).ok()?;
-        Some(text.trim().to_owned()).filter(|id| id.len() == BOOT_ID_LEN)
+    /// This boot of this machine; `None` where /proc is not mounted.
+    fn boot(&self) -> Option<Boot> {
+        let read = |path: &PathBuf| {
+            let text = String::from_utf8(fs::read_bounded(path, 256).ok()?).ok()?;
+            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        let id = read(&self.boot_id).filter(|id| id.len() == BOOT_ID_LEN)?;
+        // A hash, since the ID itself is confidential (machine-id(5)).
+        let machine = hash::of_bytes(self.machine_id.iter().find_map(read)?.as_bytes());
+        Some(Boot { id, machine: format!("{machine:016x}") })
     }
 
     /// The folder of the index of a data folder, named by what identifies the data folder
@@ -47,24 +70,60 @@ impl Node {
         let path = self.index_dir.join(format!("{:x}-{}", data.dev, data.ino));
         Folder::open_or_create_with(&path, 0o700).ok()
     }
+
+    /// Removes indices whose data folder is gone. Only those on the same device are looked at: the
+    /// file system of another may not answer.
+    fn remove_abandoned_indices(&self, device: u64) {
+        let prefix = format!("{device:x}-");
+        for entry in std::fs::read_dir(&self.index_dir).into_iter().flatten().flatten().take(1000) {
+            let name = entry.file_name();
+            let Some(inode) = name.to_str().and_then(|name| name.strip_prefix(&prefix)) else {
+                continue;
+            };
+            let Some(data) = Folder::open(&entry.path()).ok().and_then(|folder| Index::data_of(&folder))
+            else {
+                continue;
+            };
+            let is_gone = match Folder::open(&data).and_then(|folder| folder.stat()) {
+                Ok(stat) => stat.dev != device || stat.ino.to_string() != inode,
+                Err(err) => err.kind() == io::ErrorKind::NotFound,
+            };
+            if is_gone {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
 }
 
 /// Which reservations are removed when the data folder is searched, because no DEL will.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reclaim {
-    /// Files without content: the process that made one was killed before it wrote, since it
-    /// does not hold the lock any more.
-    Empty,
-    /// Those, and what this program reserved in earlier boots.
+    /// None.
+    Nothing,
+    /// Those that this program made on this machine in earlier boots.
     EarlierBoots,
+}
+
+/// Where and when a reservation was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    /// Without a mark, or changed since: by another program.
+    Unknown,
+    ThisBoot,
+    /// On this machine.
+    EarlierBoot,
+    OtherMachine,
 }
 
 /// The reservations of a network.
 pub(crate) struct Store {
     folder: Folder,
     _lock: Lock,
-    boot_id: Option<String>,
+    boot: Option<Boot>,
+    is_shared: fn(&Folder) -> io::Result<bool>,
     index: Index,
+    /// Whether the data folder was searched by this call.
+    searched: bool,
 }
 
 impl Store {
@@ -88,11 +147,19 @@ impl Store {
         let lock =
             folder.lock("lock").map_err(|err| fs::failed("locking", &folder.path().join("lock"), err))?;
         let stat = folder.stat().map_err(|err| fs::failed("looking at", folder.path(), err))?;
-        let index = Index::open(node.index_folder(stat));
+        let index = Index::open(node.index_folder(stat), folder.path());
         let agrees = index.agrees_with(stat.modified);
-        let mut store = Store { folder, _lock: lock, boot_id: node.boot_id(), index };
+        let mut store = Store {
+            folder,
+            _lock: lock,
+            boot: node.boot(),
+            is_shared: node.is_shared,
+            index,
+            searched: false,
+        };
         if !agrees || store.has_to_reclaim(reclaim) {
             store.search(reclaim)?;
+            node.remove_abandoned_indices(stat.dev);
         }
         Ok(store)
     }
@@ -100,8 +167,8 @@ impl Store {
     /// Whether the data folder has to be searched for reservations of earlier boots.
     fn has_to_reclaim(&self, reclaim: Reclaim) -> bool {
         reclaim == Reclaim::EarlierBoots
-            && self.boot_id.is_some()
-            && self.index.reclaimed_in() != self.boot_id.as_deref()
+            && self.boot.is_some()
+            && self.index.reclaimed_in() != self.boot.as_ref().map(|boot| &boot.id[..])
     }
 
     /// Searches the data folder, removes what is to be reclaimed, and makes the index again.
@@ -127,43 +194,51 @@ impl Store {
             }
         }
         self.index.fill(&entries);
-        let searched = self.boot_id.as_deref().filter(|_| reclaim == Reclaim::EarlierBoots);
-        self.index.set_reclaimed_in(searched);
+        let this_boot = self.boot.as_ref().map(|boot| &boot.id[..]);
+        self.index.set_reclaimed_in(this_boot.filter(|_| reclaim == Reclaim::EarlierBoots));
+        self.searched = true;
         Ok(())
     }
 
     /// The owner that a file names, and whether the file is to be reclaimed. A file that can't
     /// be read holds its address all the same.
     fn inspect(&self, name: &str, reclaim: Reclaim) -> (Owner, bool) {
-        let unnamed = Owner::parse(b"");
-        let Ok(Some(mut file)) = self.folder.open_file(name) else {
-            return (unnamed, false);
+        let Some((owner, contents, file)) = self.read(name) else {
+            return (Owner::parse(b""), false);
         };
-        let Ok(contents) = fs::read_at_most(&mut file, MAX_LEN) else {
-            return (unnamed, false);
-        };
-        let owner = Owner::parse(&contents);
-        let is_stale = match reclaim {
-            // A pipe reads as empty too.
-            _ if contents.is_empty() => file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0),
-            Reclaim::Empty => false,
-            Reclaim::EarlierBoots => self.is_of_earlier_boot(&file, &contents),
-        };
+        let is_stale =
+            reclaim == Reclaim::EarlierBoots && self.origin(&file, &contents) == Origin::EarlierBoot;
         (owner, is_stale)
     }
 
-    /// Whether this program wrote the file in an earlier boot, and it was not changed since.
-    fn is_of_earlier_boot(&self, file: &File, contents: &[u8]) -> bool {
-        let Some(this_boot) = &self.boot_id else {
-            return false;
+    fn read(&self, name: &str) -> Option<(Owner, Vec<u8>, File)> {
+        let mut file = self.folder.open_file(name).ok()??;
+        let contents = fs::read_at_most(&mut file, MAX_LEN).ok()?;
+        Some((Owner::parse(&contents), contents, file))
+    }
+
+    fn origin(&self, file: &File, contents: &[u8]) -> Origin {
+        let mut buffer = [0; 128];
+        let mark = fs::attribute(file, BOOT_ATTRIBUTE, &mut buffer);
+        let (Some(this), Some(mark)) = (&self.boot, mark.and_then(|mark| std::str::from_utf8(mark).ok()))
+        else {
+            return Origin::Unknown;
         };
-        let mut buffer = [0; 64];
-        let Some(value) = fs::attribute(file, BOOT_ATTRIBUTE, &mut buffer) else {
-            return false;
+        let mut parts = mark.split(' ');
+        let (Some(boot), Some(seal), Some(machine), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Origin::Unknown;
         };
-        match value.split_at_checked(BOOT_ID_LEN) {
-            Some((boot, rest)) => boot != this_boot.as_bytes() && rest == seal(contents).as_bytes(),
-            None => false,
+        // A power cut can leave the mark and no content.
+        if seal != self::seal(contents) && !contents.is_empty() {
+            Origin::Unknown
+        } else if machine != this.machine {
+            Origin::OtherMachine
+        } else if boot == this.id {
+            Origin::ThisBoot
+        } else {
+            Origin::EarlierBoot
         }
     }
 
@@ -172,7 +247,7 @@ impl Store {
         if let Ok(value) = run(&mut self.index) {
             return Ok(value);
         }
-        self.search(Reclaim::Empty)?;
+        self.search(Reclaim::Nothing)?;
         run(&mut self.index).map_err(|err| Error::io("defect: host-local's index in memory", err))
     }
 
@@ -216,7 +291,8 @@ impl Store {
         self.index.begin();
         let name = reservation::file_name(ip);
         let contents = owner.contents();
-        let mark = self.boot_id.as_ref().map(|boot| format!("{boot}{}", seal(&contents)));
+        let mark =
+            self.boot.as_ref().map(|Boot { id, machine }| format!("{id} {} {machine}", seal(&contents)));
         let attribute = mark.as_ref().map(|mark| (BOOT_ATTRIBUTE, mark.as_bytes()));
         let created = self
             .folder
@@ -226,14 +302,41 @@ impl Store {
             return Ok(false);
         }
         if self.index.insert(Entry::new(ip, owner)).is_err() {
-            self.search(Reclaim::Empty)?;
+            self.search(Reclaim::Nothing)?;
         }
         Ok(true)
     }
 
+    /// Makes the index again, unless this call has done that: a change of a file in place does not
+    /// alter the modification time of the folder.
+    pub(crate) fn search_once(&mut self) -> Result<()> {
+        if self.searched { Ok(()) } else { self.search(Reclaim::Nothing) }
+    }
+
+    /// The addresses of a range set whose reservation is an empty file, in order.
+    pub(crate) fn empty_files(&self, set: &RangeSet) -> Result<Vec<IpAddr>> {
+        let is_empty = |ip: &IpAddr| {
+            let file = self.folder.open_file(&reservation::file_name(*ip));
+            let meta = file.ok().flatten().and_then(|file| file.metadata().ok());
+            meta.is_some_and(|meta| meta.is_file() && meta.len() == 0)
+        };
+        let can_be_given = |ip: &IpAddr| set.range_of(*ip).is_some_and(|range| range.gateway != *ip);
+        let mut empty: Vec<IpAddr> = self.addresses()?;
+        empty.retain(|ip| can_be_given(ip) && is_empty(ip));
+        empty.sort();
+        Ok(empty)
+    }
+
+    /// The addresses of all reservation files.
+    fn addresses(&self) -> Result<Vec<IpAddr>> {
+        let names = self.folder.names();
+        let names = names.map_err(|err| fs::failed("reading the data folder", self.folder.path(), err))?;
+        Ok(names.filter_map(|name| reservation::address_of(name.ok()?.to_str()?)).collect())
+    }
+
     /// Makes the index again, where it is found to differ from the files.
     pub(crate) fn rebuild_index(&mut self) -> Result<()> {
-        self.search(Reclaim::Empty)
+        self.search(Reclaim::Nothing)
     }
 
     /// Releases an address that an owner holds.
@@ -244,25 +347,31 @@ impl Store {
             .remove(&name)
             .map_err(|err| fs::failed("removing the reservation", &self.folder.path().join(&name), err))?;
         if self.index.remove(Entry::new(ip, owner)).is_err() {
-            self.search(Reclaim::Empty)?;
+            self.search(Reclaim::Nothing)?;
         }
         Ok(())
     }
 
     /// Releases every address whose owner is not to be kept.
+    ///
+    /// Other machines can have the folder mounted. Only they know which of their attachments are
+    /// valid: what another machine reserved is kept, and on a network file system also what has no
+    /// mark.
     pub(crate) fn release_unless(&mut self, keep: impl Fn(&Owner) -> bool) -> Result<()> {
+        // Where the kernel does not report the file system, nothing is released by mistake.
+        let is_shared = (self.is_shared)(&self.folder).unwrap_or(true);
         let mut errors = Vec::new();
-        let names = self
-            .folder
-            .names()
-            .map_err(|err| fs::failed("reading the data folder", self.folder.path(), err))?;
-        let held: Vec<IpAddr> =
-            names.filter_map(|name| reservation::address_of(name.ok()?.to_str()?)).collect();
-        for ip in held {
-            if let Some(owner) = self.owner_of(ip)?.filter(|owner| !owner.is_empty() && !keep(owner))
-                && let Err(err) = self.release(ip, &owner)
-            {
-                errors.push(err);
+        for ip in self.addresses()? {
+            let Some((owner, contents, file)) = self.read(&reservation::file_name(ip)) else {
+                continue;
+            };
+            let is_ours = match self.origin(&file, &contents) {
+                Origin::ThisBoot | Origin::EarlierBoot => true,
+                Origin::Unknown => !is_shared,
+                Origin::OtherMachine => false,
+            };
+            if is_ours && !owner.is_empty() && !keep(&owner) {
+                errors.extend(self.release(ip, &owner).err());
             }
         }
         Error::all(errors)
@@ -322,7 +431,7 @@ fn mark_name(set: usize) -> String {
     format!("last_reserved_ip.{set}")
 }
 
-/// What follows the boot ID in the attribute, so that an edited file is not reclaimed.
+/// The hash of the content in the attribute, so that an edited file is not reclaimed.
 fn seal(contents: &[u8]) -> String {
-    format!(" {:016x}", hash::of_bytes(contents))
+    format!("{:016x}", hash::of_bytes(contents))
 }

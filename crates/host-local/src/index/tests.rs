@@ -28,7 +28,7 @@ impl Place {
     }
 
     fn index(&self) -> Index {
-        Index::open(Some(Folder::open(self.0.path()).unwrap()))
+        Index::open(Some(Folder::open(self.0.path()).unwrap()), Path::new("/data"))
     }
 
     /// The index as the next process finds it.
@@ -73,7 +73,7 @@ fn it_grows_and_shrinks_and_survives_the_process() {
 
 #[test]
 fn an_owner_of_thousands_of_addresses_is_no_special_case() {
-    let mut index = Index::open(None);
+    let mut index = Index::open(None, Path::new("/data"));
     index.fill(&(0..20_000).map(|n| Entry::new(v6(n), &owner(1))).collect::<Vec<_>>());
     index.insert(Entry::new(v4(1), &owner(2))).unwrap();
     assert_eq!(index.held_by(&owner(1)).unwrap().len(), 20_000);

@@ -16,15 +16,37 @@ pub(super) struct Fixture {
 impl Fixture {
     pub(super) fn new() -> Fixture {
         let place = tempfile::tempdir().unwrap();
-        let node = Node { index_dir: place.path().join("run/index"), boot_id: place.path().join("boot_id") };
+        let path = |name: &str| place.path().join(name);
+        let node = Node {
+            index_dir: path("run/index"),
+            boot_id: path("boot_id"),
+            machine_id: [path("machine-id"), path("hostname")],
+            is_shared: |_| Ok(false),
+        };
         let fixture = Fixture { place, node };
         fixture.boot(1);
+        fixture.machine(1);
         fixture
+    }
+
+    /// Another boot ID, and /run as it was.
+    pub(super) fn boot_id_only(&self, number: u32) {
+        std::fs::write(&self.node.boot_id, format!("00000000-0000-0000-0000-{number:012}\n")).unwrap();
+    }
+
+    /// Goes on as another machine that has the same data folder.
+    pub(super) fn machine(&self, number: u32) {
+        std::fs::write(&self.node.machine_id[0], format!("{number:032}\n")).unwrap();
+        let _ = std::fs::remove_dir_all(&self.node.index_dir);
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
     }
 
     /// Reboots the node: another boot ID, and an empty /run.
     pub(super) fn boot(&self, number: u32) {
-        std::fs::write(&self.node.boot_id, format!("00000000-0000-0000-0000-{number:012}\n")).unwrap();
+        self.boot_id_only(number);
         let _ = std::fs::remove_dir_all(&self.node.index_dir);
     }
 

@@ -86,11 +86,10 @@ struct Model {
 }
 
 impl Model {
-    fn reclaim(&mut self, earlier_boots: bool) {
+    /// Removes reservations of earlier boots.
+    fn reclaim(&mut self) {
         let boot = self.boot;
-        self.held.retain(|_, (id, made)| {
-            id.is_some() && !(earlier_boots && made.is_some_and(|made| made != boot))
-        });
+        self.held.retain(|_, (_, made)| made.is_none_or(|made| made == boot));
     }
 
     fn holds(&self, id: u8) -> bool {
@@ -101,13 +100,18 @@ impl Model {
         self.held.retain(|_, (holder, _)| *holder != Some(id));
     }
 
+    /// An exhausted range gives up an empty file.
+    fn first_empty(&self) -> Option<u8> {
+        self.held.iter().find(|(_, (holder, _))| holder.is_none()).map(|(ip, _)| *ip)
+    }
+
     /// The expected outcome of an ADD: its address, or the code of its error.
     fn add(&mut self, id: u8, requested: Option<u8>) -> Result<u8, Code> {
         if let Some(ip) = requested.filter(|ip| !(FIRST..=LAST).contains(ip)) {
             debug_assert!(ip == FIRST - 1 || ip == LAST + 1);
             return Err(Code::INVALID_CONFIG);
         }
-        self.reclaim(true);
+        self.reclaim();
         if self.holds(id) {
             return Err(Code::INVALID_ENVIRONMENT);
         }
@@ -115,7 +119,7 @@ impl Model {
         let mut round = (start..=LAST).chain(FIRST..=LAST);
         let ip = match requested {
             Some(ip) => Some(ip).filter(|ip| !self.held.contains_key(ip)),
-            None => round.find(|ip| !self.held.contains_key(ip)),
+            None => round.find(|ip| !self.held.contains_key(ip)).or_else(|| self.first_empty()),
         };
         let ip = ip.ok_or(Code::EXHAUSTED)?;
         self.held.insert(ip, (Some(id), Some(self.boot)));
@@ -158,15 +162,12 @@ impl World {
                 let owner = Owner::of(&attachment(&name(*id)));
                 let made = store.reserve(address(*ip).parse().unwrap(), &owner).unwrap();
                 store.abandon();
-                self.model.reclaim(true);
+                self.model.reclaim();
                 assert_eq!(made, !self.model.held.contains_key(ip));
                 self.model.held.entry(*ip).or_insert((Some(*id), Some(self.model.boot)));
             }
             Step::Del(id) => {
                 fixture.del(&self.conf, &name(*id));
-                if fixture.folder().exists() {
-                    self.model.reclaim(false);
-                }
                 self.model.release(*id);
             }
             Step::Gc(valid) => {
@@ -174,8 +175,10 @@ impl World {
                 let ids: Vec<_> = (0..6).filter(|id| keep(*id)).map(name).collect();
                 let ids: Vec<_> = ids.iter().map(String::as_str).collect();
                 fixture.gc(&self.conf, &ids).unwrap();
-                self.model.reclaim(false);
-                self.model.held.retain(|_, (id, _)| id.is_some_and(keep));
+                if fixture.folder().exists() {
+                    self.model.reclaim();
+                }
+                self.model.held.retain(|_, (id, _)| id.is_none_or(keep));
             }
             Step::GoAdd(id, ip) => self.go_writes(*ip, Some(*id)),
             Step::GoAddKilled(ip) => self.go_writes(*ip, None),
