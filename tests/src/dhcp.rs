@@ -21,12 +21,16 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command, log: PathBuf, name: &str) -> Process {
+    fn start(command: Command, log: PathBuf, name: &str) -> Process {
+        Process::start_with(command, log, name, Stdio::null())
+    }
+
+    fn start_with(mut command: Command, log: PathBuf, name: &str, stdin: Stdio) -> Process {
         let output = File::options().create(true).append(true).open(&log).expect("a log file");
         let errors = output.try_clone().expect("a second handle");
         let child = command
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(output)
             .stderr(errors)
             .spawn()
@@ -49,6 +53,11 @@ impl Process {
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("a living process");
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills it at once.
@@ -99,6 +108,37 @@ impl Host {
         let before = fs::read_to_string(&log).unwrap_or_default().matches("event=started").count();
         let daemon = self.enter(|| Process::start(command, log.clone(), "dhcp daemon"));
         daemon.prints("event=started", before + 1);
+        daemon
+    }
+}
+
+impl Host {
+    /// The daemon of Debian's Go plugin.
+    pub fn go_dhcp_daemon(&self) -> Process {
+        let mut command = Command::new(Plugins::Go.dir().join("dhcp"));
+        command.arg("daemon");
+        let log = self.path("/run/go-dhcp-daemon.log");
+        self.enter(|| Process::start(command, log.clone(), "the Go daemon"))
+    }
+
+    /// Our daemon with a socket at a path that it gets as systemd hands one over.
+    pub fn dhcp_daemon_handed(&self, path: &str, arguments: &[&str]) -> Process {
+        // The shell sets LISTEN_PID to what becomes the daemon; the socket comes as descriptor 3.
+        let mut command = Command::new("/bin/sh");
+        let dhcp = self.plugins().dir().join("dhcp").display().to_string();
+        command.args(["-c", "exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$@\"", "sh", &dhcp, "daemon"]);
+        command.args(arguments).env("LISTEN_FDS", "1");
+        let log = self.path("/run/dhcp-daemon.log");
+        let daemon = self.enter(|| {
+            let socket = std::os::unix::net::UnixListener::bind(path).expect("a socket");
+            Process::start_with(
+                command,
+                log.clone(),
+                "dhcp daemon",
+                std::os::fd::OwnedFd::from(socket).into(),
+            )
+        });
+        daemon.prints("event=started", 1);
         daemon
     }
 }

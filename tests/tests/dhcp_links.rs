@@ -1,0 +1,60 @@
+//! The dhcp plugin over the links that are not macvlan or bridge.
+
+use oxcni_tests::dhcp::Dnsmasq;
+use oxcni_tests::{both_flavours, eventually};
+use serde_json::{Value, json};
+
+fn address(result: &Value) -> String {
+    let cidr = result["ips"][0]["address"].as_str().expect("an address");
+    cidr.split('/').next().unwrap_or_default().to_owned()
+}
+
+both_flavours! {
+    fn containers_that_share_a_mac_address_have_leases_of_their_own(host) needs [Ipvlan] {
+        let machine = host.veth_pair("eth1", "server", &["10.1.2.1/24"]);
+        let dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,2m", &[]);
+        let daemon = host.dhcp_daemon(&[]);
+        let net = host.network(json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth1", "ipam": { "type": "dhcp" },
+        }));
+        let (one, two) = (host.container(), host.container());
+        let results = [net.add(&one).result(), net.add(&two).result()];
+        assert_eq!(one.mac("eth0"), two.mac("eth0"));
+        let mut addresses = results.each_ref().map(address);
+        addresses.sort();
+        assert_ne!(addresses[0], addresses[1]);
+        assert_eq!(dnsmasq.leased(), addresses);
+        assert!(one.reaches("10.1.2.1") && two.reaches("10.1.2.1"));
+        let dhcp = host.plugins().dir().join("dhcp").display().to_string();
+        host.sh(&format!("{dhcp} leases --renew {}", one.id()));
+        daemon.prints("event=lease ", 3);
+        net.del(&one).succeeds();
+        assert!(eventually(|| dnsmasq.leased() == [address(&results[1])]), "{:?}", dnsmasq.leases());
+        for mode in ["l3", "l3s"] {
+            let net = host.network(json!({
+                "cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth1", "mode": mode,
+                "ipam": { "type": "dhcp" },
+            }));
+            let pod = host.container();
+            // Modes can't be mixed on a master that is in use.
+            net.del(&two).succeeds();
+            net.add(&pod).fails(7, &["ipvlan", "l2"]);
+        }
+    }
+
+    fn a_vlan_master_carries_dhcp(host) needs [Vlan, Macvlan] {
+        let machine = host.veth_pair("eth1", "server", &[]);
+        machine.sh("ip link add link eth0 name v type vlan id 7; ip link set eth0 up; ip link set v up; ip addr add 10.1.2.1/24 dev v");
+        host.sh("ip link add link eth1 name eth1.7 type vlan id 7; ip link set eth1.7 up");
+        let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,2m", &["--interface=v"]);
+        let _daemon = host.dhcp_daemon(&[]);
+        let net = host.network(json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "macvlan", "master": "eth1.7", "ipam": { "type": "dhcp" },
+        }));
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        assert!(pod.reaches("10.1.2.1"));
+        net.check(&pod, &result).succeeds();
+        net.del(&pod).succeeds();
+    }
+}
