@@ -12,7 +12,7 @@ fn result_of(plugins: Plugins, ipam: &Value) -> Value {
     let options = [
         "--dhcp-option=option:dns-server,10.1.2.3",
         "--dhcp-option=option:domain-name,example.com",
-        "--dhcp-option=option:static-route,10.9.0.0,10.1.2.9",
+        "--dhcp-option=option:static-route,10.0.0.0,10.1.2.9",
         "--dhcp-option=option:classless-static-route,10.7.0.0/16,10.1.2.7,10.8.0.0/16,0.0.0.0,0.0.0.0/0,10.1.2.1",
     ];
     let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.50,2m", &options);
@@ -37,6 +37,10 @@ fn result_of(plugins: Plugins, ipam: &Value) -> Value {
         assert!(error.text().contains("501 this is the DHCP daemon of oxcni"), "{error:?}");
         net.add(&pod).result()
     };
+    // What is empty may be absent.
+    if result["dns"].as_object().is_some_and(serde_json::Map::is_empty) {
+        result.as_object_mut().expect("an object").remove("dns");
+    }
     for interface in result["interfaces"].as_array_mut().into_iter().flatten() {
         interface["mac"] = json!("");
     }
@@ -76,7 +80,7 @@ fn by_default_more_is_requested_than_by_go() {
     let [mut ours, go] = both(&json!({ "type": "dhcp" }));
     assert_eq!(ours["dns"], json!({ "nameservers": ["10.1.2.3"], "domain": "example.com" }));
     assert_eq!(ours["routes"].as_array().map(Vec::len), Some(3));
-    ours["dns"] = go["dns"].clone();
+    ours.as_object_mut().expect("an object").remove("dns");
     ours["routes"] = go["routes"].clone();
     assert_eq!(ours, go);
 }

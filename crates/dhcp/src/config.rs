@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cni_core::request::Request;
-use cni_core::spec::{Error, Result};
+use cni_core::spec::{Code, Error, Result};
 use serde::Deserialize;
 
 use crate::options;
@@ -23,6 +23,17 @@ struct IpamConf {
     request: Vec<RequestedOption>,
     provide: Vec<ProvidedOption>,
     priority: u32,
+    family: Family,
+}
+
+/// The address family that leases are obtained for.
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "lowercase")]
+enum Family {
+    #[default]
+    Ipv4,
+    Ipv6,
+    Dual,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +72,9 @@ impl Config {
     pub(crate) fn parse(request: &Request) -> Result<Config> {
         let conf: NetworkConf = request.parse_conf()?;
         let ipam = conf.ipam.ok_or_else(|| Error::invalid_config("the configuration has no \"ipam\""))?;
+        if ipam.family != Family::Ipv4 {
+            return Err(Error::new(Code::UNSUPPORTED_FIELD, "ipam.family: only \"ipv4\" is served"));
+        }
         let mut requested = if ipam.request.iter().any(|entry| entry.skip_default) {
             Vec::new()
         } else {
