@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: shows what the plugins do.
 
+mod dhcp;
 mod manifests;
 mod pod;
 mod remaining;
@@ -22,7 +23,8 @@ use std::process::ExitCode;
 /// Builds the binaries, makes a node with two network cards and two pods that name networks in
 /// their annotations, lets multus attach them to the default network, a bridge, a macvlan and an
 /// ipvlan network, shows what multus wrote and what the kernel holds, pings over each network, runs
-/// CHECK and DEL, and shows that nothing remains. No cluster is needed: pods and
+/// CHECK and DEL, and shows that nothing remains. Then two pods get leases of a DHCP server, and keep
+/// them while the daemon is killed. No cluster is needed: pods and
 /// NetworkAttachmentDefinitions are YAML files. All of it happens in a network namespace in
 /// place of the host: this machine's own network is not touched.
 #[derive(clap::Args)]
@@ -36,7 +38,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
     if nix::unistd::geteuid().is_root() {
-        debian::ensure(&["iproute2", "iputils-ping", "nftables"], &progress)?;
+        debian::ensure(&["dnsmasq-base", "iproute2", "iputils-ping", "nftables"], &progress)?;
     }
     let plugins = plugins(args.plugins.as_deref(), &progress)?;
     let host = PrivateHost::enter()?;

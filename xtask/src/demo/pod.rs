@@ -3,7 +3,7 @@
 use crate::error::{Context, Failure, Result};
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -56,41 +56,54 @@ impl Multus<'_> {
     }
 
     fn call(&self, verb: &str, pod: &Pod, config: Value) -> Result<(Value, Duration)> {
-        let program = self.plugins.multus.display();
         let name = pod.name;
         let args = format!(
             "IgnoreUnknown=1;K8S_POD_NAMESPACE={NAMESPACE};K8S_POD_NAME={name};K8S_POD_INFRA_CONTAINER_ID={name}"
         );
-        let begun = Instant::now();
-        let mut process = Command::new(&self.plugins.multus)
-            .env("CNI_COMMAND", verb)
-            .env("CNI_CONTAINERID", name)
-            .env("CNI_NETNS", &pod.netns)
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_ARGS", args)
-            .env("CNI_PATH", &self.plugins.folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context(|| format!("can't start {program}"))?;
-        if let Some(mut stdin) = process.stdin.take() {
-            match stdin.write_all(config.to_string().as_bytes()) {
-                // A plugin that ends early prints its reason.
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-                written => written.context(|| "can't write the configuration".into())?,
-            }
-        }
-        let out = process.wait_with_output().context(|| format!("can't wait for {program}"))?;
-        let time = begun.elapsed();
-        let output = String::from_utf8_lossy(&out.stdout);
-        if !out.status.success() {
-            return Err(Failure::new(format!("{verb} of {name} failed: {output}")));
-        }
-        let result = if output.trim().is_empty() {
-            json!(null)
-        } else {
-            serde_json::from_str(&output).context(|| format!("{verb} printed no JSON: {output}"))?
-        };
-        Ok((result, time))
+        call(&self.plugins.multus, &self.plugins.folder, verb, pod, &args, config)
     }
+}
+
+/// Calls a plugin for a pod's interface `eth0`, with delegates of a folder; returns what it printed and
+/// the time it took.
+pub(crate) fn call(
+    program: &Path,
+    folder: &Path,
+    verb: &str,
+    pod: &Pod,
+    args: &str,
+    config: Value,
+) -> Result<(Value, Duration)> {
+    let name = pod.name;
+    let begun = Instant::now();
+    let mut process = Command::new(program)
+        .env("CNI_COMMAND", verb)
+        .env("CNI_CONTAINERID", name)
+        .env("CNI_NETNS", &pod.netns)
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_ARGS", args)
+        .env("CNI_PATH", folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context(|| format!("can't start {}", program.display()))?;
+    if let Some(mut stdin) = process.stdin.take() {
+        match stdin.write_all(config.to_string().as_bytes()) {
+            // A plugin that ends early prints its reason.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.context(|| "can't write the configuration".into())?,
+        }
+    }
+    let out = process.wait_with_output().context(|| format!("can't wait for {}", program.display()))?;
+    let time = begun.elapsed();
+    let output = String::from_utf8_lossy(&out.stdout);
+    if !out.status.success() {
+        return Err(Failure::new(format!("{verb} of {name} failed: {output}")));
+    }
+    let result = if output.trim().is_empty() {
+        json!(null)
+    } else {
+        serde_json::from_str(&output).context(|| format!("{verb} printed no JSON: {output}"))?
+    };
+    Ok((result, time))
 }

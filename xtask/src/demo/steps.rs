@@ -53,6 +53,7 @@ pub(super) fn run(host: &PrivateHost, plugins: &Plugins) -> Result<()> {
     heading("CHECK, and DEL");
     let failures = take_down(&multus, &attached)?;
     nothing_remains(&networks)?;
+    super::dhcp::run(host, plugins)?;
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 
@@ -180,17 +181,17 @@ fn nothing_remains(networks: &[Additional]) -> Result<()> {
     search.report()
 }
 
-fn heading(text: &str) {
+pub(super) fn heading(text: &str) {
     println!("\n{}\n", Style::Bold.paint(text));
 }
 
 /// Prints a call with the time it took.
-fn step(what: &str, whom: &str, outcome: &str, time: Option<Duration>) {
+pub(super) fn step(what: &str, whom: &str, outcome: &str, time: Option<Duration>) {
     let time = time.map(|time| format!("{:.1} ms", time.as_secs_f64() * 1000.0)).unwrap_or_default();
     line(what, whom, outcome, &time);
 }
 
-fn line(what: &str, whom: &str, outcome: &str, time: &str) {
+pub(super) fn line(what: &str, whom: &str, outcome: &str, time: &str) {
     let mark = Style::Good.paint("✓");
     let text = format!("  {mark} {what:<5} {whom:<6} {outcome:<48} {}", Style::Dim.paint(time));
     println!("{}", text.trim_end());
