@@ -202,13 +202,4 @@ both_flavours! {
         assert!(pod.link("eth0").is_null() && host.reservations("net").is_empty());
         assert_eq!(host.state(), state);
     }
-
-    fn dhcp_is_refused_with_the_reason(host) {
-        host.veth_pair("eth1", "outside", &[]);
-        let (state, pod) = (host.state(), host.container());
-        let net = host.network(config(json!({ "ipam": { "type": "dhcp" } })));
-        net.add(&pod).fails(2, &["ipam", "dhcp", "MAC address"]);
-        assert!(pod.link("eth0").is_null());
-        assert_eq!(host.state(), state);
-    }
 }
