@@ -1,8 +1,9 @@
 //! `cargo xtask fuzz`: runs the fuzz targets of `fuzz/` under libFuzzer.
 
+use crate::debian;
 use crate::dist::host_triple;
 use crate::error::{Context, Failure, Result};
-use crate::process::run as run_program;
+use crate::process::{is_installed, run as run_program};
 use crate::progress::{Progress, short};
 use crate::table::Table;
 use crate::workspace::{Workspace, cargo};
@@ -58,6 +59,10 @@ const INPUT_LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=1024"];
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
     let workspace = Workspace::load()?;
+    // libFuzzer is in C++.
+    if !is_installed("c++") {
+        debian::ensure(&["g++"], &progress)?;
+    }
     let fuzz = Fuzz::build(&workspace, &progress)?;
     let targets = fuzz.targets(&args.targets)?;
     let next = std::sync::Mutex::new(targets.iter());
