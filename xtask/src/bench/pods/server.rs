@@ -33,12 +33,15 @@ pub(crate) enum Speed {
 pub(crate) fn build(workspace: &Workspace, speed: Speed, progress: &Progress) -> Result<PathBuf> {
     progress.print("Building the tests' API server");
     let mut build = cargo();
-    build.args(["build", "--package", "oxcni-tests", "--bin", NAME, "--manifest-path"]);
-    build.arg(workspace.root.join("Cargo.toml"));
+    build.args(["build", "--bin", NAME, "--manifest-path"]).arg(workspace.root.join("Cargo.toml"));
     let profile = match speed {
-        Speed::BuiltFast => "debug",
+        Speed::BuiltFast => {
+            // With the features of the whole workspace, most of it is what the tests use, too.
+            build.arg("--workspace");
+            "debug"
+        }
         Speed::RunsFast => {
-            build.arg("--release");
+            build.args(["--package", "oxcni-tests", "--release"]);
             build.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
             "release"
         }
