@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use cni_core::fnv::fnv1a;
 use cni_core::fs::{self, Folder};
 use cni_core::spec::{
     AddResult, Attachment, CniArgs, Code, ContainerId, Error, IfName, NetworkName, Result, Version, from_json,
@@ -145,7 +146,7 @@ impl ResultCache {
     /// configuration.
     pub fn result(&self, network: &NetworkName, attachment: &Attachment) -> Option<AddResult> {
         let text = fs::read_bounded(&self.folder.join(file_name(network, attachment)), MAX_FILE).ok()?;
-        match serde_json::from_slice::<Kind>(&text).ok()?.kind.as_deref() {
+        match from_json::<Kind>(&text, "the cached result").ok()?.kind.as_deref() {
             Some(KIND) => self.get(network, attachment)?.result,
             _ => AddResult::from_json(&text, Version::default()).ok(),
         }
@@ -186,7 +187,9 @@ impl ResultCache {
     pub fn of_container(&self, container_id: &ContainerId) -> Result<Vec<Cached>> {
         let part = format!("-{container_id}-");
         let names = self.names()?;
-        let cached = names.iter().filter(|name| name.contains(&part)).filter_map(|name| self.read(name));
+        // The name of a file whose container ID is too long is a hash.
+        let may_be = |name: &&String| name.contains(&part) || !name.contains('-');
+        let cached = names.iter().filter(may_be).filter_map(|name| self.read(name));
         Ok(cached.filter(|cached| cached.invocation.attachment.container_id == *container_id).collect())
     }
 
@@ -212,8 +215,22 @@ impl ResultCache {
     }
 }
 
+/// The name of libcni. Where that is longer than the 255 bytes of a file name, for which libcni
+/// fails, the network's name is cut and a hash of the whole stands behind it.
 fn file_name(network: &NetworkName, attachment: &Attachment) -> String {
-    format!("{network}-{}-{}", attachment.container_id, attachment.ifname)
+    const MAX: usize = 255;
+    let Attachment { container_id, ifname } = attachment;
+    let name = format!("{network}-{container_id}-{ifname}");
+    if name.len() <= MAX {
+        return name;
+    }
+    let hash = fnv1a(name.as_bytes());
+    let end = format!("-{hash:016x}-{container_id}-{ifname}");
+    match MAX.checked_sub(end.len()).and_then(|room| network.get(..room)) {
+        Some(start) => format!("{start}{end}"),
+        // A container ID that is too long by itself.
+        None => format!("{hash:016x}"),
+    }
 }
 
 fn pairs(args: &CniArgs) -> Option<Vec<(String, String)>> {
@@ -282,6 +299,35 @@ mod tests {
             netns: Some("/run/netns/x".into()),
             args: CniArgs::parse("IgnoreUnknown=true;A=1").unwrap(),
             capability_args: CapabilityArgs::from([("mac".to_owned(), json!("m"))]),
+        }
+    }
+
+    #[test]
+    fn names_of_any_length_are_kept_found_and_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = ResultCache::new(folder.path());
+        let result =
+            AddResult::from_json(br#"{"ips":[{"address":"10.0.0.2/24"}]}"#, Version::V1_0_0).unwrap();
+        for (network, container) in
+            [(10, 64), (174, 64), (175, 64), (250, 64), (255, 64), (1, 255), (255, 255)]
+        {
+            // Two networks that differ in the last letter, which a long name does not show.
+            let networks =
+                ["x", "y"].map(|last| format!("{}{last}", "n".repeat(network - 1)).parse().unwrap());
+            let invocation = invocation(&"c".repeat(container), "fifteen-bytes-x");
+            for network in &networks {
+                cache.keep(network, Version::V1_0_0, b"{}", &invocation, &result).unwrap();
+            }
+            for network in &networks {
+                let cached = cache.get(network, &invocation.attachment).unwrap();
+                assert_eq!(cached.network, *network);
+                assert_eq!(cache.of_container(&invocation.attachment.container_id).unwrap().len(), 2);
+            }
+            for network in &networks {
+                cache.forget(network, &invocation.attachment).unwrap();
+                assert!(cache.get(network, &invocation.attachment).is_none());
+            }
+            assert!(cache.all().unwrap().is_empty());
         }
     }
 

@@ -62,7 +62,7 @@ impl Devices {
 /// Reads bytes as each of the forms in which devices are reported.
 pub(crate) fn fuzz(pod: &Pod, content: &[u8]) {
     let _ = pod_resources::parse(content, pod);
-    let _ = serde_json::from_slice::<info::DeviceInfo>(content);
+    let _ = from_json::<info::DeviceInfo>(content, "the device information");
     let _ = from_json::<Checkpoint>(content, "the kubelet's checkpoint");
 }
 

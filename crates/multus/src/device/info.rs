@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use cni_core::fs;
-use cni_core::spec::{ContainerId, IfName};
+use cni_core::spec::{ContainerId, IfName, from_json};
 use cni_runtime::Invocation;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Device;
 
@@ -85,8 +85,7 @@ pub(crate) fn copy(device: &Device, to: &Path) {
 
 /// The information that a plugin left; `None` when there is none that can be read.
 pub(crate) fn read(path: &Path) -> Option<DeviceInfo> {
-    let members: Map<String, Value> = serde_json::from_slice(&fs::read_bounded(path, MAX_FILE).ok()?).ok()?;
-    serde_json::from_value(members.into()).ok()
+    from_json(&fs::read_bounded(path, MAX_FILE).ok()?, "the device information").ok()
 }
 
 /// Removes the information about the device of an attachment that is deleted.
