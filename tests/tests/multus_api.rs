@@ -222,14 +222,6 @@ on_scripted_node! {
         assert!(requests.iter().all(|it| it.on_behalf_of == ["someone", "one", "two"]), "{requests:#?}");
     }
 
-    fn a_proxy_is_not_passed_by(node) {
-        let text = node.api.kubeconfig(&node.user, &Proof::Token, Trust::Authority);
-        node.write("/run/kubeconfig", &text.replacen("    server:", "    proxy-url: http://proxy:3128\n    server:", 1));
-        let text = node.plain_pod("p").add().error().text();
-        assert!(text.contains("proxy-url") && text.contains("/run/kubeconfig"), "{text}");
-        assert_eq!(node.api.requests(), []);
-    }
-
     fn the_error_names_an_invalid_kubeconfig(node) {
         let pod = node.plain_pod("p");
         for damage in ["rm /run/kubeconfig", "echo 'a: [' > /run/kubeconfig", "echo 'kind: Config' > /run/kubeconfig"] {

@@ -68,5 +68,5 @@ pub fn manifests(text: &str) {
 
 /// Reads a kubeconfig, without the files that it names; an error must not quote it.
 pub fn kubeconfig(text: &str) {
-    cluster::connection::fuzz(text);
+    cluster::kubeconfig::fuzz(text);
 }

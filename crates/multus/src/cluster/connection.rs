@@ -13,11 +13,14 @@ use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
-use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{Config, KubeConfigOptions};
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
 use tower::BoxError;
 use tower::util::MapErr;
+
+use super::kubeconfig::{self, Current};
+use super::proxy::{self, Connector};
 
 /// How long a server may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -152,12 +155,12 @@ impl Connection {
     pub(super) async fn open(kubeconfig: &Path, deadline: Option<Instant>) -> Result<Connection> {
         let wrong =
             |why: String| Error::invalid_config(format!("kubeconfig {}: {why}", kubeconfig.display()));
-        let mut read = Kubeconfig::read_from(kubeconfig).map_err(|err| wrong(without_secrets(&err)))?;
-        refuse_proxy(&read).map_err(wrong)?;
-        read_token_files(&mut read).map_err(|err| wrong(err.to_string()))?;
+        let Current { kubeconfig: read, proxy } = kubeconfig::read(kubeconfig)?;
         let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
             .await
-            .map_err(|err| wrong(without_secrets(&err)))?;
+            .map_err(|err| wrong(kubeconfig::without_secrets(&err)))?;
+        let proxy = proxy::proxy_for(&config.cluster_url, proxy.as_deref(), |name| std::env::var(name).ok())
+            .map_err(wrong)?;
         // The causes of these errors are left out: they may quote credentials.
         let tls = config
             .rustls_client_config()
@@ -171,12 +174,13 @@ impl Connection {
         // Requests are small and follow each other: Nagle's algorithm would delay each by 40 ms.
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+        let connector = Connector::new(tcp, proxy).map_err(wrong)?;
         let mut https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         if let Some(name) = config.tls_server_name.clone() {
             let name = name.try_into().map_err(|_| wrong("tls-server-name is not a name".to_owned()))?;
             https = https.with_server_name_resolver(FixedServerNameResolver::new(name));
         }
-        let https = https.enable_all_versions().wrap_connector(tcp);
+        let https = https.enable_all_versions().wrap_connector(connector);
         let http = HttpClient::builder(TokioExecutor::new())
             .http1_max_buf_size(MAX_HEADERS)
             .http2_max_header_list_size(u32::try_from(MAX_HEADERS).unwrap_or(u32::MAX))
@@ -316,44 +320,6 @@ impl Refusal {
     }
 }
 
-/// Refuses a server behind a proxy, which a direct connection would bypass.
-fn refuse_proxy(kubeconfig: &Kubeconfig) -> Result<(), String> {
-    let current = kubeconfig.current_context.as_deref().unwrap_or_default();
-    let context = kubeconfig.contexts.iter().find(|named| named.name == current);
-    let cluster = context.and_then(|named| named.context.as_ref()).map(|context| &context.cluster);
-    let of_current = kubeconfig.clusters.iter().filter(|named| Some(&named.name) == cluster);
-    let proxied = of_current.filter_map(|named| named.cluster.as_ref()?.proxy_url.as_ref());
-    if proxied.into_iter().any(|url| !url.is_empty()) {
-        return Err("proxy-url is not supported: the API server must be reachable without".to_owned());
-    }
-    Ok(())
-}
-
-/// Reads a kubeconfig and asserts that an error quotes none of it.
-pub(crate) fn fuzz(text: &str) {
-    match Kubeconfig::from_yaml(text) {
-        Ok(kubeconfig) => drop(refuse_proxy(&kubeconfig)),
-        Err(err) => {
-            let message = without_secrets(&err);
-            let secrets = text.split_whitespace().filter(|part| part.len() >= 24);
-            secrets.for_each(|secret| assert!(!message.contains(secret), "{message}"));
-        }
-    }
-}
-
-/// Replaces `tokenFile` by the token in it, without the newline at its end, which no header may have.
-/// One call is too short for a token to expire.
-fn read_token_files(kubeconfig: &mut Kubeconfig) -> Result<()> {
-    let infos = kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut());
-    for info in infos.filter(|info| info.token.is_none()) {
-        let Some(file) = info.token_file.take() else { continue };
-        let token =
-            std::fs::read_to_string(&file).map_err(|err| Error::io(format!("tokenFile {file}"), err))?;
-        info.token = Some(token.trim().to_owned().into());
-    }
-    Ok(())
-}
-
 /// Whether the server is busy, fails for a moment, or another client changed the same object.
 fn is_transient(status: StatusCode) -> bool {
     matches!(
@@ -368,7 +334,7 @@ fn is_transient(status: StatusCode) -> bool {
 }
 
 /// The whole chain of an error: its last part is the cause.
-fn causes(err: &dyn std::error::Error) -> String {
+pub(super) fn causes(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
     let mut source = err.source();
     while let Some(cause) = source {
@@ -379,20 +345,6 @@ fn causes(err: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// The error of a kubeconfig without any of its content: an excerpt in a YAML error may be a token.
-fn without_secrets(err: &KubeconfigError) -> String {
-    match err {
-        KubeconfigError::Parse(err) => {
-            let text = err.to_string();
-            let place = text.split_once(':').map_or("", |(place, _)| place);
-            let is_place = place.starts_with("line ") && place.len() < 40;
-            let place = if is_place { format!(", {place}") } else { String::new() };
-            format!("is not a valid kubeconfig{place}")
-        }
-        other => causes(other),
-    }
 }
 
 #[cfg(test)]

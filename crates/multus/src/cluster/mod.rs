@@ -1,8 +1,10 @@
 //! The source of pods and definitions, which also takes the status.
 
 mod api;
-pub(crate) mod connection;
+mod connection;
+pub(crate) mod kubeconfig;
 pub(crate) mod manifests;
+mod proxy;
 
 use std::fmt;
 use std::sync::Arc;
