@@ -254,4 +254,16 @@ both_flavours! {
         host.sh("chmod 755 /run/cni; chmod 666 /run/cni/dhcp.sock");
         assert_eq!(call(65534), b"", "another user was answered");
     }
+
+    fn neighbours_learn_who_has_the_address_now(host) needs [Macvlan] {
+        let machine = server(&host);
+        let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.50,2m", &[]);
+        let _daemon = host.dhcp_daemon(&[]);
+        machine.sh("ip neigh add 10.1.2.50 lladdr 02:00:00:00:00:99 nud stale dev eth0");
+        let pod = host.container();
+        host.network(config(json!({}))).add(&pod).succeeds();
+        let mac = pod.mac("eth0");
+        let known = || machine.sh("ip neigh show 10.1.2.50");
+        assert!(eventually(|| known().contains(&mac)), "{}", known());
+    }
 }

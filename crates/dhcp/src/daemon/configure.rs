@@ -148,6 +148,8 @@ async fn settle(attachment: Rc<Attachment>, lease: Lease) {
     if let Err(err) = attachment.set_lifetime(&found, &lease, wanted.cidr) {
         attachment.log(Level::Warning, "lifetime-not-set", &[("why", &err)]);
     }
+    // The kernel announces the addresses that a link has as it comes up; here it was up before.
+    let _ = found.netlink.announce(&found.link);
     attachment.on_link.replace(Some(wanted));
     attachment.configures.set(true);
     match conflict::probe(&attachment.daemon.clock, &found.netns, &attachment.place, lease.address).await {
