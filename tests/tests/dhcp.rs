@@ -1,6 +1,6 @@
 //! The dhcp plugin and its daemon, against dnsmasq.
 
-use oxcni_tests::dhcp::Dnsmasq;
+use oxcni_tests::dhcp::{Dnsmasq, Scripted};
 use oxcni_tests::{Container, Host, both_flavours, eventually, with_keys};
 use serde_json::{Value, json};
 
@@ -257,13 +257,14 @@ both_flavours! {
 
     fn neighbours_learn_who_has_the_address_now(host) needs [Macvlan] {
         let machine = server(&host);
-        let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.50,2m", &[]);
+        // dnsmasq would write the neighbour entry itself.
+        let _server = Scripted::start(&machine, |request, _| vec![(67, request.answer().bytes())]);
         let _daemon = host.dhcp_daemon(&[]);
-        machine.sh("ip neigh add 10.1.2.50 lladdr 02:00:00:00:00:99 nud stale dev eth0");
+        machine.sh("ip neigh add 10.1.2.77 lladdr 02:00:00:00:00:99 nud stale dev eth0");
         let pod = host.container();
         host.network(config(json!({}))).add(&pod).succeeds();
         let mac = pod.mac("eth0");
-        let known = || machine.sh("ip neigh show 10.1.2.50");
+        let known = || machine.sh("ip neigh show 10.1.2.77");
         assert!(eventually(|| known().contains(&mac)), "{}", known());
     }
 }
