@@ -223,7 +223,15 @@ impl<'h> Container<'h> {
 
     /// Runs commands of ip(8) in the container's network, as [`Host::ip`]; panics where one fails.
     pub fn ip(&self, commands: &str) {
-        self.enter(|| ip_batch(commands)).unwrap_or_else(|err| panic!("in {}: {err}", self.id));
+        self.try_ip(commands).unwrap_or_else(|err| panic!("in {}: {err}", self.id));
+    }
+
+    /// As [`Self::ip`].
+    ///
+    /// # Errors
+    /// The commands and what `ip` printed, where one fails; those after it are not run.
+    pub fn try_ip(&self, commands: &str) -> Result<String, String> {
+        self.enter(|| ip_batch(commands))
     }
 
     /// True where `address` answers a ping within seconds, also while an IPv6 address of the

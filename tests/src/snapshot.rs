@@ -190,6 +190,11 @@ impl Host {
         state
     }
 
+    /// As [`Self::state`], without the rules and with this masking.
+    pub fn masked_state(&self, masks: &Masks) -> Value {
+        of_host(self, masks)
+    }
+
     /// The rules of nf_tables, a line each, without handles and counters.
     ///
     /// Tables and chains without a rule have no effect and are left out: they are shared, and
@@ -270,6 +275,11 @@ impl Container<'_> {
     /// All of the container's network state in one value, as [`Host::state`].
     pub fn state(&self) -> Value {
         of_container(self, &Masks::default())
+    }
+
+    /// As [`Self::state`], with this masking.
+    pub fn masked_state(&self, masks: &Masks) -> Value {
+        of_container(self, masks)
     }
 
     /// One link of the container as `ip -d -j addr show` tells it; null where there is none.

@@ -246,4 +246,14 @@ both_flavours! {
         assert!(host.reservations("net").is_empty(), "{:?}", host.reservations("net"));
         assert!(quiet_life(&net, &neighbour) < usual * 5 + slowed(Duration::from_secs(1)));
     }
+
+    fn a_bridge_name_that_is_a_pattern_is_refused(host) {
+        for bridge in ["br%d", "%", "a%%b"] {
+            let net = host.network(config(json!({ "bridge": bridge })));
+            let error = net.add(&host.container()).error();
+            assert!(error.text().contains(bridge), "{error:?}");
+            assert_eq!(host.links(), ["lo"], "{bridge}");
+            assert!(host.reservations("net").is_empty(), "{bridge}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod bench;
 mod debian;
 mod demo;
 mod deny;
+mod differential;
 mod dist;
 mod elf;
 mod error;
@@ -33,6 +34,7 @@ enum Task {
     Test(test::Args),
     Dist(dist::Args),
     Bench(bench::Args),
+    Differential(differential::Args),
     Vm(vm::Args),
     Deny(deny::Args),
     Fuzz(fuzz::Args),
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Dist(args) => dist::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Differential(args) => differential::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Deny(args) => deny::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
