@@ -48,7 +48,7 @@ both_flavours! {
     fn a_second_daemon_does_not_take_the_first_ones_leases(host) {
         let _first = host.dhcp_daemon(&[]);
         let dhcp = host.plugins().dir().join("dhcp").display().to_string();
-        let refused = host.try_sh(&format!("{dhcp} daemon")).unwrap_err();
+        let refused = host.try_sh(&format!("{dhcp} daemon")).expect_err("a second daemon");
         assert!(refused.contains("another daemon"), "{refused}");
         // With a socket of its own it can run beside it.
         let second = host.dhcp_daemon(&["-socketpath", "/run/second.sock", "-pidfile", "/run/second.pid"]);

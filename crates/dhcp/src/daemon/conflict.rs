@@ -13,6 +13,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use super::clock::Clock;
+use super::closer::ClosedLater;
 use super::place::Place;
 use super::port::link_address;
 use super::watch::watch;
@@ -32,12 +33,13 @@ pub(crate) async fn probe(
     address: Ipv4Addr,
 ) -> io::Result<Option<Mac>> {
     let protocol = libc::ETH_P_ARP as u16;
-    let open = || -> io::Result<AsyncFd<Socket>> {
+    let open = || -> io::Result<(ClosedLater, AsyncFd<Socket>)> {
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
         socket.bind(&link_address(place.index, [0; 6], protocol))?;
-        watch(socket)
+        Ok((ClosedLater::of(&socket)?, watch(socket)?))
     };
-    let socket = netns.enter(open).map_err(io::Error::other)??;
+    // The socket is dropped first.
+    let (_closed_later, socket) = netns.enter(open).map_err(io::Error::other)??;
     for _ in 0..PROBES {
         socket
             .get_ref()

@@ -2,6 +2,7 @@
 
 mod attachment;
 mod clock;
+mod closer;
 mod configure;
 mod conflict;
 mod flags;

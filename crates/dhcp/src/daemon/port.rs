@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use super::clock::Clock;
+use super::closer::ClosedLater;
 use super::watch::watch;
 
 /// The multicast group of link events (include/uapi/linux/rtnetlink.h).
@@ -38,7 +39,13 @@ pub(crate) enum Input {
 /// A way to send and receive.
 pub(crate) enum Port {
     /// A packet socket at the link, and the events of links.
-    Link { socket: AsyncFd<Socket>, links: AsyncFd<netlink_sys::Socket>, index: u32 },
+    #[allow(dead_code, reason = "closed_later is only dropped, after the socket")]
+    Link {
+        socket: AsyncFd<Socket>,
+        closed_later: ClosedLater,
+        links: AsyncFd<netlink_sys::Socket>,
+        index: u32,
+    },
     /// A UDP socket at the leased address.
     Address { socket: AsyncFd<Socket>, address: Ipv4Addr },
 }
@@ -58,7 +65,8 @@ impl Port {
             links.bind(&netlink_sys::SocketAddr::new(0, 0))?;
             links.add_membership(RTNLGRP_LINK)?;
             links.set_non_blocking(true)?;
-            Ok(Port::Link { socket: watch(socket)?, links: watch(links)?, index })
+            let closed_later = ClosedLater::of(&socket)?;
+            Ok(Port::Link { socket: watch(socket)?, closed_later, links: watch(links)?, index })
         };
         netns.enter(open).map_err(io::Error::other)?
     }
