@@ -30,9 +30,9 @@ pub fn main(plugins: &'static [&'static dyn Plugin]) -> ExitCode {
 
 /// [`main`] for the plugin of `plugins` that is meant.
 pub fn run_named(plugin: &'static dyn Plugin, plugins: &'static [&'static dyn Plugin]) -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     // A runtime calls by the environment alone: arguments change nothing then.
-    if std::env::var_os("CNI_COMMAND").is_none() {
-        let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if std::env::var_os("CNI_COMMAND").is_none() && (!args.is_empty() || !called_by_a_runtime()) {
         return plugin.by_hand(&args).unwrap_or_else(|| introduce(plugin.about()));
     }
     let mut version = Version::NEWEST;
@@ -50,6 +50,11 @@ pub fn run_named(plugin: &'static dyn Plugin, plugins: &'static [&'static dyn Pl
         return ExitCode::FAILURE;
     }
     code
+}
+
+/// Whether a variable of the protocol is set. A runtime that leaves out CNI_COMMAND gets the error for it.
+fn called_by_a_runtime() -> bool {
+    std::env::vars_os().any(|(name, _)| name.as_encoded_bytes().starts_with(b"CNI_"))
 }
 
 /// Prints what a person sees who starts a plugin by hand.
