@@ -1,6 +1,7 @@
 //! Every task of a developer, as `cargo xtask TASK`. Each is explained by `--help`.
 
 mod bench;
+mod conformance;
 mod debian;
 mod demo;
 mod deny;
@@ -35,6 +36,7 @@ enum Task {
     Dist(dist::Args),
     Bench(bench::Args),
     Differential(differential::Args),
+    Conformance(conformance::Args),
     Vm(vm::Args),
     Deny(deny::Args),
     Fuzz(fuzz::Args),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Task::Dist(args) => dist::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Differential(args) => differential::run(&args),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Deny(args) => deny::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),

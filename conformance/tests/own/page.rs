@@ -113,3 +113,32 @@ fn the_numbers_of_a_section_are_without_gaps() {
         assert_eq!(numbers, expected, "{section}");
     }
 }
+
+/// What the Go plugins fail in the table of results is explained, case by case.
+#[test]
+fn every_failure_of_the_go_plugins_is_explained() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let read = |name: &str| fs::read_to_string(format!("{root}/{name}")).expect(name);
+    let explained: BTreeSet<String> =
+        first_words(&read("deviations.md")).into_iter().map(|(id, _)| id).collect();
+    let results = read("results/README.md");
+    let (_, table) = results.split_once("## Failures").expect("the table of failures");
+    let header: Vec<&str> =
+        table.lines().find(|line| line.starts_with("| case |")).expect("a header").split('|').collect();
+    let go: Vec<usize> =
+        (0..header.len()).filter(|column| header[*column].trim().starts_with("go-")).collect();
+    assert!(!go.is_empty(), "no column of the Go plugins");
+    for (id, line) in first_words(table) {
+        let cells: Vec<&str> = line.split('|').collect();
+        let fails = go.iter().any(|column| cells.get(*column).is_some_and(|cell| !cell.trim().is_empty()));
+        assert!(!fails || explained.contains(&id), "{id} is not in deviations.md");
+    }
+}
+
+/// The ids of cases that begin rows of tables, and their rows.
+fn first_words(text: &str) -> Vec<(String, String)> {
+    let rows = text.lines().filter_map(|line| Some((line.strip_prefix("| ")?, line)));
+    rows.filter_map(|(row, line)| Some((row.split(' ').next()?.to_owned(), line.to_owned())))
+        .filter(|(id, _)| id.split('/').count() == 3)
+        .collect()
+}

@@ -1,0 +1,211 @@
+//! `cargo xtask conformance`: the conformance suite against our plugins and the Go ones, and the table
+//! that shows them side by side.
+
+mod results;
+
+use crate::error::{Context, Failure, Result};
+use crate::process::run as run_program;
+use crate::progress::{Progress, short};
+use crate::vm::{self, Job};
+use crate::workspace::{Workspace, cargo};
+use crate::{debian, dist};
+use results::{Results, Run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+/// What the suite and the plugins need of the node.
+const PACKAGES: [&str; 4] = ["containernetworking-plugins", "iproute2", "iptables", "nftables"];
+
+/// What is run in the machine too: its kernel has the links that this one may lack.
+const IN_MACHINE: [&str; 8] =
+    ["1.1/add/1", "1.1/add/4", "1.1/add/6", "1.1/check/5", "1.1/del/2", "1.1/del/6", "1.1/del/13", "doc"];
+
+/// Run the conformance suite against our plugins and the Go plugins of Debian.
+///
+/// Builds the suite, the multicall program and the separate binaries, runs the suite against each of
+/// them and against the Go plugins, and writes a report a folder and the table to conformance/results.
+/// What this kernel lacks is run in the virtual machine. Fails where ours fail anything.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask conformance\n  \
+    cargo xtask conformance --plugins go-1.9.1=/tmp/plugins/bin\n  \
+    cargo xtask conformance --ours target/devbin --no-vm")]
+pub(crate) struct Args {
+    /// A further folder of plugins; its report is kept under the name, or the folder's own.
+    #[arg(long, value_name = "[NAME=]DIR")]
+    plugins: Vec<String>,
+    /// Test the binaries of this folder, and of `separate` in it, and don't build target/dist.
+    #[arg(long, value_name = "DIR")]
+    ours: Option<PathBuf>,
+    /// The folder of Debian's Go plugins.
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
+    go: PathBuf,
+    /// Leave the virtual machine out.
+    #[arg(long)]
+    no_vm: bool,
+    /// End the virtual machine after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    vm_timeout: u64,
+}
+
+/// Plugins under a name.
+struct Contender {
+    name: String,
+    folder: PathBuf,
+    /// Whether a failure is one of the task.
+    ours: bool,
+}
+
+/// Runs the task.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let progress = Progress::start();
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::new("the suite makes network namespaces and needs root"));
+    }
+    debian::ensure(&PACKAGES, &progress)?;
+    let workspace = Workspace::load()?;
+    let contenders = contenders(args, &workspace, &progress)?;
+    let suite = build_suite(&workspace, &progress)?;
+    let folder = workspace.root.join("conformance/results");
+    let mut results = Results::default();
+    for contender in &contenders {
+        let reports = folder.join(&contender.name);
+        let arguments = arguments(&contender.folder, &reports);
+        let code = execute(&suite, &arguments)?;
+        let run = Run::read(&contender.name, &reports)?;
+        name_folder(&reports, &contender.folder)?;
+        progress.print(format!("{}: {} (exit code {code})", contender.name, run.summary()));
+        results.add(run);
+    }
+    if !args.no_vm {
+        in_machine(args, &workspace, &suite, &contenders, &mut results, &progress)?;
+    }
+    let table = folder.join("README.md");
+    fs::write(&table, results.to_markdown()).context(|| format!("can't write {}", table.display()))?;
+    progress.print(format!("The table is in {}", table.display()));
+    let failed: Vec<String> = contenders
+        .iter()
+        .filter(|contender| contender.ours)
+        .flat_map(|contender| results.failures_of(&contender.name))
+        .collect();
+    failed.iter().for_each(|failure| println!("FAILED {failure}"));
+    println!("Done in {}", short(progress.elapsed()));
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Ours, built if need be, Debian's and those that are named.
+fn contenders(args: &Args, workspace: &Workspace, progress: &Progress) -> Result<Vec<Contender>> {
+    let ours = match &args.ours {
+        Some(folder) => folder.clone(),
+        None => {
+            dist::build(workspace, &dist::Layout::Linker, progress)?;
+            workspace.dist_bin()
+        }
+    };
+    let own = |name: &str, folder: PathBuf| Contender { name: name.to_owned(), folder, ours: true };
+    let mut contenders =
+        vec![own("oxcni-multicall", ours.clone()), own("oxcni-separate", ours.join("separate"))];
+    contenders.push(Contender { name: "go-debian-1.1.1".to_owned(), folder: args.go.clone(), ours: false });
+    for given in &args.plugins {
+        let folder = PathBuf::from(given.split_once('=').map_or(given.as_str(), |(_, folder)| folder));
+        let own_name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = given.split_once('=').map_or(own_name, |(name, _)| name.to_owned());
+        if name.is_empty() || name.contains('/') {
+            return Err(Failure::new(format!("{given:?} has no name that a folder can have")));
+        }
+        contenders.push(Contender { name, folder, ours: false });
+    }
+    for contender in &mut contenders {
+        let folder = &contender.folder;
+        contender.folder = folder.canonicalize().context(|| format!("can't find {}", folder.display()))?;
+    }
+    Ok(contenders)
+}
+
+/// Builds the suite and returns its program.
+fn build_suite(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
+    progress.print("Building the conformance suite");
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--package", "cni-conformance", "--bin", "cni-conformance"]);
+    run_program(build.current_dir(&workspace.root))?;
+    Ok(workspace.target.join("debug/cni-conformance"))
+}
+
+/// Lets the lines of a report name the folder of plugins `DIR`: its path means nothing elsewhere.
+fn name_folder(reports: &Path, plugins: &Path) -> Result<()> {
+    let path = reports.join("report.txt");
+    let text = fs::read_to_string(&path).context(|| format!("can't read {}", path.display()))?;
+    let text = text.replace(&plugins.display().to_string(), "DIR");
+    fs::write(&path, text).context(|| format!("can't write {}", path.display()))
+}
+
+fn arguments(plugins: &Path, reports: &Path) -> Vec<String> {
+    let text = |path: &Path| path.display().to_string();
+    ["run", "--strict", "--plugins", &text(plugins), "--report-dir", &text(reports)]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+/// Runs the suite; its report is read afterwards. Exit code 1 stands for failures of the plugins.
+fn execute(suite: &Path, arguments: &[String]) -> Result<i32> {
+    let status = Command::new(suite)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .status()
+        .context(|| format!("can't execute {}", suite.display()))?;
+    match status.code() {
+        Some(code @ (0 | 1)) => Ok(code),
+        _ => Err(Failure::new(format!("{} {} ended with {status}", suite.display(), arguments.join(" ")))),
+    }
+}
+
+/// Runs what this kernel lacks in the virtual machine, for the multicall program and the Go plugins: the
+/// separate binaries have the same code. A process costs forty times as much there.
+fn in_machine(
+    args: &Args,
+    workspace: &Workspace,
+    suite: &Path,
+    contenders: &[Contender],
+    results: &mut Results,
+    progress: &Progress,
+) -> Result<()> {
+    let machine = vm::prepare(workspace, Duration::from_secs(args.vm_timeout), false, progress)?;
+    let mut lines = Vec::new();
+    for contender in contenders.iter().filter(|contender| contender.name != "oxcni-separate") {
+        let skipped = results.profiles_skipped_by(&contender.name);
+        if skipped.is_empty() {
+            continue;
+        }
+        let reports = machine.results.join(format!("conformance-{}", contender.name));
+        let _ = fs::remove_dir_all(&reports);
+        let mut words = arguments(&contender.folder, &reports);
+        words.extend(["--limit", "200", "--jobs", "2"].map(str::to_owned));
+        words.extend(skipped.iter().flat_map(|name| ["--profile".to_owned(), name.clone()]));
+        words.extend(IN_MACHINE.iter().flat_map(|case| ["--case".to_owned(), (*case).to_owned()]));
+        lines.push(format!("{} {} > /dev/null", suite.display(), words.join(" ")));
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    progress.print(format!("Running what this kernel lacks on kernel {}", machine.kernel.release));
+    let command = ["sh".into(), "-c".into(), format!("{}; true", lines.join("; ")).into()].to_vec();
+    machine.run(&Job { command, folder: workspace.root.clone(), environment: Vec::new() })?;
+    for contender in contenders {
+        let reports = machine.results.join(format!("conformance-{}", contender.name));
+        if !reports.join("report.json").is_file() {
+            continue;
+        }
+        let kept = workspace.root.join("conformance/results").join(format!("{}-vm", contender.name));
+        fs::create_dir_all(&kept).context(|| format!("can't make {}", kept.display()))?;
+        for file in ["report.yaml", "report.txt"] {
+            fs::copy(reports.join(file), kept.join(file)).context(|| format!("can't keep {file}"))?;
+        }
+        name_folder(&kept, &contender.folder)?;
+        let run = Run::read(&contender.name, &reports)?;
+        progress.print(format!("{} in the machine: {}", contender.name, run.summary()));
+        results.fill_in(run);
+    }
+    Ok(())
+}
