@@ -219,3 +219,22 @@ both_flavours! {
         assert!(!held.contains("10.1.2.2"), "its address is released: {held}");
     }
 }
+
+both_flavours! {
+    on_any_kernel: "decided before the kernel is asked";
+
+    fn a_plugin_of_another_kind_is_no_ipam_plugin(host) {
+        let pod = host.container();
+        for kind in ["bridge", "multus", "tuning", "macvlan"] {
+            let net = host.network(config(json!({ "ipam": { "type": kind, "binDir": "/run", "delegates": [] } })));
+            let add = net.add(&pod);
+            if host.plugins() == oxcni_tests::Plugins::Multicall || kind == "bridge" {
+                add.fails(7, &[kind, "not an IPAM plugin"]);
+            } else {
+                assert!(!add.ok(), "{kind}");
+            }
+            net.del(&pod).succeeds();
+            assert!(pod.link("eth0").is_null());
+        }
+    }
+}

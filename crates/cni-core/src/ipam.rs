@@ -1,7 +1,8 @@
 //! Calling the plugin that manages a network's addresses.
 
 use crate::delegate;
-use crate::request::{Command, LinkAtDel, Request};
+use crate::plugin;
+use crate::request::{Command, Kind, LinkAtDel, Request};
 use crate::spec::{AddResult, Code, Error, PluginType, Result};
 
 /// Calls the IPAM plugin with ADD and the whole configuration as received.
@@ -10,6 +11,7 @@ use crate::spec::{AddResult, Code, Error, PluginType, Result};
 /// Those of the plugin, and [`Code::DELEGATE`] when it returned no address. The plugin is called
 /// with DEL first.
 pub fn add(ipam: &PluginType, request: &Request) -> Result<AddResult> {
+    require_ipam(ipam, request)?;
     let added = delegate::call(ipam, &request.with_command(Command::Add)).and_then(|result| match result {
         Some(result) if !result.ips.is_empty() => Ok(result),
         _ => Err(Error::new(Code::DELEGATE, "it returned no address")),
@@ -40,6 +42,10 @@ pub fn replaces_addresses(ipam: &PluginType) -> bool {
 /// # Errors
 /// Those of the plugin.
 pub fn del(ipam: &PluginType, request: &Request) -> Result<()> {
+    // ADD refused it, so nothing has to be released.
+    if require_ipam(ipam, request).is_err() {
+        return Ok(());
+    }
     call(ipam, request, Command::Del)
 }
 
@@ -48,7 +54,20 @@ pub fn del(ipam: &PluginType, request: &Request) -> Result<()> {
 /// # Errors
 /// Those of the plugin.
 pub fn call(ipam: &PluginType, request: &Request, command: Command) -> Result<()> {
+    require_ipam(ipam, request)?;
     delegate::call(ipam, &request.with_command(command))
         .map(|_| ())
         .map_err(|err| err.context(format_args!("ipam {ipam}")))
+}
+
+/// Refuses a plugin of this program that does not manage addresses. A tenant's configuration may name
+/// any: a meta-plugin would read the configuration as its own, an interface plugin would call itself.
+fn require_ipam(ipam: &PluginType, request: &Request) -> Result<()> {
+    match plugin::find(request.plugins, ipam) {
+        Some(plugin) if plugin.about().kind != Kind::Ipam => {
+            Err(Error::invalid_config(format!("ipam.type {:?} is not an IPAM plugin", ipam.as_str()))
+                .details("this program has it as a plugin of another kind"))
+        }
+        _ => Ok(()),
+    }
 }
