@@ -98,9 +98,8 @@ impl MultusConf {
     /// the log, each as far as it is valid by itself.
     ///
     /// # Errors
-    /// When it is of another plugin.
+    /// When not even these can be read.
     pub(crate) fn valid_part(request: &Request) -> Result<MultusConf> {
-        require_own_type(request)?;
         MultusConf::valid_part_of(&request.text, inherited(request))
     }
 
@@ -183,7 +182,7 @@ impl MultusConf {
 
 /// Refuses the configuration of another plugin. A tenant's definition may have `multus` as its IPAM
 /// plugin, which is called with the whole definition: its `binDir` would be executed as root.
-fn require_own_type(request: &Request) -> Result<()> {
+pub(crate) fn require_own_type(request: &Request) -> Result<()> {
     let given = request.conf.plugin_type.as_ref().map_or("", |plugin_type| plugin_type.as_str());
     if given == NAME {
         return Ok(());

@@ -8,7 +8,7 @@ use cni_runtime::{NetworkConf, Runtime};
 
 use crate::cache::{CachedDelegates, DelegateCache};
 use crate::cluster::Cluster;
-use crate::config::MultusConf;
+use crate::config::{self, MultusConf};
 use crate::delegate::{Delegate, Found, in_order};
 use crate::detachment::{self, Detachment, Source};
 use crate::device::info;
@@ -17,6 +17,10 @@ use crate::{link_group, log, plan};
 
 /// Detaches the pod of a call from all its networks.
 pub(crate) fn del(request: &Request) -> Result<()> {
+    // ADD refused such a configuration: there is nothing to delete, and its pod must terminate.
+    if config::require_own_type(request).is_err() {
+        return Ok(());
+    }
     let (conf, invalid) = match MultusConf::parse(request) {
         Ok(conf) => (conf, None),
         Err(err) => (MultusConf::valid_part(request)?, Some(err)),
