@@ -78,9 +78,9 @@ fn hostile(node: &Node, first: Vec<u8>, endless: Vec<u8>) {
             let (tls, first, endless) = (Arc::clone(&tls), first.clone(), endless.clone());
             std::thread::spawn(move || {
                 let mut stream = StreamOwned::new(ServerConnection::new(tls).unwrap(), client);
-                // The preface (24 bytes) and the first frames of the client.
-                let mut received = [0; 4096];
-                stream.read(&mut received)?;
+                // The preface of the client (RFC 9113, section 3.4).
+                let mut preface = [0; 24];
+                stream.read_exact(&mut preface)?;
                 stream.write_all(&frame(4, 0, 0, &[]))?;
                 stream.write_all(&first)?;
                 // The client closes the connection.

@@ -100,7 +100,7 @@ fn objects_are_those_that_nft_makes() {
         }
         transaction
             .add_rule(&base, &conditions(&[Expression::input_interface("eth0")], verdict(Verdict::Drop)));
-        let in_set = |field| vec![source("10.0.0.0/32")[..3].to_vec(), vec![field]].concat();
+        let in_set = |field| [source("10.0.0.0/32")[..3].to_vec(), vec![field]].concat();
         let lookup = Expression::Lookup { set: "s4".to_owned(), map: false };
         transaction.add_rule(&base, &conditions(&[in_set(lookup)], verdict(Verdict::Drop)));
         transaction.add_rule(&nat, &conditions(&[not_to("10.0.0.0/24")], Expression::Masquerade));

@@ -154,7 +154,7 @@ fn legacy() -> Result<Vec<PathBuf>> {
     let mut tools = Vec::new();
     for (names, programs) in LEGACY {
         if has_nat(Path::new(names))? {
-            tools.extend(programs.into_iter().filter_map(find).find(|program| is_legacy(program)));
+            tools.extend(programs.into_iter().filter_map(find).find(is_legacy));
         }
     }
     Ok(tools)
