@@ -197,7 +197,7 @@ impl Which {
     }
 }
 
-/// Prints; whoever closes the pipe has seen enough.
+/// Prints. A closed pipe is no error: the reader has what it wants.
 fn print(text: &str) {
     if std::io::stdout().write_all(text.as_bytes()).is_err() {
         std::process::exit(0);

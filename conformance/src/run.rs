@@ -34,7 +34,7 @@ pub struct Options {
     pub jobs: usize,
     /// Time after which a plugin counts as hanging.
     pub limit: Duration,
-    /// Told after each run how many of all are done.
+    /// Called after each run with the number of runs that are done.
     pub progress: Option<fn(usize, usize)>,
 }
 
@@ -181,7 +181,7 @@ fn work<T: DeserializeOwned + Send>(target: &Target, job: &Job, limit: Duration)
     let input = serde_json::to_vec(job).map_err(|error| error.to_string())?;
     let output = supervise(start(&target.program)?, &input, limit)?;
     serde_json::from_slice(&output).map_err(|error| {
-        format!("the process of the case said {:?}: {error}", String::from_utf8_lossy(&output))
+        format!("the process of the case printed {:?}: {error}", String::from_utf8_lossy(&output))
     })
 }
 

@@ -55,7 +55,7 @@ pub struct CaseJob {
 pub struct ProbeJob {
     /// The folder of plugins.
     pub plugins: PathBuf,
-    /// The plugins whose versions are asked for.
+    /// The plugins whose versions are queried.
     pub types: Vec<String>,
     /// Features of the kernel.
     pub kernel: Vec<String>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// True where the processor is emulated, as reported by whoever starts the tests (`OXCNI_EMULATED=1`).
+/// True where the processor is emulated, as the caller of the tests reports (`OXCNI_EMULATED=1`).
 pub(crate) fn emulated() -> bool {
     std::env::var_os("OXCNI_EMULATED").is_some_and(|value| value == "1")
 }

@@ -164,7 +164,7 @@ impl Outcome {
         let mut stdout = child.stdout.take().expect("a pipe");
         let mut stderr = child.stderr.take().expect("a pipe");
         let (done, ended) = mpsc::channel();
-        let said = std::thread::spawn(move || {
+        let stderr = std::thread::spawn(move || {
             let mut bytes = Vec::new();
             drop(stderr.read_to_end(&mut bytes));
             bytes
@@ -183,7 +183,7 @@ impl Outcome {
         Self {
             status,
             stdout: text(printed),
-            stderr: text(said.join().unwrap_or_default()),
+            stderr: text(stderr.join().unwrap_or_default()),
             call: call.to_owned(),
         }
     }
@@ -249,7 +249,7 @@ pub struct CniError {
     pub code: u64,
     /// The short message.
     pub msg: String,
-    /// The long one; empty where there is none.
+    /// The long description; empty when the error has none.
     pub details: String,
     /// The specification version it is in; empty where it says none.
     pub cni_version: String,

@@ -114,7 +114,7 @@ impl Host {
         self.try_sh(script).unwrap_or_else(|err| panic!("on the host: {err}"))
     }
 
-    /// Runs a shell script on this host: its output, or what it said when it failed.
+    /// Runs a shell script on this host: its output, or its standard error when it failed.
     ///
     /// # Errors
     /// The script, its exit status and what it printed, where the status is not 0.

@@ -132,13 +132,13 @@ impl Node {
         std::fs::write(outside, text).unwrap_or_else(|err| panic!("{path}: {err}"));
     }
 
-    /// A file of the node; empty where there is none.
+    /// A file of the node; empty when it does not exist.
     pub fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.host.path(path)).unwrap_or_default()
     }
 
     /// Installs a plugin that is a shell script: it notes each call, runs `first`, and then, on
-    /// ADD, says that it made the interface that it was asked for.
+    /// ADD, reports that it created the interface.
     ///
     /// `first` may exit; `$CNI_COMMAND` and the others are set, `$config` is what came in.
     pub fn script(&self, name: &str, first: &str) {

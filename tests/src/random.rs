@@ -36,7 +36,7 @@ pub struct Attack {
 }
 
 impl Attack {
-    /// As the environment tells.
+    /// As the environment sets them.
     pub fn from_environment() -> Self {
         let number = |name: &str, default: u64| {
             let set = std::env::var(name).ok();

@@ -7,7 +7,7 @@ use crate::{Container, Host, kernel};
 
 /// What differs from run to run and is replaced by a stable word: random link names and MACs.
 ///
-/// A name or an address that stands in the text it was made with is kept: it was asked for.
+/// A name or an address that stands in the configuration is kept: it was requested.
 #[derive(Clone, Debug, Default)]
 pub struct Masks {
     keep: String,
@@ -108,7 +108,7 @@ const LINK_SYSCTLS: &[(&str, &str)] = &[
     ("route_localnet", "ipv4/conf/@/route_localnet"),
 ];
 
-/// Of a link what was decided by somebody: not counters, timers, indexes and what follows from them.
+/// What was configured of a link: not counters, timers, indexes and what follows from them.
 fn link_state(link: &Value) -> Map<String, Value> {
     let mut kept = Map::new();
     let mut keep = |key: &str, value: &Value| {
@@ -169,7 +169,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// One link of the calling thread's namespace; null where there is none.
+/// One link of the calling thread's namespace; null when it does not exist.
 fn link_of_name(name: &str) -> Value {
     kernel::links().into_iter().find(|link| link["ifname"] == name).unwrap_or_default()
 }
@@ -198,7 +198,7 @@ impl Host {
     /// The rules of nf_tables, a line each, without handles and counters.
     ///
     /// Tables and chains without a rule have no effect and are left out: they are shared, and
-    /// taking an empty one away would race with somebody about to use it. For the same reason
+    /// removing an empty one would race with a plugin about to use it. For the same reason
     /// the three rules stay that lead into the shared chain of all masquerading.
     pub fn rules(&self) -> Vec<String> {
         const LEADING_IN: [&str; 3] =
@@ -227,7 +227,7 @@ impl Host {
         names
     }
 
-    /// One link of the host as `ip -d -j addr show` tells it; null where there is none.
+    /// One link of the host as `ip -d -j addr show` reports it; null when it does not exist.
     pub fn link(&self, name: &str) -> Value {
         self.enter(|| link_of_name(name))
     }
@@ -282,7 +282,7 @@ impl Container<'_> {
         of_container(self, masks)
     }
 
-    /// One link of the container as `ip -d -j addr show` tells it; null where there is none.
+    /// One link of the container as `ip -d -j addr show` reports it; null when it does not exist.
     pub fn link(&self, name: &str) -> Value {
         self.enter(|| link_of_name(name))
     }
@@ -293,7 +293,7 @@ impl Container<'_> {
         crate::eventually(|| self.link(name)["operstate"] == "UP")
     }
 
-    /// Routes of the container's main table, both families, as `ip -j route` tells them.
+    /// Routes of the container's main table, both families, as `ip -j route` reports them.
     pub fn routes(&self) -> Vec<Value> {
         let mut routes = self.enter(kernel::routes);
         routes.retain(|route| {

@@ -82,7 +82,7 @@ both_flavours! {
             assert!([4, 8].contains(&error.code), "{path}: {error:?}");
             assert!(error.text().contains(path), "{path}: {error:?}");
         }
-        // Another kind of namespace is none either.
+        // A namespace of another kind is not a network namespace.
         let error = net.call("ADD", &pod).env("CNI_NETNS", "/proc/self/ns/uts").run().error();
         assert!([4, 8].contains(&error.code), "{error:?}");
         assert_eq!(host.links(), ["lo"]);

@@ -104,7 +104,7 @@ both_flavours! {
         host.sh("mount -o remount,ro /var/lib/cni");
         net.del(&deleted).fails(106, &["10.1.2.2", "fd00:1::2", "read-only"]);
         net.gc(&[]).fails(106, &["10.1.2.3", "fd00:1::3", "read-only"]);
-        // Everything else is done, and nothing is said to be free that is not.
+        // Everything else is done, and nothing is reported free that is not.
         assert!(deleted.link("eth0").is_null());
         assert!(host.rules().is_empty(), "{:#?}", host.rules());
         assert_eq!(host.reservations("net"), held);

@@ -124,13 +124,13 @@ both_flavours! {
             echo '{\"cniVersion\":\"1.1.0\",\"ips\":[{\"address\":\"10.1.2.9/24\"}]}'; fi\n");
         let net = host.network(config(json!({ "ipam": { "type": "vanish" } }))).path_before("/run/plugins");
         let pod = host.container();
-        // Success or failure, but no hang and no panic: it holds the namespace by now, or it does not.
+        // Success or failure, but no hang and no panic: it holds the namespace or does not.
         let outcome = net.add(&pod);
         if !outcome.ok() {
             outcome.error();
         }
         net.del(&pod).succeeds();
-        // A namespace that nobody holds is taken down by the kernel in its own time.
+        // The kernel destroys a namespace that no process holds some time later.
         assert!(oxcni_tests::eventually(|| host.links() == ["br-crash", "lo"] || host.links() == ["lo"]), "{:?}", host.links());
         assert!(host.rules().is_empty(), "{:#?}", host.rules());
     }
@@ -185,7 +185,7 @@ both_flavours! {
         assert!(net.add(&pod).error().text().contains("eth0"));
         assert!(host.reservations("net").is_empty(), "{:?}", host.reservations("net"));
         assert_eq!(host.state(), before);
-        assert_eq!(pod.link("eth0")["linkinfo"]["info_kind"], "bridge", "somebody else's link is gone");
+        assert_eq!(pod.link("eth0")["linkinfo"]["info_kind"], "bridge", "the link of another program is gone");
     }
 
     fn sixty_four_at_once_and_nothing_left(host) {

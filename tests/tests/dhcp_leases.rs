@@ -48,6 +48,8 @@ fn has(pod: &Container<'_>, address: &str) -> bool {
 }
 
 both_flavours! {
+    on_any_kernel: "the daemon's timers decide, not the kernel";
+
     fn a_lease_is_renewed_and_the_kernel_knows_its_lifetime(host) {
         let server = machine(&host, "server", "10.1.2.1/24");
         let kea = Kea::with_leases_of(&server, 4, 99);

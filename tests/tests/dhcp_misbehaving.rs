@@ -47,6 +47,8 @@ const QUICK: [&str; 2] = ["-timeout", "200ms"];
 const BRIEF: [&str; 4] = ["-timeout", "200ms", "-resendtimeout", "1500ms"];
 
 both_flavours! {
+    on_any_kernel: "the daemon's timers decide, not the kernel";
+
     fn late_answers_count(host) needs [Macvlan] {
         // The first two messages of each type are lost; then all are answered, twice.
         let script = |request: &Request, before: usize| {

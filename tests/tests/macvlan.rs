@@ -157,9 +157,9 @@ both_flavours! {
         let queue = |rest: Value| {
             let (net, pod) = (host.network(config(rest)), host.container());
             net.add(&pod).succeeds();
-            let asked = pod.link("eth0")["linkinfo"]["info_data"]["bcqueuelen"].clone();
+            let length = pod.link("eth0")["linkinfo"]["info_data"]["bcqueuelen"].clone();
             net.del(&pod).succeeds();
-            asked
+            length
         };
         let default = queue(json!({}));
         assert_eq!(queue(json!({ "bcqueuelen": 4321 })), 4321);

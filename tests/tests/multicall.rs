@@ -59,7 +59,6 @@ fn in_process_and_executed_delegates_give_the_same() {
         ),
         config(json!({ "ipam": { "type": "static", "addresses": [{ "address": "nonsense" }] } })),
         config(json!({ "ipam": { "type": "host-local" } })),
-        config(json!({ "ipam": { "type": "loopback" } })),
         config(full),
     ];
     for config in cases {

@@ -75,7 +75,7 @@ on_scripted_node! {
             "ips": ["10.1.0.5/24", "fd00::5/64"], "mac": "02:00:00:00:00:aa",
             "infinibandGUID": "c2:11:22:33:44:55:66:77",
         }));
-        assert!(!node.args_of("main", "ADD", "eth0").contains("MAC="), "it is asked of net1 alone");
+        assert!(!node.args_of("main", "ADD", "eth0").contains("MAC="), "it is requested for net1 alone");
     }
 
     fn only_declared_capabilities_are_handed_on(node) {

@@ -134,7 +134,9 @@ on_scripted_node! {
             node.definition(&name, &json!({ "cniVersion": version, "name": name, "type": name }));
             let pod = node.pod(&name, &name);
             pod.add().succeeds();
-            assert_eq!(pod.status()[1]["ips"], json!(["10.9.0.1"]), "{version}");
+            // A result of 0.2.0 has no interfaces, and the Go program makes no entry of it either.
+            let ips = if version == "0.2.0" { Value::Null } else { json!(["10.9.0.1"]) };
+            assert_eq!(json!(pod.status())[1]["ips"], ips, "{version}");
             pod.del().succeeds();
         }
     }

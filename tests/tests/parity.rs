@@ -36,7 +36,7 @@ const EXHAUSTED: &[Intended] = &[
 
 const OLD_RESULT_OF_LOOPBACK: &[Intended] = &[Intended {
     path: "/results/0",
-    reason: "1.1.1 prints a result of 1.0.0 whatever version was asked for",
+    reason: "1.1.1 prints a result of 1.0.0 whatever version was requested",
 }];
 
 /// Where nothing keeps the bridge's MAC, it follows its ports, and 1.1.1 compares it in CHECK.
@@ -54,8 +54,16 @@ const DEFAULT_VLAN: &[Intended] = &[
     Intended { path: "/after del/host/vlans", reason: "nor the port of the gateway" },
 ];
 
-/// The bridge's MAC is kept for nobody: the gateway's address is on another link.
-const DEFAULT_VLAN_BESIDE_OTHERS: &[Intended] = &[DEFAULT_VLAN[0], DEFAULT_VLAN[1], CHECK_BESIDE_OTHERS[0]];
+/// The bridge's MAC address is not kept: the gateway's address is on another link.
+const DEFAULT_VLAN_BESIDE_OTHERS: &[Intended] = &[
+    DEFAULT_VLAN[0],
+    DEFAULT_VLAN[1],
+    CHECK_BESIDE_OTHERS[0],
+    Intended {
+        path: "/links/br-par.100/accept_ra",
+        reason: "Go lets the host take the routes that containers of the VLAN advertise",
+    },
+];
 
 /// Found with resolvConf and with static's dns.
 const DNS_OF_IPAM: &[Intended] = &[Intended {

@@ -147,7 +147,7 @@ fn call<'h>(host: &'h Host, plugin: &str, command: &str, netns: &str) -> Call<'h
         .env("CNI_IFNAME", "eth0")
 }
 
-/// A data folder that the configuration leads elsewhere is what was asked for: not tried here.
+/// A data folder that the configuration places elsewhere was requested so, and is not tried here.
 fn leads_elsewhere(config: &Value) -> bool {
     config["ipam"]["dataDir"].is_string()
 }

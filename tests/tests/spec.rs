@@ -1,4 +1,4 @@
-//! The protocol itself: versions in and out, what a person is told, what goes through to delegates.
+//! The protocol itself: versions in and out, what a person reads, what delegates receive.
 
 use oxcni_tests::{Call, both_flavours, with_keys};
 use serde_json::{Value, json};
@@ -60,9 +60,9 @@ both_flavours! {
         for plugin in PLUGINS {
             let call = Call::new(&host, plugin).env("CNI_COMMAND", "VERSION");
             for call in [call.clone().config(&json!({ "cniVersion": "1.0.0" })), call.clone(), call.without("CNI_PATH")] {
-                let told = call.run().result();
-                assert_eq!(told["supportedVersions"], json!(VERSIONS), "{plugin}: {told}");
-                assert!(told["cniVersion"].is_string(), "{told}");
+                let answer = call.run().result();
+                assert_eq!(answer["supportedVersions"], json!(VERSIONS), "{plugin}: {answer}");
+                assert!(answer["cniVersion"].is_string(), "{answer}");
             }
         }
     }

@@ -51,7 +51,8 @@ both_flavours! {
         let result = net.add(&pod).result();
         assert_eq!(state(&pod), (json!([1400, true, true, 77]), "02:00:00:00:00:77".to_owned()));
         let own = result["interfaces"].as_array().expect("interfaces").iter().find(|i| i["name"] == "eth0");
-        assert_eq!(own.expect("eth0")["mac"], "02:00:00:00:00:77");
+        let own = own.expect("eth0");
+        assert_eq!((&own["mac"], &own["mtu"]), (&json!("02:00:00:00:00:77"), &json!(1400)));
         net.check(&pod, &result).succeeds();
         assert_eq!(backups(&host), [format!("{}_eth0.json", pod.id())]);
         net.del(&pod).succeeds();

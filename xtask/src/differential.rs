@@ -50,7 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
     let workspace = Workspace::load()?;
     let mut test = cargo();
-    test.args(["test", "--package", "oxcni-tests", "--test", "differential", "--", "--nocapture"]);
+    test.args(["test", "--package", "oxcni-tests", "--test", "differential"]);
+    test.args(["--features", "differential-in-the-machine", "--", "--nocapture"]);
     let chosen: Vec<&str> = if args.plugins.is_empty() {
         FAMILIES.to_vec()
     } else {

@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if total.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The steps in order; what can't be made up for later ends them.
+/// The steps in order; a step that the others depend on ends them when it fails.
 fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
     let root = nix::unistd::geteuid().is_root();
     if root {

@@ -27,21 +27,24 @@ pub(crate) fn set_up(
     context: &Context<'_>,
     config: &BridgeConf,
     name: &IfName,
-    links: &mut BridgeLinks,
+    links: &BridgeLinks,
     addresses: &AddResult,
 ) -> Result<Link> {
     let gateways: Vec<Cidr> = addresses.ips.iter().filter_map(address).collect();
-    let holder = match find(context, name, &gateways)? {
-        Some(holder) => holder,
-        None => create(context, config, name, links, &gateways)?,
-    };
     if addresses.ips.iter().any(|ip| ip.address.is_ipv4()) {
         Sysctl::ipv4_forward().ensure("1")?;
     }
     if addresses.ips.iter().any(|ip| ip.address.is_ipv6()) {
         Sysctl::ipv6_forward().ensure("1")?;
     }
-    Ok(holder)
+    match find(context, name, &gateways)? {
+        Some(holder) => {
+            // The process that adds the addresses sets the MAC address after them, under the lock.
+            drop(lock::shared()?);
+            Ok(holder)
+        }
+        None => create(context, config, name, links, &gateways),
+    }
 }
 
 /// The gateway's address for a container's address.
@@ -76,12 +79,12 @@ fn find(context: &Context<'_>, name: &IfName, gateways: &[Cidr]) -> Result<Optio
     Ok(gateways.iter().all(has).then_some(holder))
 }
 
-/// Creates what is missing of it, under a lock: other processes find it complete.
+/// Creates what is missing of it, under a lock: other processes find it complete, or wait.
 fn create(
     context: &Context<'_>,
     config: &BridgeConf,
     name: &IfName,
-    links: &mut BridgeLinks,
+    links: &BridgeLinks,
     gateways: &[Cidr],
 ) -> Result<Link> {
     let _lock = lock::exclusive()?;
@@ -97,31 +100,26 @@ fn create(
     };
     let mut ports = host.links()?;
     ports.retain(|link| link.master == Some(bridge.index));
-    if *name == config.bridge {
-        keep_mac(context, &bridge, &ports, links)?;
-    }
+    let mac = Some(&links.bridge)
+        .filter(|_| *name == config.bridge)
+        .and_then(|before| mac_to_keep(before, &bridge, &ports));
     let gateway = Gateway { bridge: bridge.index, holder, own_ports, ports };
     for address in gateways {
         gateway.ensure_address(context, config, *address)?;
     }
+    if let Some(mac) = mac {
+        context.host().set_mac(&bridge, mac)?;
+    }
     Ok(gateway.holder)
 }
 
-/// Has the bridge keep the MAC address that it had before our port. One that was never set is the
-/// lowest of the ports' (`br_stp_recalculate_bridge_id` in net/bridge/br_stp_if.c), which come and go.
-///
-/// Setting it can't be undone (`addr_assign_type` stays 3, `NET_ADDR_SET`): on a bridge that existed
-/// before, it waits until nothing of the ADD can fail.
-fn keep_mac(context: &Context<'_>, bridge: &Link, ports: &[Link], links: &mut BridgeLinks) -> Result<()> {
+/// The MAC address that a bridge has to keep: the one that it had before our port. One that was never
+/// set is the lowest of the ports' (`br_stp_recalculate_bridge_id` in net/bridge/br_stp_if.c), which
+/// come and go. Setting it can't be undone (`addr_assign_type` stays 3, `NET_ADDR_SET`).
+fn mac_to_keep(before: &Link, bridge: &Link, ports: &[Link]) -> Option<Mac> {
     let lowest = ports.iter().filter_map(|port| port.mac).min_by_key(|mac| mac.0);
     // A bridge whose last port was deleted has the address 00:00:00:00:00:00.
-    let before = links.bridge.mac.filter(|mac| *mac != Mac([0; 6]));
-    match before.filter(|_| bridge.mac == lowest) {
-        Some(mac) if links.foreign => links.mac_to_keep = Some(mac),
-        Some(mac) => context.host().set_mac(bridge, mac)?,
-        None => {}
-    }
-    Ok(())
+    before.mac.filter(|mac| *mac != Mac([0; 6]) && bridge.mac == lowest)
 }
 
 /// The interface that has the gateways' addresses, and the ports that use it.

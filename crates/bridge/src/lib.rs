@@ -21,7 +21,7 @@ use cni_core::netlink::{Link, Netlink};
 use cni_core::netns::lock;
 use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Attachment, Cidr, Code, Error, IpConfig, Mac, Result};
+use cni_core::spec::{AddResult, Attachment, Cidr, Code, Error, IpConfig, Result};
 
 pub use config::BridgeConf;
 
@@ -42,10 +42,6 @@ pub struct BridgeLinks {
     container: Link,
     /// The interface with the gateway's address, where it is not the bridge.
     gateway: Option<Link>,
-    /// Whether the bridge existed before this ADD.
-    foreign: bool,
-    /// The MAC address that the bridge is to keep, where it was never set.
-    mac_to_keep: Option<Mac>,
 }
 
 impl Links for BridgeLinks {
@@ -83,19 +79,19 @@ impl InterfacePlugin for Bridge {
     fn create(&self, context: &Context<'_>, config: &BridgeConf) -> Result<BridgeLinks> {
         // Until the port exists, no other process may delete the bridge as unused.
         let _lock = lock::shared()?;
-        let (bridge, foreign) = link::ensure(context, config)?;
+        let bridge = link::ensure(context, config)?;
         let (port, container) = port::create(context, config, &bridge)?;
         if config.macspoofchk {
             spoofcheck::set_up(context, &port, &container)?;
         }
-        Ok(BridgeLinks { bridge, port, container, gateway: None, foreign, mac_to_keep: None })
+        Ok(BridgeLinks { bridge, port, container, gateway: None })
     }
 
     fn find(&self, context: &Context<'_>, config: &BridgeConf, link: Link) -> Result<BridgeLinks> {
         let name = &config.bridge;
         let bridge = context.host().link(name)?.ok_or_else(|| missing(name, "the host"))?;
         let port = port::find(context, &link)?;
-        Ok(BridgeLinks { bridge, port, container: link, gateway: None, foreign: true, mac_to_keep: None })
+        Ok(BridgeLinks { bridge, port, container: link, gateway: None })
     }
 
     fn dad(&self, config: &BridgeConf) -> Dad {
@@ -133,29 +129,21 @@ impl InterfacePlugin for Bridge {
             host.wait_until_operational(port, PORT_LIMIT)?
         };
         if !addresses.ips.is_empty() {
-            if let Some(name) = &config.gateway {
-                let gateway = gateway::set_up(context, config, name, links, addresses)?;
-                links.gateway = Some(gateway).filter(|gateway| gateway.index != links.bridge.index);
-            }
             if config.ip_masq {
                 masquerade(context, config, addresses)?;
             }
             // The port learns of its carrier after the container's interface is up
             // (net/core/link_watch.c), and drops what the kernel announces until then.
             context.container().announce(&links.container)?;
+            // Last, because it may set the bridge's MAC address, which can't be undone.
+            if let Some(name) = &config.gateway {
+                let gateway = gateway::set_up(context, config, name, links, addresses)?;
+                links.gateway = Some(gateway).filter(|gateway| gateway.index != links.bridge.index);
+            }
         }
         // Its MAC address may have changed: a bridge takes the lowest one of its ports.
         links.bridge = host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))?;
-        links.bridge.mac = links.mac_to_keep.or(links.bridge.mac);
         Ok(())
-    }
-
-    fn commit(&self, context: &Context<'_>, links: &BridgeLinks) {
-        if let Some(mac) = links.mac_to_keep
-            && let Err(err) = context.host().set_mac(&links.bridge, mac)
-        {
-            note(format_args!("bridge: {}", Error::from(err)));
-        }
     }
 
     fn check(

@@ -11,11 +11,11 @@ use cni_core::sysctl::Sysctl;
 
 use crate::{BridgeConf, gone};
 
-/// The bridge as it is configured, created where it is missing, and whether it existed.
-pub(crate) fn ensure(context: &Context<'_>, config: &BridgeConf) -> Result<(Link, bool)> {
+/// The bridge as it is configured, created where it is missing.
+pub(crate) fn ensure(context: &Context<'_>, config: &BridgeConf) -> Result<Link> {
     let host = context.host();
-    let (bridge, foreign) = match host.link(&config.bridge)? {
-        Some(bridge) => (bridge, true),
+    let bridge = match host.link(&config.bridge)? {
+        Some(bridge) => bridge,
         None => create(context, config)?,
     };
     require(&bridge)?;
@@ -36,20 +36,20 @@ pub(crate) fn ensure(context: &Context<'_>, config: &BridgeConf) -> Result<(Link
         host.set_up(&bridge)?;
         revert_later(context, &bridge, "setting up", Netlink::set_down);
     }
-    Ok((bridge, foreign))
+    Ok(bridge)
 }
 
-fn create(context: &Context<'_>, config: &BridgeConf) -> Result<(Link, bool)> {
+fn create(context: &Context<'_>, config: &BridgeConf) -> Result<Link> {
     let host = context.host();
     let kind = Kind::Bridge { vlan_filtering: config.filters_vlans };
     match host.create_link(&NewLink::new(&config.bridge, kind).mtu(config.mtu)) {
         Ok(bridge) => {
             revert_later(context, &bridge, "creation", Netlink::delete_link);
-            Ok((bridge, false))
+            Ok(bridge)
         }
         // Another ADD created it at the same moment.
         Err(Failure { errno: Errno::EEXIST, .. }) => {
-            Ok((host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))?, true))
+            host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))
         }
         Err(err) => Err(err.into()),
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::namespaces::Namespaces;
 use crate::netlink::{self, Errno, Failure, Link, Netlink, NewLink};
 use crate::request::Request;
-use crate::spec::{Attachment, Code, Error, IfName, Interface, Result};
+use crate::spec::{Attachment, Code, Error, IfName, Interface, Result, Version};
 use crate::undo::Undo;
 
 /// What every plugin that changes links works with. Its own configuration comes beside it.
@@ -92,7 +92,9 @@ impl<'r> Context<'r> {
             Located::Container(link) => (link, self.namespaces.sandbox()),
         };
         let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-        Interface { name: link.name.clone(), mac, sandbox, ..Interface::default() }
+        // The specification has it since 1.1.0.
+        let mtu = (self.request.conf.cni_version >= Version::V1_1_0).then_some(link.mtu);
+        Interface { name: link.name.clone(), mac, mtu, sandbox, ..Interface::default() }
     }
 
     /// The error of a failed creation under `CNI_IFNAME`: EEXIST means that the name is taken.

@@ -44,7 +44,7 @@ pub struct IpvlanConf {
     /// What the interface sits on, as configured: without a name, the one interface of `prevResult`
     /// or the default master.
     pub master: MasterConf,
-    /// The layer at which packets are told apart.
+    /// The layer at which packets are assigned to interfaces.
     pub mode: IpvlanMode,
     /// A requested MAC address, which can't be had.
     ignored_mac: Option<String>,
@@ -111,7 +111,7 @@ impl InterfacePlugin for Ipvlan {
     }
 
     fn check(&self, context: &Context<'_>, config: &IpvlanConf, link: &Link, _: &AddResult) -> Result<()> {
-        // Without a name nothing says the master: prevResult is this plugin's own by now.
+        // Without a name nothing says the master: at CHECK, prevResult is this plugin's own.
         if config.master.name.is_some() {
             Master::find(context, &config.master)?.check(context, link)?;
         }

@@ -2,7 +2,7 @@
 
 use cni_core::spec::Error;
 
-/// The reasons that `kubectl describe pod` tells apart, each with the error for the runtime.
+/// The reasons that `kubectl describe pod` shows, each with the error for the runtime.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// A network of the pod can't be read.

@@ -86,7 +86,7 @@ impl Attributes {
     }
 }
 
-/// A MAC address as text; the empty text is none.
+/// A MAC address as text; the empty text stands for no address.
 mod optional_mac {
     use cni_core::spec::Mac;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};

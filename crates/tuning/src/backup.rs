@@ -58,8 +58,8 @@ impl Backups {
         Ok(earlier.is_none())
     }
 
-    /// The backup of an attachment. One that can't be understood is none: nothing can be restored
-    /// from it.
+    /// The backup of an attachment. One that can't be read counts as absent: nothing can be
+    /// restored from it.
     pub(crate) fn load(&self, attachment: &Attachment) -> Result<Option<Backup>> {
         self.read(&name(attachment)).map(|text| text.and_then(|text| serde_json::from_slice(&text).ok()))
     }

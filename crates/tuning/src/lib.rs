@@ -66,10 +66,14 @@ impl ChainedPlugin for Tuning {
         let (namespaces, tuned) = (context.namespaces().clone(), link.clone());
         context.undo.push("attributes", move || changed.set(&namespaces.container, &tuned));
         config.attributes.set(context.container(), link)?;
-        if let Some(mac) = config.attributes.mac {
-            // Whatever its sandbox: as the Go plugin does.
-            for interface in result.interfaces.iter_mut().filter(|i| i.name == link.name) {
+        let Attributes { mac, mtu, .. } = config.attributes;
+        // Whatever its sandbox: as the Go plugin does.
+        for interface in result.interfaces.iter_mut().filter(|interface| interface.name == link.name) {
+            if let Some(mac) = mac {
                 interface.mac = mac.to_string();
+            }
+            if interface.mtu.is_some() {
+                interface.mtu = mtu.or(interface.mtu);
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use super::kinds::{self, Target};
 use super::status::Status;
 
 /// A request, with all of it that an answer depends on.
-pub(super) struct Asked {
+pub(super) struct ApiRequest {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) query: String,
@@ -19,33 +19,33 @@ pub(super) struct Asked {
     pub(super) body: Vec<u8>,
 }
 
-/// Authenticates, authorises, and does what is asked: a status code and an object.
-pub(super) fn answer(server: &Server, asked: &Asked) -> Result<(u16, Value), Status> {
-    let user = authenticate(server, asked)?;
-    if let Some(answer) = kinds::discovery(&asked.path) {
+/// Authenticates, authorises, and does what is requested: a status code and an object.
+pub(super) fn answer(server: &Server, request: &ApiRequest) -> Result<(u16, Value), Status> {
+    let user = authenticate(server, request)?;
+    if let Some(answer) = kinds::discovery(&request.path) {
         return answer.map(|answer| (200, answer));
     }
-    let target = Target::parse(&asked.path)
+    let target = Target::parse(&request.path)
         .ok_or_else(|| Status::new(404, "the server could not find the requested resource"))?;
-    authorise(server, &user, asked, &target)?;
-    act(server, asked, &target)
+    authorise(server, &user, request, &target)?;
+    act(server, request, &target)
 }
 
 /// The user's name; someone without credentials is `system:anonymous`.
-fn authenticate(server: &Server, asked: &Asked) -> Result<String, Status> {
-    if let Some(user) = &asked.certificate {
+fn authenticate(server: &Server, request: &ApiRequest) -> Result<String, Status> {
+    if let Some(user) = &request.certificate {
         return Ok(user.clone());
     }
-    match &asked.token {
+    match &request.token {
         None => Ok("system:anonymous".to_owned()),
         Some(token) => server.user_of_token(token).ok_or_else(|| Status::new(401, "Unauthorized")),
     }
 }
 
-fn authorise(server: &Server, user: &str, asked: &Asked, target: &Target) -> Result<(), Status> {
-    let verb = match (asked.method.as_str(), &target.name) {
+fn authorise(server: &Server, user: &str, request: &ApiRequest, target: &Target) -> Result<(), Status> {
+    let verb = match (request.method.as_str(), &target.name) {
         ("GET", Some(_)) => "get",
-        ("GET", None) if asked.query.split('&').any(|part| matches!(part, "watch=true" | "watch=1")) => {
+        ("GET", None) if request.query.split('&').any(|part| matches!(part, "watch=true" | "watch=1")) => {
             "watch"
         }
         ("GET", None) => "list",
@@ -72,28 +72,28 @@ fn authorise(server: &Server, user: &str, asked: &Asked, target: &Target) -> Res
     Err(Status::new(403, message).about(target.kind, name))
 }
 
-fn act(server: &Server, asked: &Asked, target: &Target) -> Result<(u16, Value), Status> {
+fn act(server: &Server, request: &ApiRequest, target: &Target) -> Result<(u16, Value), Status> {
     let mut cluster = server.cluster.lock().unwrap_or_else(PoisonError::into_inner);
     if !matches!(target.subresource.as_deref(), None | Some("status")) {
         return Err(Status::new(404, "the server could not find the requested resource"));
     }
     let body = || {
-        serde_json::from_slice::<Value>(&asked.body)
+        serde_json::from_slice::<Value>(&request.body)
             .map_err(|err| Status::new(400, format!("the body is no JSON: {err}")))
     };
-    match (asked.method.as_str(), target.name.as_deref()) {
+    match (request.method.as_str(), target.name.as_deref()) {
         ("GET", Some(name)) => Ok((200, cluster.get(target, name)?)),
-        ("GET", None) if asked.query.contains("watch=") => {
+        ("GET", None) if request.query.contains("watch=") => {
             Err(Status::new(405, "this server can't be watched"))
         }
         ("GET", None) => Ok((200, cluster.list(target))),
         ("POST", None) => Ok((201, cluster.create(target.kind, &target.namespace, body()?)?)),
         ("PUT", Some(name)) => Ok((200, cluster.update(target, name, body()?)?)),
         ("PATCH", Some(name)) => {
-            let form = PatchForm::of(&asked.content_type).ok_or_else(|| {
+            let form = PatchForm::of(&request.content_type).ok_or_else(|| {
                 Status::new(
                     415,
-                    format!("the content type of the patch is not supported: {}", asked.content_type),
+                    format!("the content type of the patch is not supported: {}", request.content_type),
                 )
             })?;
             Ok((200, cluster.patch(target, name, form, &body()?)?))

@@ -11,7 +11,7 @@ pub enum Fault {
     Unauthorized,
     /// 403: the user may not do it.
     Forbidden,
-    /// 409: somebody else changed the object.
+    /// 409: another client changed the object.
     Conflict,
     /// 429 with `Retry-After` in seconds.
     Busy(u64),

@@ -13,7 +13,7 @@ pub struct Request {
     pub method: String,
     /// Without the query.
     pub path: String,
-    /// Behind the `?`; empty where there is none.
+    /// The part behind the `?`; empty without one.
     pub query: String,
     /// `HTTP/1.1` or `HTTP/2.0`.
     pub protocol: String,
@@ -21,9 +21,9 @@ pub struct Request {
     pub on_behalf_of: Vec<String>,
     /// Which connection it came over: 1, 2, ….
     pub connection: usize,
-    /// Its body; `null` where there is none or it is no JSON.
+    /// Its body; `null` when it is absent or not JSON.
     pub body: Value,
-    /// The status of the answer; `None` while there is none.
+    /// The status of the answer; `None` before it was sent.
     pub answered: Option<u16>,
 }
 
@@ -46,7 +46,7 @@ impl Journal {
         requests.len() - 1
     }
 
-    /// An answer to a request that was forgotten in between is none.
+    /// An answer to a request that was cleared meanwhile is ignored.
     pub(super) fn answered(&self, at: usize, status: u16) {
         if let Some(request) = self.lock().get_mut(at) {
             request.answered = Some(status);

@@ -1,4 +1,4 @@
-//! A Kubernetes API server for tests: HTTPS, roles, objects, and faults when asked for.
+//! A Kubernetes API server for tests: HTTPS, roles, objects, and faults on request.
 //!
 //! It serves pods, NetworkAttachmentDefinitions, the earlier `Network` objects, namespaces and
 //! events over HTTP/1.1 and HTTP/2, as far as multus and `kubectl get` and `kubectl patch` need
@@ -186,7 +186,7 @@ impl ApiServer {
             .unwrap_or_else(|refused| panic!("can't create it: {}", refused.message))
     }
 
-    /// The object at a path such as `/api/v1/namespaces/default/pods/p`; `null` where there is none.
+    /// The object at a path such as `/api/v1/namespaces/default/pods/p`; `null` when it does not exist.
     pub fn object(&self, path: &str) -> Value {
         let (target, name) = named(path);
         self.cluster().get(&target, &name).unwrap_or(Value::Null)

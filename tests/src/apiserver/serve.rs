@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use super::Server;
-use super::answer::{self, Asked};
+use super::answer::{self, ApiRequest};
 use super::fault::{self, Fault};
 use super::journal;
 use super::status::Status;
@@ -30,7 +30,7 @@ pub(super) async fn run(listener: std::net::TcpListener, tls: TlsAcceptor, serve
         tokio::select! {
             () = server.stop.notified() => return,
             accepted = listener.accept() => {
-                // A client that is gone again is none.
+                // The client closed the connection at once.
                 let Ok((stream, _)) = accepted else { continue };
                 tokio::spawn(connection(stream, tls.clone(), Arc::clone(&server)));
             }
@@ -44,7 +44,7 @@ struct Peer {
     /// The user of its certificate.
     user: Option<String>,
     number: usize,
-    /// Told when the connection is to be cut.
+    /// Notified when the connection is to be cut.
     broken: Notify,
 }
 
@@ -72,7 +72,7 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, server: Arc<Server>) {
 async fn respond(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
     let (head, body) = request.into_parts();
     let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let asked = Asked {
+    let request = ApiRequest {
         method: head.method.as_str().to_owned(),
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
@@ -83,22 +83,22 @@ async fn respond(peer: Arc<Peer>, request: Request<Incoming>) -> Result<Response
     };
     let server = &peer.server;
     let entry = server.journal.came(journal::Request {
-        method: asked.method.clone(),
-        path: asked.path.clone(),
-        query: asked.query.clone(),
+        method: request.method.clone(),
+        path: request.path.clone(),
+        query: request.query.clone(),
         protocol: format!("{:?}", head.version),
         on_behalf_of: on_behalf_of(&head.headers),
         connection: peer.number,
-        body: serde_json::from_slice(&asked.body).unwrap_or(Value::Null),
+        body: serde_json::from_slice(&request.body).unwrap_or(Value::Null),
         answered: None,
     });
     let fault = {
         let mut planned = server.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        fault::take(&mut planned, &asked.method, &asked.path)
+        fault::take(&mut planned, &request.method, &request.path)
     };
     let response = match fault {
-        None => answer(server, &asked),
-        Some(fault) => faulty(&peer, fault, &asked).await,
+        None => answer(server, &request),
+        Some(fault) => faulty(&peer, fault, &request).await,
     };
     server.journal.answered(entry, response.status().as_u16());
     Ok(response)
@@ -109,12 +109,12 @@ fn on_behalf_of(headers: &HeaderMap) -> Vec<String> {
     all.iter().flatten().map(|value| value.to_str().unwrap_or_default().to_owned()).collect()
 }
 
-async fn faulty(peer: &Peer, fault: Fault, asked: &Asked) -> Response<Answer> {
+async fn faulty(peer: &Peer, fault: Fault, request: &ApiRequest) -> Response<Answer> {
     let server = &peer.server;
     match fault {
         Fault::Slow(by) => {
             tokio::time::sleep(by).await;
-            answer(server, asked)
+            answer(server, request)
         }
         Fault::Silent => std::future::pending().await,
         Fault::Broken => {
@@ -122,7 +122,7 @@ async fn faulty(peer: &Peer, fault: Fault, asked: &Asked) -> Response<Answer> {
             std::future::pending().await
         }
         Fault::CutOff => {
-            let whole = answer(server, asked);
+            let whole = answer(server, request);
             let (head, body) = whole.into_parts();
             let bytes = body.bytes.unwrap_or_default();
             let half = bytes.slice(..bytes.len() / 2);
@@ -143,8 +143,8 @@ async fn faulty(peer: &Peer, fault: Fault, asked: &Asked) -> Response<Answer> {
     }
 }
 
-fn answer(server: &Server, asked: &Asked) -> Response<Answer> {
-    match answer::answer(server, asked) {
+fn answer(server: &Server, request: &ApiRequest) -> Response<Answer> {
+    match answer::answer(server, request) {
         Ok((code, object)) => json_response(code, object.to_string()),
         Err(status) => refusal(&status),
     }

@@ -1,4 +1,4 @@
-//! The test API server as a program, for whoever measures multus: `apiserver OBJECTS KUBECONFIG`.
+//! The test API server as a program, for measuring multus: `apiserver OBJECTS KUBECONFIG`.
 //!
 //! Listens on the loopback of the network namespace that it is started in, holds the objects of the
 //! JSON array in the file `OBJECTS`, and writes a kubeconfig with what MicroShift grants multus. A

@@ -237,7 +237,7 @@ fn lines_of(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
-/// All that the failed tests said, or the last of it where the binary itself broke down.
+/// The output of the failed tests, or the last of it where the binary itself broke down.
 fn print_failure(title: &str, output: &[String], stderr: &Path) {
     // One at a time, whole.
     let _out = std::io::stdout().lock();

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What the xtask inside is told by the one outside.
+/// What the xtask outside hands to the one inside.
 #[derive(Debug, Serialize, Deserialize)]
 struct Plan {
     binaries: Vec<TestBinary>,

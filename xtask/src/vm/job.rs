@@ -1,8 +1,9 @@
 //! The command that runs in the machine, as settings for the shell scripts inside.
 
-use super::machine::Machine;
+use super::kernel::Kernel;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A command to run in the machine.
 #[derive(Debug)]
@@ -26,15 +27,15 @@ impl Job {
     }
 
     /// Shell variables for `init.sh`.
-    pub(super) fn settings(&self, machine: &Machine) -> String {
+    pub(super) fn settings(&self, kernel: &Kernel, results: &Path, limit: Duration) -> String {
         let set = |name: &str, value: &str| format!("{name}={}\n", quoted(value));
         // A little over our own limit, which usually ends the machine first.
-        let limit = machine.limit.as_secs() + 30;
+        let limit = limit.as_secs() + 30;
         let limit = if self.is_interactive() { u64::from(u32::MAX) } else { limit };
         [
-            set("RESULTS", &machine.results.to_string_lossy()),
-            set("MODULES", &machine.kernel.folder.to_string_lossy()),
-            set("RELEASE", &machine.kernel.release),
+            set("RESULTS", &results.to_string_lossy()),
+            set("MODULES", &kernel.folder.to_string_lossy()),
+            set("RELEASE", &kernel.release),
             set("INTERACTIVE", if self.is_interactive() { "1" } else { "0" }),
             set("LIMIT", &limit.to_string()),
         ]

@@ -164,7 +164,7 @@ impl Machine {
         initrd.file("modules.order", order.as_bytes());
         initrd.file("init", include_bytes!("init.sh"));
         initrd.file("second", include_bytes!("second.sh"));
-        initrd.file("job", job.settings(self).as_bytes());
+        initrd.file("job", job.settings(&self.kernel, &self.results, self.limit).as_bytes());
         initrd.file("command", job.script().as_bytes());
         Ok(initrd.finish())
     }

@@ -37,7 +37,7 @@ pub(super) fn configure(context: &Context<'_>, link: &Link, dad: Dad, addresses:
     }
     // The order matters: the kernel announces the addresses that an interface has as it comes up.
     container.set_up(link)?;
-    // As the Go plugins: whoever has no gateway can wait for its addresses itself.
+    // As the Go plugins: without a gateway the container does not depend on its addresses at once.
     if addresses.ips.iter().any(|ip| ip.gateway.is_some_and(|gateway| gateway.is_ipv6())) {
         wait_for_dad(container, link)?;
     }

@@ -37,7 +37,6 @@ impl<P: InterfacePlugin> Plugin for P {
         let result = result(&context, &links, addresses);
         // A version that can't express the result fails here, while all can still be undone.
         result.to_json(request.conf.cni_version)?;
-        self.commit(&context, &links);
         context.undo.keep();
         Ok(result)
     }
@@ -188,6 +187,8 @@ fn replaced(context: &Context<'_>, link: &Link, prev: &AddResult) -> Result<bool
 /// Deletes the container's interface and releases its addresses, in the order that the IPAM plugin needs.
 fn detach(request: &Request, kind: &str) -> Result<()> {
     if request.conf.ipam.as_ref().is_some_and(|ipam| ipam::needs_link(ipam, request)) {
+        // Where it can't be known whether the namespace exists, the interface may still have its addresses.
+        Namespaces::open_remaining(request)?;
         let released = release(request);
         let deleted = delete_link(request, kind);
         return Error::all(released.err().into_iter().chain(deleted.err()).collect());

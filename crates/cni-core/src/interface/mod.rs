@@ -89,9 +89,6 @@ pub trait InterfacePlugin: Sync {
         Ok(())
     }
 
-    /// Does what can't be undone, once nothing of the ADD can fail any more.
-    fn commit(&self, _context: &Context<'_>, _links: &Self::Links) {}
-
     /// Compares what only this plugin knows of. Name, kind, MAC address, addresses and routes of
     /// the container's interface are compared already.
     ///

@@ -50,7 +50,7 @@ pub struct Link {
     port_data: Vec<u8>,
 }
 
-/// RFC 2863's operational state, as far as it is told apart here.
+/// RFC 2863's operational state, as far as it matters here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum OperState {
     /// Not known: the driver does not say (loopback, tun).
@@ -161,7 +161,7 @@ pub(super) fn ifinfomsg(family: i32, index: u32, flags: u32, change: u32) -> [u8
 
 impl Netlink {
     /// The link with a name or an alternative name. The kernel keeps all of these unique in a
-    /// namespace; [`Link::name`] tells which it was.
+    /// namespace; [`Link::name`] is its name, whichever was given.
     ///
     /// # Errors
     /// When the kernel can't answer.

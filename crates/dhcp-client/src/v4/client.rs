@@ -8,7 +8,7 @@ use crate::{Random, SECOND, Time};
 
 /// How often a REQUEST is sent before the client begins anew (as systemd-networkd).
 const REQUEST_TRIES: u32 = 5;
-/// How often a remembered address is asked for before the client does without an answer.
+/// The number of REQUESTs for a remembered address before the client goes on without an answer.
 const REBOOT_TRIES: u32 = 2;
 /// How long another offer is kept back for that of the server that granted the earlier lease.
 const PREFER_SERVER: u64 = SECOND;
@@ -193,7 +193,7 @@ pub struct Client {
     deadline: Option<Time>,
     /// The lease whose address is in use.
     lease: Option<Lease>,
-    /// The address that is asked for, and the server that granted it.
+    /// The address that is requested, and the server that granted it.
     wanted: Option<(Ipv4Addr, Option<Ipv4Addr>)>,
     /// The offer that was chosen, or is kept back.
     offer: Option<Lease>,
@@ -379,15 +379,15 @@ impl Client {
         }
     }
 
-    /// Whether the message comes from the server that was asked; while rebooting and rebinding
+    /// Whether the message comes from the server that was addressed; while rebooting and rebinding
     /// that is every server.
     fn is_of_server(&self, packet: &Packet) -> bool {
-        let asked = match self.phase {
+        let addressed = match self.phase {
             Phase::Requesting => self.offer.as_ref(),
             Phase::Renewing => self.lease.as_ref(),
             _ => None,
         };
-        asked.is_none_or(|asked| packet.options.address(code::SERVER_ID) == Some(asked.server))
+        addressed.is_none_or(|it| packet.options.address(code::SERVER_ID) == Some(it.server))
     }
 
     fn offered(&mut self, offer: Lease, now: Time, out: &mut Vec<Action>) {
@@ -566,7 +566,7 @@ impl Client {
         packet.broadcast = false;
         self.send(&packet, Via::Address { from: lease.address, to }, out);
         let Some(timers) = lease.timers else {
-            // A user asked; without an answer all stays as it is.
+            // A user requested it; without an answer all stays as it is.
             self.deadline = Some(now.after(RENEW_WAIT));
             self.phase = Phase::Renewing;
             return;

@@ -45,7 +45,7 @@ pub fn datagram(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> V
 /// The payload of a packet that is a whole UDP datagram to the client's port, and its sender's
 /// address; `None` for everything else, and where a checksum is wrong.
 ///
-/// A frame that never left the machine may have a checksum that nobody computed yet: it holds
+/// A frame that never left the machine may have a checksum that is not computed yet: it holds
 /// the sum of the pseudo header alone (`CHECKSUM_PARTIAL`, include/linux/skbuff.h; packet(7)
 /// reports `TP_STATUS_CSUMNOTREADY`). That is accepted.
 pub fn payload(packet: &[u8]) -> Option<(Ipv4Addr, &[u8])> {

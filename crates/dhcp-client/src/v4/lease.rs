@@ -17,7 +17,7 @@ const INFINITE: u32 = u32::MAX;
 /// The most names of a search list; resolvers read six (resolv.conf(5)).
 const MOST_NAMES: usize = 32;
 
-/// An address and what a server said beside it.
+/// An address and what a server sent with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lease {
     /// The address.
@@ -34,12 +34,12 @@ pub struct Lease {
     pub options: Options,
 }
 
-/// When something has to happen to a lease: `renew` < `rebind` < `expiry`, whatever the server said.
+/// When something has to happen to a lease: `renew` < `rebind` < `expiry`, whatever the server sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timers {
-    /// Its server is asked to renew it from here on (T1).
+    /// The time from which its server is requested to renew it (T1).
     pub renew: Time,
-    /// Every server is asked from here on (T2).
+    /// The time from which every server is (T2).
     pub rebind: Time,
     /// The address must not be used from here on.
     pub expiry: Time,

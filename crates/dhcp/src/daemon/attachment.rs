@@ -83,7 +83,7 @@ impl Attachment {
             return Err(Error::invalid_config("DHCP can't work over ipvlan in the modes l3 and l3s")
                 .details("no broadcast passes there; mode l2 works"));
         }
-        // Containers on ipvlan share one MAC address: only a broadcast reaches the one that asked.
+        // Containers on ipvlan share one MAC address: only a broadcast reaches the right one.
         let broadcast = daemon.flags.broadcast || ipvlan;
         if !found.link.up {
             found.netlink.set_up(&found.link)?;
@@ -307,7 +307,7 @@ impl Attachment {
         }
     }
 
-    /// Releases the lease, and waits until the server was told.
+    /// Releases the lease, and waits until the message was sent.
     pub(crate) async fn release(&self) {
         self.step_release();
         let port = self.port.borrow().clone();

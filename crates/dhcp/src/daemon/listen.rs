@@ -44,7 +44,7 @@ impl Listeners {
     }
 
     fn bind(&mut self, path: &Path) -> Result<()> {
-        let failed = |doing: &str, err: io::Error| cni_core::fs::failed(doing, path, err);
+        let failed = |operation: &str, err: io::Error| cni_core::fs::failed(operation, path, err);
         if UnixStream::connect(path).is_ok() {
             return Err(Error::new(Code::TRY_AGAIN, format!("another daemon answers at {}", path.display())));
         }

@@ -71,7 +71,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
 }
 
 fn start(flags: Flags) -> Result<()> {
-    let failed = |doing: &'static str| move |err: std::io::Error| Error::io(doing, err);
+    let failed = |operation: &'static str| move |err: std::io::Error| Error::io(operation, err);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()

@@ -114,7 +114,7 @@ fn check(daemon: &Rc<Daemon>, target: Target, address: Option<std::net::Ipv4Addr
     if let Some(attachment) = daemon.attachment(&target.id) {
         return Ok(Answer::Lease(Box::new(attachment.report())));
     }
-    // Another daemon had it, or this one lost it: the servers are asked whether it is still ours.
+    // Another daemon had it, or this one lost it: INIT-REBOOT finds out whether it is still ours.
     if let Some(address) = address {
         daemon.start(Attachment::adopt(daemon, target, address)?);
     }

@@ -94,7 +94,7 @@ impl Store {
     /// # Errors
     /// When it can't be used, or another daemon uses it.
     pub(crate) fn open(path: &Path) -> Result<Store> {
-        let failed = |doing: &str, err: io::Error| fs::failed(doing, path, err);
+        let failed = |operation: &str, err: io::Error| fs::failed(operation, path, err);
         let folder = Folder::open_or_create_with(path, 0o700).map_err(|err| failed("opening", err))?;
         let lock = File::options().create(true).append(true).open(path.join("lock"));
         let lock = lock.map_err(|err| failed("opening the lock in", err))?;

@@ -31,7 +31,7 @@ pub(crate) fn socket() -> Result<Option<UnixListener>> {
     }
 }
 
-/// Tells systemd of a state, where it listens.
+/// Reports a state to systemd, if it listens.
 pub(crate) fn notify(state: &str) {
     let Ok(path) = std::env::var("NOTIFY_SOCKET") else { return };
     let address = match path.strip_prefix('@') {
