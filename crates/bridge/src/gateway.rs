@@ -31,20 +31,26 @@ pub(crate) fn set_up(
     addresses: &AddResult,
 ) -> Result<Link> {
     let gateways: Vec<Cidr> = addresses.ips.iter().filter_map(address).collect();
-    if addresses.ips.iter().any(|ip| ip.address.is_ipv4()) {
-        Sysctl::ipv4_forward().ensure("1")?;
-    }
-    if addresses.ips.iter().any(|ip| ip.address.is_ipv6()) {
-        Sysctl::ipv6_forward().ensure("1")?;
-    }
     match find(context, name, &gateways)? {
         Some(holder) => {
             // The process that adds the addresses sets the MAC address after them, under the lock.
             drop(lock::shared()?);
+            forward(&gateways)?;
             Ok(holder)
         }
         None => create(context, config, name, links, &gateways),
     }
+}
+
+/// Lets the host forward packets of the families of the gateways.
+fn forward(gateways: &[Cidr]) -> Result<()> {
+    if gateways.iter().any(|gateway| gateway.is_ipv4()) {
+        Sysctl::ipv4_forward().ensure("1")?;
+    }
+    if gateways.iter().any(|gateway| gateway.is_ipv6()) {
+        Sysctl::ipv6_forward().ensure("1")?;
+    }
+    Ok(())
 }
 
 /// The gateway's address for a container's address.
@@ -89,6 +95,7 @@ fn create(
 ) -> Result<Link> {
     let _lock = lock::exclusive()?;
     if let Some(complete) = find(context, name, gateways)? {
+        forward(gateways)?;
         return Ok(complete);
     }
     let host = context.host();
@@ -107,6 +114,7 @@ fn create(
     for address in gateways {
         gateway.ensure_address(context, config, *address)?;
     }
+    forward(gateways)?;
     if let Some(mac) = mac {
         context.host().set_mac(&bridge, mac)?;
     }
