@@ -13,6 +13,7 @@ mod reach;
 mod sandbox;
 mod shape;
 mod snapshot;
+mod stop;
 
 use crate::case::Case;
 use crate::profile::Profile;

@@ -42,7 +42,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let plugins = plugins(args.plugins.as_deref(), &progress)?;
     let host = PrivateHost::enter()?;
-    steps::run(&host, &plugins)?;
+    let outcome = steps::run(&host, &plugins);
+    dhcp::run(&host, &plugins)?;
+    outcome?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! Runs the steps of a case, one after the other, until one fails.
 
 use super::snapshot::Snapshot;
+use super::stop::Stop;
 use super::{
     CallRecord, CaseJob, Failure, HOME, Outcome, Status, answered, chained, execute, input, judge, look,
     plugins_folder, reach, sandbox, search_path,
@@ -13,39 +14,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-/// Why a case goes no further.
-pub(crate) enum Stop {
-    /// The plugin does not meet the requirement.
-    Failed(Box<Failure>),
-    /// The suite could not do what the case wants.
-    Broken(String),
-}
-
-impl From<String> for Stop {
-    fn from(text: String) -> Self {
-        Self::Broken(text)
-    }
-}
-
-impl Stop {
-    /// A failure that is one sentence.
-    pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self::Failed(Box::new(Failure { message: message.into(), ..Failure::default() }))
-    }
-
-    /// A failure that is a difference.
-    pub(crate) fn differs(message: impl Into<String>, difference: pattern::Difference) -> Self {
-        let pattern::Difference { path, expected, actual } = difference;
-        Self::Failed(Box::new(Failure {
-            message: message.into(),
-            path,
-            expected,
-            actual,
-            ..Failure::default()
-        }))
-    }
-}
 
 /// What is known while a case runs.
 pub(crate) struct Engine {
@@ -112,7 +80,7 @@ impl Engine {
 
     fn commands(&self, lines: &[String]) -> Result<(), (String, Stop)> {
         lines.iter().try_for_each(|line| {
-            let run = |line: &str| look::shell(&self.text(line)?).map(drop);
+            let run = |line: &str| sandbox::shell(&self.text(line)?).map(drop);
             run(line).map_err(|error| (line.clone(), Stop::Broken(error)))
         })
     }

@@ -1,6 +1,6 @@
 //! Compares how a call ended with what is expected of every call and of this one.
 
-use super::engine::Stop;
+use super::stop::Stop;
 use super::{CallRecord, Failure, shape};
 use crate::case::{Call, Outcome};
 use crate::pattern::{self, Difference};

@@ -1,24 +1,14 @@
 //! Looks at the kernel and at files. The kernel is read by `ip`, which shares no code with any plugin,
 //! and whose JSON is what the patterns of cases are written for.
 
-use super::engine::Stop;
-use super::sandbox::{self, sh};
+use super::sandbox::{self, shell};
+use super::stop::Stop;
 use crate::Result;
 use crate::case::{FileLook, Look, Run};
 use crate::pattern::{self, Difference};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Runs a command line and gives what it prints.
-pub(crate) fn shell(line: &str) -> Result<String> {
-    let output = sh(line).output().map_err(|error| format!("can't run a shell: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(format!("`{line}` failed ({}): {}", output.status, stderr.trim()))
-}
 
 /// A `run` step.
 pub(crate) fn run(run: &Run) -> Result<(), Stop> {

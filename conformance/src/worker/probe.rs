@@ -1,6 +1,6 @@
 //! What this kernel, this node and these plugins have, found out once before all cases.
 
-use super::{ProbeJob, Probed, execute, look, plugins_folder, sandbox};
+use super::{ProbeJob, Probed, execute, plugins_folder, sandbox};
 use crate::Result;
 use crate::version::Version;
 use serde_json::Value;
@@ -11,14 +11,14 @@ use std::time::Duration;
 pub(crate) fn run(job: &ProbeJob) -> Result<Probed> {
     sandbox::furnish(&job.plugins)?;
     let mut probed = Probed::default();
-    look::shell("ip link add probe type veth peer name probe-peer")?;
+    sandbox::shell("ip link add probe type veth peer name probe-peer")?;
     for feature in &job.kernel {
-        if let Err(error) = look::shell(&line_for(feature)) {
+        if let Err(error) = sandbox::shell(&line_for(feature)) {
             probed.missing.insert(feature.clone(), error);
         }
     }
     for program in &job.programs {
-        if look::shell(&format!("command -v {program}")).is_err() {
+        if sandbox::shell(&format!("command -v {program}")).is_err() {
             probed.missing.insert(program.clone(), format!("there is no program {program}"));
         }
     }

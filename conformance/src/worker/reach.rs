@@ -1,8 +1,8 @@
 //! Whether one namespace reaches an address of another: by a TCP connection, which needs no program
 //! and no right beyond what a case has.
 
-use super::engine::Stop;
 use super::sandbox::inside;
+use super::stop::Stop;
 use crate::case::Reach;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;

@@ -36,7 +36,7 @@ pub(crate) fn furnish(plugins: &Path) -> Result<()> {
     let program = format!("{HOME}/suite");
     fs::write(&program, "").map_err(|error| format!("can't make {program}: {error}"))?;
     bind(&suite, &program)?;
-    super::look::shell("ip link set lo up").map(drop)
+    shell("ip link set lo up").map(drop)
 }
 
 /// A descriptor by which the kernel finds the file again wherever something is mounted over it.
@@ -100,6 +100,16 @@ pub(crate) fn inside<T: Send>(namespace: &str, function: impl FnOnce() -> T + Se
         });
         thread.join().map_err(|_| "a thread panicked".to_owned())?
     })
+}
+
+/// Runs a command line and returns what it prints.
+pub(crate) fn shell(line: &str) -> Result<String> {
+    let output = sh(line).output().map_err(|error| format!("can't run a shell: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(format!("`{line}` failed ({}): {}", output.status, stderr.trim()))
 }
 
 /// A command line, as a person would type it.

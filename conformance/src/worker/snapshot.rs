@@ -1,6 +1,7 @@
 //! How a namespace or the files were, as lines that a person can compare.
 
 use super::look::{self, expression_of};
+use super::sandbox;
 use crate::Result;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -79,7 +80,7 @@ fn route(route: &Value) -> String {
 fn nftables(namespace: &str) -> Result<Vec<String>> {
     let inside = if namespace == "host" { String::new() } else { format!("ip netns exec {namespace} ") };
     // Where there is no nft, or no nftables in the kernel, there is nothing to compare.
-    let Ok(printed) = look::shell(&format!("{inside}nft -j -n list ruleset 2>/dev/null || true")) else {
+    let Ok(printed) = sandbox::shell(&format!("{inside}nft -j -n list ruleset 2>/dev/null || true")) else {
         return Ok(Vec::new());
     };
     let parsed: Value = serde_json::from_str(&printed).unwrap_or(Value::Null);

@@ -53,7 +53,6 @@ pub(super) fn run(host: &PrivateHost, plugins: &Plugins) -> Result<()> {
     heading("CHECK, and DEL");
     let failures = take_down(&multus, &attached)?;
     nothing_remains(&networks)?;
-    super::dhcp::run(host, plugins)?;
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::{Rc, Weak};
 
 use cni_core::netlink::{IpvlanMode, OperState};
-use cni_core::spec::{Cidr, Code, Dns, Error, Result, Route};
+use cni_core::spec::{Cidr, Code, Dns, Error, Result};
 use dhcp_client::v4::{
     Action, Client, Config, Counters, Drop, Event, Lease, Listen, MessageType, Timing, Via,
 };
@@ -14,8 +14,8 @@ use dhcp_client::{SECOND, Time};
 use tokio::sync::Notify;
 
 use super::Daemon;
-use super::configure::OnLink;
 use super::log::{Level, log};
+use super::on_link::{OnLink, routes};
 use super::place::{Gone, Place};
 use super::port::{Input, Port};
 use super::store::Record;
@@ -438,18 +438,6 @@ fn client_config(daemon: &Daemon, target: &Target, place: &Place, broadcast: boo
     let timing = Timing { first: flags.timeout, eager: (8 * SECOND).min(longest), longest };
     let provide = target.settings.provide.iter().map(|(number, value)| (*number, value.0.clone())).collect();
     Config { mac: place.mac, client_id, request: target.settings.request.clone(), provide, broadcast, timing }
-}
-
-pub(crate) fn routes(lease: &Lease, priority: u32) -> Vec<Route> {
-    let route = |route: &dhcp_client::v4::Route| {
-        let dst = Cidr::new(route.destination.into(), route.prefix)?;
-        let mut found = Route::new(dst, Some(route.router.into()));
-        // RFC 3442: the destination is on the link. The Go plugin writes the router 0.0.0.0 too.
-        found.scope = route.router.is_unspecified().then_some(253);
-        found.priority = priority;
-        Some(found)
-    };
-    lease.routes().iter().filter_map(route).collect()
 }
 
 fn dns(lease: &Lease) -> Dns {

@@ -13,30 +13,15 @@ use dhcp_client::v4::{Event, Lease};
 use dhcp_client::{SECOND, Time};
 use tokio::task::spawn_local;
 
-use super::attachment::{Attachment, routes};
+use super::attachment::Attachment;
 use super::conflict;
 use super::log::Level;
+use super::on_link::OnLink;
 use super::place::Found;
-use crate::protocol::Target;
 
 /// When the daemon looks whether the interface has its first address, in milliseconds after each
 /// other: the plugin configures it after the daemon has answered.
 const LOOKS: [u64; 9] = [50, 50, 100, 200, 400, 800, 1600, 3200, 6400];
-
-/// The address and routes of a lease as they are configured.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct OnLink {
-    pub(crate) cidr: Cidr,
-    pub(crate) routes: Vec<Route>,
-}
-
-impl OnLink {
-    /// Those of a lease.
-    pub(crate) fn of(lease: &Lease, target: &Target) -> Option<OnLink> {
-        let cidr = Cidr::new(lease.address.into(), lease.prefix)?;
-        Some(OnLink { cidr, routes: routes(lease, target.settings.priority) })
-    }
-}
 
 impl Attachment {
     /// Configures the interface for a lease that is new or renewed.

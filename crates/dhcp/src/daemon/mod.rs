@@ -8,6 +8,7 @@ mod conflict;
 mod flags;
 mod listen;
 mod log;
+mod on_link;
 mod place;
 mod port;
 mod serve;

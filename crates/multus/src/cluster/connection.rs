@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use tower::BoxError;
 use tower::util::MapErr;
 
+use super::causes::causes;
 use super::kubeconfig::{self, Current};
 use super::proxy::{self, Connector};
 
@@ -331,20 +332,6 @@ fn is_transient(status: StatusCode) -> bool {
             | StatusCode::GATEWAY_TIMEOUT
             | StatusCode::CONFLICT
     )
-}
-
-/// The whole chain of an error: its last part is the cause.
-pub(super) fn causes(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

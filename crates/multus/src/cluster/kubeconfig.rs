@@ -5,7 +5,7 @@ use std::path::Path;
 use cni_core::spec::{Error, Result};
 use kube::config::{Kubeconfig, KubeconfigError};
 
-use super::connection::causes;
+use super::causes::causes;
 
 /// A kubeconfig whose current user has at most a token, and no file of one.
 pub(super) struct Current {

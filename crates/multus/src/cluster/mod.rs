@@ -1,6 +1,7 @@
 //! The source of pods and definitions, which also takes the status.
 
 mod api;
+mod causes;
 mod connection;
 pub(crate) mod kubeconfig;
 pub(crate) mod manifests;
