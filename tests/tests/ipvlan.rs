@@ -110,7 +110,7 @@ both_flavours! {
         let outside = host.veth_pair("eth1", "outside", &["10.1.2.250/24", "fd00:1::250/64"]);
         let (net, pod) = (chained(&host).with("master", None), host.container());
         let result = net.after(&before(&["eth1"])).add(&pod).result();
-        assert_eq!(result["interfaces"], json!([{ "name": "eth0", "mac": pod.mac("eth0"), "sandbox": pod.netns() }]));
+        assert_eq!(result["interfaces"], json!([{ "name": "eth0", "mac": pod.mac("eth0"), "mtu": pod.link("eth0")["mtu"], "sandbox": pod.netns() }]));
         assert_eq!(result["ips"][0]["address"], "10.1.2.77/24");
         assert_eq!((&result["ips"][0]["interface"], &result["ips"][1]["interface"]), (&json!(0), &json!(0)));
         assert!(pod.reaches("10.1.2.250") && pod.reaches("fd00:1::250") && outside.reaches("10.1.2.77"));

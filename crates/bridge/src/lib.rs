@@ -207,6 +207,10 @@ impl InterfacePlugin for Bridge {
         Ok(())
     }
 
+    fn needs_clean_up(&self, config: Option<&BridgeConf>) -> bool {
+        config.is_none_or(|config| config.macspoofchk || config.ip_masq)
+    }
+
     fn clean_up(&self, config: Option<&BridgeConf>, request: &Request) -> Result<()> {
         // With an invalid configuration, the rules may exist.
         let (macspoofchk, ip_masq) =

@@ -42,13 +42,15 @@ impl<P: InterfacePlugin> Plugin for P {
     }
 
     fn del(&self, request: &Request) -> Result<()> {
+        // A configuration that has become invalid since ADD must not keep a pod from terminating.
+        let config = self.config(request).ok();
+        if !self.needs_clean_up(config.as_ref()) {
+            return detach(request, self.link_kind());
+        }
         // The kernel waits for an RCU grace period after it deleted a link, and after it deleted firewall
         // rules. At the same time, both take as long as one.
         let (cleaned_up, detached) = std::thread::scope(|scope| {
-            let cleaning_up = scope.spawn(|| {
-                // A configuration that has become invalid since ADD must not keep a pod from terminating.
-                self.clean_up(self.config(request).ok().as_ref(), request)
-            });
+            let cleaning_up = scope.spawn(|| self.clean_up(config.as_ref(), request));
             let detached = detach(request, self.link_kind());
             (cleaning_up.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), detached)
         });

@@ -25,7 +25,7 @@ pub use verify::{mac_matches, missing};
 /// [`Plugin`](crate::plugin::Plugin).
 pub trait InterfacePlugin: Sync {
     /// The valid configuration: whatever could be wrong was refused when it was read.
-    type Config;
+    type Config: Sync;
 
     /// The links of an attachment: [`Link`] alone, unless the plugin has links on the host too.
     type Links: Links;
@@ -117,8 +117,14 @@ pub trait InterfacePlugin: Sync {
         true
     }
 
+    /// Whether the host may have something of an attachment beside the links. The configuration is
+    /// `None` when it has become invalid.
+    fn needs_clean_up(&self, _config: Option<&Self::Config>) -> bool {
+        false
+    }
+
     /// Removes, for DEL, what the host has beside the links, while the link is deleted on another
-    /// thread. The configuration is `None` when it has become invalid.
+    /// thread; called only where [`InterfacePlugin::needs_clean_up`].
     ///
     /// # Errors
     /// When something could not be removed.
