@@ -1,5 +1,6 @@
 //! `cargo xtask vm`: runs commands on a stock Debian kernel, for features that this kernel lacks.
 
+mod clock;
 mod initrd;
 mod job;
 mod kernel;

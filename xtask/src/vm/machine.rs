@@ -1,5 +1,6 @@
 //! One run of the virtual machine: QEMU, its ports, and its time limit.
 
+use super::clock::counter_khz;
 use super::initrd::Initrd;
 use super::job::Job;
 use super::kernel::Kernel;
@@ -22,7 +23,7 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=4 panic=-1 random.trust_c
      no_timer_check nowatchdog mitigations=off init_on_alloc=0 apparmor=0 audit=0";
 
 /// How long the machine may take until the command runs, before it counts as hanging.
-const BOOT_LIMIT: Duration = Duration::from_secs(90);
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
 
 /// What a machine is made of.
 #[derive(Debug)]
@@ -186,7 +187,7 @@ impl Machine {
             .arg("-kernel")
             .arg(self.kernel.image())
             .args(["-initrd", &at("initrd"), "-append"])
-            .arg(KERNEL_ARGUMENTS)
+            .arg(kernel_arguments(self.kvm))
             .args(["-serial", &format!("file:{}", at("console"))])
             .args(["-fsdev", "local,id=host,path=/,security_model=none,multidevs=remap,readonly=on"])
             .args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"])
@@ -213,6 +214,14 @@ impl Machine {
             qemu.stdin(Stdio::null());
         }
         qemu
+    }
+}
+
+/// The kernel's command line. An emulated processor counts with the real one's counter, and is given its rate.
+fn kernel_arguments(kvm: bool) -> String {
+    match counter_khz() {
+        Some(khz) if !kvm => format!("{KERNEL_ARGUMENTS} tsc_early_khz={khz}"),
+        _ => KERNEL_ARGUMENTS.to_owned(),
     }
 }
 
