@@ -249,13 +249,13 @@ impl Kea {
         Kea { process, leases: host.path(&format!("{folder}/leases.csv")) }
     }
 
-    /// A server of 10.1.2.50 to 10.1.2.`last` with leases of so many seconds, renewed after a quarter
-    /// and rebound after half of the time.
-    pub fn with_leases_of(machine: &Container<'_>, seconds: u32, last: u8) -> Kea {
+    /// A server of 10.1.2.50 to 10.1.2.`last` whose leases are renewed, rebound and over after so many
+    /// seconds.
+    pub fn with_leases_of(machine: &Container<'_>, [renew, rebind, end]: [u32; 3], last: u8) -> Kea {
         Kea::start(
             machine,
             json!({
-                "valid-lifetime": seconds, "renew-timer": seconds / 4, "rebind-timer": seconds / 2, "authoritative": true,
+                "valid-lifetime": end, "renew-timer": renew, "rebind-timer": rebind, "authoritative": true,
                 "subnet4": [{ "id": 1, "subnet": "10.1.2.0/24", "pools": [{ "pool": format!("10.1.2.50-10.1.2.{last}") }] }],
             }),
         )

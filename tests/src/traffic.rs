@@ -3,9 +3,12 @@ use std::time::{Duration, Instant};
 
 use crate::Container;
 
-/// What has not come to pass by now will not, on an emulated processor neither. Waited for to
-/// the end only where something is wrong.
+/// A datagram that has not arrived by now will not, on an emulated processor neither.
 const LOST: Duration = Duration::from_secs(8);
+
+/// What has not come to pass by now will not, on a machine that stands still for seconds neither.
+/// Waited for to the end only where something is wrong.
+const NEVER: Duration = Duration::from_secs(60);
 
 /// The source address under which `to` sees a datagram of `from`; nothing where none arrives.
 ///
@@ -52,9 +55,9 @@ impl<'c> ArpCounter<'c> {
 }
 
 /// Waits until `holds`, asking again and again where there is no event to wait for; false where
-/// it does not within seconds.
+/// it does not within a minute.
 pub fn eventually(holds: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + LOST;
+    let end = Instant::now() + NEVER;
     while Instant::now() < end {
         if holds() {
             return true;

@@ -4,7 +4,7 @@ use oxcni_tests::dhcp::{Dnsmasq, Scripted};
 use oxcni_tests::{Container, Host, both_flavours, eventually, with_keys};
 use serde_json::{Value, json};
 
-const RANGE: &str = "10.1.2.50,10.1.2.99,2m";
+const RANGE: &str = "10.1.2.50,10.1.2.99,12h";
 
 fn config(rest: Value) -> Value {
     with_keys(
@@ -135,6 +135,8 @@ both_flavours! {
         let outcome = net.add(&pod);
         outcome.fails(11, &["no carrier"]);
         assert!(outcome.stderr.contains("waiting for it"), "{outcome}");
+        daemon.stop();
+        let daemon = host.dhcp_daemon(&[]);
         // The message that was lost without a carrier is sent again as soon as there is one.
         let adding = net.start_add(&late);
         assert!(eventually(|| !late.link("eth0").is_null()));

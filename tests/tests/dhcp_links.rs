@@ -4,6 +4,9 @@ use oxcni_tests::dhcp::Dnsmasq;
 use oxcni_tests::{both_flavours, eventually};
 use serde_json::{Value, json};
 
+/// The clock of an emulated machine may run ten times too fast for a while.
+const PATIENT: [&str; 2] = ["-resendtimeout", "5m"];
+
 fn address(result: &Value) -> String {
     let cidr = result["ips"][0]["address"].as_str().expect("an address");
     cidr.split('/').next().unwrap_or_default().to_owned()
@@ -12,8 +15,8 @@ fn address(result: &Value) -> String {
 both_flavours! {
     fn containers_that_share_a_mac_address_have_leases_of_their_own(host) needs [Ipvlan] {
         let machine = host.veth_pair("eth1", "server", &["10.1.2.1/24"]);
-        let dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,2m", &[]);
-        let daemon = host.dhcp_daemon(&[]);
+        let dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,12h", &[]);
+        let daemon = host.dhcp_daemon(&PATIENT);
         let net = host.network(json!({
             "cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth1", "ipam": { "type": "dhcp" },
         }));
@@ -50,8 +53,8 @@ both_flavours! {
         let machine = host.veth_pair("eth1", "server", &[]);
         machine.sh("ip link add link eth0 name v type vlan id 7; ip link set eth0 up; ip link set v up; ip addr add 10.1.2.1/24 dev v");
         host.sh("ip link add link eth1 name eth1.7 type vlan id 7; ip link set eth1.7 up");
-        let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,2m", &["--interface=v"]);
-        let _daemon = host.dhcp_daemon(&[]);
+        let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,12h", &["--interface=v"]);
+        let _daemon = host.dhcp_daemon(&PATIENT);
         let net = host.network(json!({
             "cniVersion": "1.1.0", "name": "net", "type": "macvlan", "master": "eth1.7", "ipam": { "type": "dhcp" },
         }));

@@ -15,7 +15,7 @@ fn result_of(plugins: Plugins, ipam: &Value) -> Value {
         "--dhcp-option=option:static-route,10.0.0.0,10.1.2.9",
         "--dhcp-option=option:classless-static-route,10.7.0.0/16,10.1.2.7,10.8.0.0/16,0.0.0.0,0.0.0.0/0,10.1.2.1",
     ];
-    let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.50,2m", &options);
+    let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.50,12h", &options);
     let net = host.network(json!({
         "cniVersion": "1.0.0", "name": "net", "type": "macvlan", "master": "eth1", "ipam": ipam,
     }));
