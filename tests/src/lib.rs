@@ -28,6 +28,7 @@
 mod attachment;
 mod budget;
 mod call;
+mod cnictl;
 mod host;
 mod interrupt;
 mod kernel;

@@ -37,7 +37,7 @@ impl Plugins {
     }
 }
 
-fn our_dir() -> PathBuf {
+pub(crate) fn our_dir() -> PathBuf {
     std::env::var_os("OXCNI_BIN_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dist/bin"), PathBuf::from)
 }

@@ -19,12 +19,15 @@ pub(crate) use link::run_as_linker;
 /// The binary that holds all plugins, and the package it comes from.
 pub(crate) const MULTICALL: &str = "oxcni";
 
+/// The binary for people, which is no plugin and stands in no folder of plugins.
+const TOOL: &str = "cnictl";
+
 /// Static, at a fixed address, with a build id: the binaries run on hosts with any libc, start without
 /// relocating themselves, and recognise copies of their own build by the build id.
 pub(crate) const STATIC_FLAGS: &str =
     "-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--build-id=sha1";
 
-/// Build the release binaries: target/dist/bin/ and target/dist/bin/separate/.
+/// Build the release binaries: target/dist/bin/, target/dist/bin/separate/ and target/dist/cnictl.
 ///
 /// In target/dist/bin/ is the multicall binary `oxcni` with a hard link for each plugin in it; in
 /// separate/ every plugin is a static binary of its own. A binary is replaced in one step: a process
@@ -94,7 +97,12 @@ pub(crate) fn build(workspace: &Workspace, layout: &Layout, progress: &Progress)
             _ => release.join(name),
         };
         check_static(&from)?;
-        let path = if *name == MULTICALL { workspace.dist_bin() } else { separate.clone() }.join(name);
+        let folder = match *name {
+            MULTICALL => workspace.dist_bin(),
+            TOOL => workspace.dist(),
+            _ => separate.clone(),
+        };
+        let path = folder.join(name);
         replace(&path, |new| fs::copy(&from, new).map(drop))?;
         let links = if *name == MULTICALL { listed_names(&path)? } else { package.aliases().to_vec() };
         for link in &links {
@@ -178,7 +186,7 @@ pub(crate) fn table(built: &[Built]) -> Result<Table> {
 /// The path from the `bin` folder on.
 fn shown(path: &Path) -> String {
     let text = path.display().to_string();
-    text.rsplit_once("dist/bin/").map(|(_, end)| end.to_owned()).unwrap_or(text)
+    text.rsplit_once("dist/").map(|(_, end)| end.to_owned()).unwrap_or(text)
 }
 
 fn check_static(path: &Path) -> Result<()> {

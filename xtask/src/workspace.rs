@@ -61,9 +61,14 @@ impl Workspace {
         serde_json::from_slice(&out.stdout).context(|| "can't read cargo metadata's answer".into())
     }
 
+    /// Where `cargo xtask dist` puts what it builds.
+    pub(crate) fn dist(&self) -> PathBuf {
+        self.target.join("dist")
+    }
+
     /// Where `cargo xtask dist` puts the multicall binary under all its names.
     pub(crate) fn dist_bin(&self) -> PathBuf {
-        self.target.join("dist/bin")
+        self.dist().join("bin")
     }
 
     /// Where `cargo xtask dist` puts each plugin as a binary of its own.

@@ -111,6 +111,20 @@ impl Environment {
             get("CNI_NETNS_OVERRIDE").is_some_and(|v| v == "1" || v.eq_ignore_ascii_case("true"));
         Ok(Environment { command, attachment, netns, args, path, netns_override })
     }
+
+    /// The variables for the process of a plugin; one without a value must not be set there.
+    pub fn variables(&self) -> [(&'static str, Option<OsString>); 7] {
+        let attachment = self.attachment.as_ref();
+        [
+            ("CNI_COMMAND", Some(self.command.as_str().into())),
+            ("CNI_CONTAINERID", attachment.map(|at| at.container_id.as_str().into())),
+            ("CNI_IFNAME", attachment.map(|at| at.ifname.as_str().into())),
+            ("CNI_NETNS", self.netns.clone().map(OsString::from)),
+            ("CNI_ARGS", Some(self.args.to_string().into())),
+            ("CNI_PATH", std::env::join_paths(&self.path).ok()),
+            ("CNI_NETNS_OVERRIDE", self.netns_override.then(|| "1".into())),
+        ]
+    }
 }
 
 /// All that is wrong with the environment, so that a person corrects it at once.

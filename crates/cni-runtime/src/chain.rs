@@ -174,6 +174,50 @@ impl Runtime {
         Error::all(errors)
     }
 
+    /// The calls by which ADD, DEL or CHECK would be made, in their order. What ADD of a plugin gets as
+    /// `prevResult` is known only when the plugin before it has answered: it is left out.
+    ///
+    /// # Errors
+    /// A configuration that can't be derived.
+    pub fn calls(
+        &self,
+        command: Command,
+        network: &NetworkConf,
+        invocation: &Invocation,
+    ) -> Result<Vec<Request>> {
+        let cached = match command {
+            Command::Add => None,
+            _ => self.cached_result(network, invocation),
+        };
+        let purpose = Purpose::Attachment {
+            capability_args: &invocation.capability_args,
+            prev_result: cached.as_ref().filter(|_| network.version().has_check()),
+        };
+        let call = |plugin| self.request(command, network, plugin, &purpose, Some(invocation));
+        match command {
+            Command::Del => network.plugins().iter().rev().map(call).collect(),
+            _ => network.plugins().iter().map(call).collect(),
+        }
+    }
+
+    /// The calls by which STATUS, or GC that keeps the valid attachments, would be made.
+    ///
+    /// # Errors
+    /// As [`Runtime::calls`].
+    pub fn calls_of_network(
+        &self,
+        command: Command,
+        network: &NetworkConf,
+        valid: &[Attachment],
+    ) -> Result<Vec<Request>> {
+        let purpose = match command {
+            Command::Gc => Purpose::Gc(valid),
+            _ => Purpose::Status,
+        };
+        let call = |plugin| self.request(command, network, plugin, &purpose, None);
+        network.plugins().iter().map(call).collect()
+    }
+
     fn cached_result(&self, network: &NetworkConf, invocation: &Invocation) -> Option<AddResult> {
         self.cache.result(network.name(), &invocation.attachment)
     }
@@ -186,6 +230,20 @@ impl Runtime {
         purpose: &Purpose<'_>,
         invocation: Option<&Invocation>,
     ) -> Result<Option<AddResult>> {
+        let request = self.request(command, network, plugin, purpose, invocation)?;
+        delegate::call(plugin.plugin_type(), &request).map_err(|err| {
+            err.context(format_args!("plugin {} of network {}", plugin.plugin_type(), network.name()))
+        })
+    }
+
+    fn request(
+        &self,
+        command: Command,
+        network: &NetworkConf,
+        plugin: &PluginConf,
+        purpose: &Purpose<'_>,
+        invocation: Option<&Invocation>,
+    ) -> Result<Request> {
         let text = derive(network, plugin, purpose)?;
         let env = Environment {
             command,
@@ -196,9 +254,6 @@ impl Runtime {
             netns_override: self.netns_override,
         };
         let conf = NetConf::parse(&text)?;
-        let request = Request { env, conf, text, plugins: self.plugins, exec: self.exec };
-        delegate::call(plugin.plugin_type(), &request).map_err(|err| {
-            err.context(format_args!("plugin {} of network {}", plugin.plugin_type(), network.name()))
-        })
+        Ok(Request { env, conf, text, plugins: self.plugins, exec: self.exec })
     }
 }

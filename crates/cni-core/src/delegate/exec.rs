@@ -75,20 +75,13 @@ fn process(file: &Path, request: &Request) -> Process {
     process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
     // A group of its own, so that the processes that it started are killed with it.
     process.process_group(0);
-    let mut set = |name: &str, value: Option<&std::ffi::OsStr>| {
+    let depth = (depth::VARIABLE, Some(depth::of_delegate().to_string().into()));
+    for (name, value) in env.variables().into_iter().chain([depth]) {
         match value {
             Some(value) => process.env(name, value),
             None => process.env_remove(name),
         };
-    };
-    set("CNI_COMMAND", Some(env.command.as_str().as_ref()));
-    set("CNI_CONTAINERID", env.attachment.as_ref().map(|at| at.container_id.as_str().as_ref()));
-    set("CNI_IFNAME", env.attachment.as_ref().map(|at| at.ifname.as_str().as_ref()));
-    set("CNI_NETNS", env.netns.as_ref().map(|path| path.as_os_str()));
-    set("CNI_ARGS", Some(env.args.to_string().as_ref()));
-    set("CNI_PATH", std::env::join_paths(&env.path).ok().as_deref());
-    set(depth::VARIABLE, Some(depth::of_delegate().to_string().as_ref()));
-    set("CNI_NETNS_OVERRIDE", env.netns_override.then_some("1".as_ref()));
+    }
     process
 }
 
