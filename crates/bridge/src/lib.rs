@@ -7,9 +7,10 @@
 
 mod config;
 mod gateway;
+mod keys;
 mod link;
 mod port;
-mod spoofcheck;
+pub mod spoofcheck;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use cni_core::request::Request;
 use cni_core::spec::{AddResult, Attachment, Cidr, Code, Error, IpConfig, Result};
 
 pub use config::BridgeConf;
+pub use keys::KEYS;
 
 /// The time until a port passes frames: the kernel reports its carrier asynchronously
 /// (net/core/link_watch.c), at most a second after the container's end comes up.

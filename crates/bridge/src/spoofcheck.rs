@@ -92,26 +92,38 @@ pub(crate) fn tear_down(attachment: &Attachment) -> Result<()> {
 
 /// Removes the rules of ports that are gone, unless their attachment is valid. Rules don't name
 /// their network: those of ports that exist may be another network's.
-pub(crate) fn collect(valid: &[Attachment]) -> Result<()> {
-    let host = Netlink::open()?;
+///
+/// # Errors
+/// [`cni_core::spec::Code::FIREWALL`] when one of them remains.
+pub fn collect(valid: &[Attachment]) -> Result<()> {
+    let is_stale = staleness(valid)?;
+    remove(is_stale, &[])
+}
+
+/// The IDs, `<container id>-<ifname>`, whose rules [`collect`] would remove.
+///
+/// # Errors
+/// [`cni_core::spec::Code::FIREWALL`].
+pub fn stale(valid: &[Attachment]) -> Result<Vec<String>> {
+    let is_stale = staleness(valid)?;
+    Ok(firewall::change(|netfilter| stale_ids(netfilter, &is_stale))?.unwrap_or_default())
+}
+
+/// Whether an ID with its port is stale.
+fn staleness(valid: &[Attachment]) -> Result<impl Fn(&str, Option<&str>) -> bool + use<>> {
     let valid: Vec<String> = valid.iter().flat_map(ids).collect();
-    let ports: Vec<String> = host.links()?.into_iter().map(|link| link.name).collect();
-    let is_stale = |id: &str, port: Option<&str>| {
+    let ports: Vec<String> = Netlink::open()?.links()?.into_iter().map(|link| link.name).collect();
+    Ok(move |id: &str, port: Option<&str>| {
         !valid.iter().any(|valid| valid == id)
             && !ports.iter().any(|existing| Some(existing.as_str()) == port)
-    };
-    remove(is_stale, &[])
+    })
 }
 
 /// Removes the rules whose ID and port are stale, and their chains; those of `ids` also where no rule
 /// leads to them.
 fn remove(is_stale: impl Fn(&str, Option<&str>) -> bool, ids: &[String]) -> Result<()> {
     firewall::change(|netfilter| {
-        let mut stale = ids.to_vec();
-        for rule in netfilter.rules(&prerouting(), |comment| comment.starts_with(COMMENT))? {
-            let id = rule.comment.as_deref().and_then(|comment| comment.strip_prefix(COMMENT));
-            stale.extend(id.filter(|id| is_stale(id, port_of(&rule))).map(str::to_owned));
-        }
+        let mut stale = [ids, &stale_ids(netfilter, &is_stale)?].concat();
         stale.sort_unstable();
         stale.dedup();
         let mut transaction = Transaction::new();
@@ -121,6 +133,19 @@ fn remove(is_stale: impl Fn(&str, Option<&str>) -> bool, ids: &[String]) -> Resu
         netfilter.commit(&transaction, "removing the rules of macspoofchk")
     })
     .map(|_| ())
+}
+
+/// The IDs of the rules that are stale with their port.
+fn stale_ids(
+    netfilter: &Netfilter,
+    is_stale: &impl Fn(&str, Option<&str>) -> bool,
+) -> Result<Vec<String>, Failure> {
+    let mut stale = Vec::new();
+    for rule in netfilter.rules(&prerouting(), |comment| comment.starts_with(COMMENT))? {
+        let id = rule.comment.as_deref().and_then(|comment| comment.strip_prefix(COMMENT));
+        stale.extend(id.filter(|id| is_stale(id, port_of(&rule))).map(str::to_owned));
+    }
+    Ok(stale)
 }
 
 /// Deletes what there is of an ID: the rules that lead to its chains, then the chains.

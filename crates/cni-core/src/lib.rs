@@ -10,6 +10,7 @@
 //! - [`interface`] and [`chained`]: what all plugins of these two kinds do alike;
 //! - [`context`]: the namespaces of one call, creating links, and [`undo`]ing what an ADD did;
 //! - [`namespaces`], [`netns`], [`netlink`], [`netfilter`], [`sysctl`], [`firewall`]: the kernel;
+//! - [`keys`]: the keys of configurations as data, which plugins do not carry;
 //! - [`fs`]: files that are replaced atomically, and locks;
 //! - [`fnv`]: hashes that are stored in files;
 //! - [`diagnostics`]: lines on standard error.
@@ -24,6 +25,7 @@ pub mod fnv;
 pub mod fs;
 pub mod interface;
 pub mod ipam;
+pub mod keys;
 pub mod namespaces;
 pub mod netfilter;
 pub mod netlink;

@@ -1,9 +1,9 @@
 //! What is attached: the entries of libcni's cache and of multus'.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cni_core::spec::{AddResult, IpConfig, Result};
-use cni_runtime::Cached;
+use cni_runtime::{Cached, Invocation, Runtime};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -46,6 +46,25 @@ impl Attached {
     fn new(cached: Cached, cache: Cache) -> Attached {
         let life = Life::of(netns(&cached).as_deref().map(Path::new));
         Attached { cached, cache, life }
+    }
+
+    /// The runtime whose cache has it.
+    pub(crate) fn runtime(&self, node: &Node) -> Runtime {
+        match self.cache {
+            Cache::Libcni => node.runtime.clone(),
+            Cache::Multus => {
+                let cache = match &self.cached.owner {
+                    Some(owner) => node.multus.clone().owned_by(owner.clone()),
+                    None => node.multus.clone(),
+                };
+                Runtime { cache, ..node.runtime.clone() }
+            }
+        }
+    }
+
+    /// The parameters of its ADD.
+    pub(crate) fn invocation(&self) -> Invocation {
+        Invocation { netns: self.netns().map(PathBuf::from), ..self.cached.invocation.clone() }
     }
 
     /// The path of its namespace, where that is known.

@@ -82,8 +82,18 @@ pub(crate) enum Command {
         /// The network; all that are configured by default.
         network: Option<NetworkName>,
     },
+    /// Hold everything that is attached against the kernel: CHECK for all, and what attachments left that
+    /// are gone: links, rules, reservations and leases.
+    Doctor(Doctor),
     /// Show which networks are configured, and whether they are valid.
     Networks,
+    /// Look at a configuration or a NetworkAttachmentDefinition before anything uses it: keys that no
+    /// plugin reads, values that it refuses, interfaces that this node does not have.
+    Validate {
+        /// The file, JSON or YAML; - for standard input.
+        #[arg(required = true, value_name = "FILE|-")]
+        files: Vec<PathBuf>,
+    },
     /// Show what is attached, by whichever runtime that uses libcni's cache, and by multus.
     List,
 }
@@ -112,6 +122,19 @@ pub(crate) struct Attach {
     /// Show the calls of plugins and their input, and make none.
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// How the node is treated.
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// Repair what is found: attach again what is broken, with its addresses and its MAC address, and
+    /// remove what belongs to nothing. By default, this is only said.
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// How long what belongs to no attachment must be so before it is removed, in seconds: it may
+    /// belong to one that is being made.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) grace: u64,
 }
 
 /// What to collect.

@@ -5,6 +5,8 @@
 //! cnictl add net0 blue            attaches the network namespace "blue" to the network "net0"
 //! cnictl list                     what is attached, by whichever runtime
 //! cnictl del net0 blue            detaches it
+//! cnictl doctor                   holds what is attached against the kernel
+//! cnictl validate nad.yaml        looks at a configuration before anything uses it
 //! ```
 //!
 //! A file for each group of commands; [`cli`] has the definitions of all of them, and [`node`] the
@@ -14,11 +16,13 @@ mod attach;
 mod attached;
 mod cli;
 mod collect;
+mod doctor;
 mod namespace;
 mod networks;
 mod node;
 mod output;
 mod plan;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -60,6 +64,8 @@ fn run(cli: &Cli, output: &Output) -> Result<Outcome> {
         Command::Gc(args) => collect::gc(&node, args, output),
         Command::Status { network } => networks::status(&node, network, output),
         Command::Networks => networks::list(&node, output),
+        Command::Validate { files } => validate::validate(&node, files, output),
+        Command::Doctor(args) => doctor::doctor(&node, args, output),
         Command::List => attached::list(&node, output),
     }
 }

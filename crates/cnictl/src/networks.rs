@@ -1,15 +1,14 @@
 //! `cnictl networks` and `status`: what is configured, and whether it works.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use cni_core::delegate;
 use cni_core::spec::{Error, NetworkName, Result};
 use cni_runtime::NetworkConf;
 use serde_json::{Value, json};
 
-use crate::Outcome;
 use crate::node::Node;
 use crate::output::{Cell, Output, Tone};
+use crate::{Outcome, validate};
 
 /// A file of the folder of configurations.
 struct Configured {
@@ -41,10 +40,10 @@ pub(crate) fn list(node: &Node, output: &Output) -> Result<Outcome> {
 
 impl Configured {
     fn new(node: &Node, file: PathBuf, network: Result<NetworkConf>) -> Configured {
-        let problems = match &network {
-            Ok(network) => missing_plugins(node, network, &file),
-            Err(err) => vec![err.to_string()],
-        };
+        let findings = validate::of_file(node, &file);
+        let name = file.display().to_string();
+        let wrong = findings.iter().filter(|finding| finding.is_wrong);
+        let problems = wrong.map(|finding| finding.line(&name)).collect();
         Configured { file, network, problems }
     }
 
@@ -82,12 +81,6 @@ impl Configured {
             state,
         ]
     }
-}
-
-fn missing_plugins(node: &Node, network: &NetworkConf, file: &Path) -> Vec<String> {
-    let plugins = network.plugins().iter();
-    let missing = plugins.filter_map(|plugin| delegate::find(plugin.plugin_type(), &node.runtime.path).err());
-    missing.map(|err| format!("{}: {err}", file.display())).collect()
 }
 
 /// `cnictl status`.

@@ -10,7 +10,7 @@ use crate::options;
 use crate::protocol::{Hex, Settings};
 
 #[derive(Deserialize)]
-struct NetworkConf {
+pub(crate) struct NetworkConf {
     ipam: Option<IpamConf>,
     #[serde(default)]
     mtu: u32,

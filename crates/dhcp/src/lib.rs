@@ -15,6 +15,7 @@
 mod caller;
 mod config;
 mod daemon;
+mod keys;
 mod leases;
 mod options;
 mod protocol;
@@ -22,6 +23,7 @@ mod sockets;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use cni_core::interface::missing;
@@ -29,14 +31,38 @@ use cni_core::netlink::Netlink;
 use cni_core::netns::Netns;
 use cni_core::plugin::{About, Kind, LinkAtDel, Plugin};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Code, Error, IpConfig, Result};
+use cni_core::spec::{AddResult, Attachment, Code, Error, IpConfig, NetworkName, Result};
 
 use caller::Caller;
 use config::Config;
+pub use keys::KEYS;
 use protocol::{Answer, Command, Id, Report, Target};
 
 /// The plugin.
 pub struct Dhcp;
+
+/// Reads the configuration of a request as ADD does.
+///
+/// # Errors
+/// Those of an invalid configuration, with the wrong value.
+pub fn check_config(request: &Request) -> Result<()> {
+    Config::parse(request).map(drop)
+}
+
+/// The attachments for which the daemon at a socket holds leases, and their networks; `None` for the usual
+/// socket.
+///
+/// # Errors
+/// When there is no daemon.
+pub fn attachments_with_leases(socket: Option<&Path>) -> Result<Vec<(NetworkName, Attachment)>> {
+    let answer = Caller::connect(socket)?.call(Command::Leases, |_| ())?;
+    match answer {
+        Answer::Leases(reports) => {
+            Ok(reports.into_iter().map(|report| (report.id.network, report.id.attachment)).collect())
+        }
+        other => Err(unexpected(&other)),
+    }
+}
 
 impl Plugin for Dhcp {
     fn about(&self) -> About {

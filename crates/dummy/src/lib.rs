@@ -11,6 +11,9 @@ use cni_core::spec::{Error, Result};
 /// The plugin. It has no keys of its own.
 pub struct Dummy;
 
+/// Every key, for the documentation and `cnictl validate`: none.
+pub const KEYS: &[cni_core::keys::Key] = &[];
+
 impl InterfacePlugin for Dummy {
     type Config = ();
     type Links = Link;

@@ -19,7 +19,7 @@ const MAX_RANGES: usize = 1024;
 /// What host-local reads of a network configuration.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NetworkConf {
+pub(crate) struct NetworkConf {
     ipam: Option<IpamConf>,
     #[serde(default)]
     runtime_config: RuntimeConf,

@@ -21,6 +21,7 @@ mod config;
 pub mod fuzzing;
 mod hash;
 mod index;
+mod keys;
 mod range;
 mod reservation;
 mod resolv_conf;
@@ -36,7 +37,9 @@ use cni_core::request::Request;
 use cni_core::spec::{AddResult, Code, Dns, Error, Result};
 
 use config::Config;
+pub use keys::KEYS;
 use reservation::Owner;
+pub use reservation::Reservation;
 use store::{Node, Reclaim, Store};
 
 /// The plugin.
@@ -74,6 +77,23 @@ impl Plugin for HostLocal {
     fn gc(&self, request: &Request) -> Result<()> {
         gc(&Node::this(), request)
     }
+}
+
+/// Reads the configuration of a request as ADD does.
+///
+/// # Errors
+/// Those of an invalid configuration, with the wrong value.
+pub fn check_config(request: &Request) -> Result<()> {
+    Config::parse(request)?.require_ranges().map(drop)
+}
+
+/// The reservations in the folder of a network: the address, the container ID, and the interface where
+/// the file names one. Files that are no reservation are passed over.
+///
+/// # Errors
+/// Those of reading the folder; a missing one has none.
+pub fn reservations(folder: &Path) -> Result<Vec<Reservation>> {
+    reservation::all(folder).map_err(|err| fs::failed("reading the reservations in", folder, err))
 }
 
 fn add(node: &Node, request: &Request) -> Result<AddResult> {

@@ -5,8 +5,11 @@
 //! container ID alone.
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 
+use cni_core::fs::Folder;
 use cni_core::spec::Attachment;
 
 /// How much of a file is read, in bytes. A container ID has at most 255 and an interface name 15.
@@ -77,6 +80,39 @@ impl fmt::Display for Owner {
             None => write!(f, "container {}", text(&self.container_id)),
         }
     }
+}
+
+/// A reservation, for who looks at them from outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reservation {
+    /// The address.
+    pub address: IpAddr,
+    /// The container that has it.
+    pub container_id: String,
+    /// Its interface; `None` in files of very old versions.
+    pub ifname: Option<String>,
+}
+
+/// The reservations in a folder, sorted by address.
+pub(crate) fn all(path: &Path) -> io::Result<Vec<Reservation>> {
+    let folder = match Folder::open(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        folder => folder?,
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let mut all = Vec::new();
+    for name in folder.names()? {
+        let name = name?;
+        let Some((name, address)) = name.to_str().and_then(|name| Some((name, address_of(name)?))) else {
+            continue;
+        };
+        if let Some(contents) = folder.read(name, MAX_LEN)? {
+            let Owner { container_id, ifname } = Owner::parse(&contents);
+            all.push(Reservation { address, container_id: text(container_id), ifname: ifname.map(text) });
+        }
+    }
+    all.sort_by_key(|reservation| reservation.address);
+    Ok(all)
 }
 
 /// The address that a file reserves; `None` where the file is not a reservation.

@@ -7,6 +7,7 @@
 use cni_core::context::Context;
 use cni_core::diagnostics::note;
 use cni_core::interface::{InterfacePlugin, Master, MasterConf, RX_HANDLER_RULE};
+use cni_core::keys::{Key, REQUESTED_MAC, Value};
 use cni_core::netlink::{self, IpvlanMode, Link};
 use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
@@ -37,6 +38,25 @@ struct RuntimeConfig {
     #[serde(default)]
     mac: String,
 }
+
+/// Every key, for the documentation and `cnictl validate`.
+pub const KEYS: &[Key] = &[
+    MasterConf::MASTER,
+    MasterConf::MTU,
+    MasterConf::LINK_IN_CONTAINER,
+    Key::new(
+        "mode",
+        Value::Text,
+        "l2",
+        "l2, l3 or l3s: the layer at which packets are assigned to interfaces",
+    ),
+    Key::new(
+        "runtimeConfig",
+        Value::Object(REQUESTED_MAC),
+        "{}",
+        "a MAC address in it is reported and not given",
+    ),
+];
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -148,6 +168,11 @@ impl IpvlanConf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_of_keys_is_complete() {
+        assert_eq!(cni_core::keys::differences::<Keys>(KEYS), Vec::<String>::new());
+    }
 
     #[test]
     fn an_unknown_mode_lists_the_modes() {

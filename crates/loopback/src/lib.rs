@@ -15,6 +15,9 @@ const NAME: &str = "lo";
 /// The plugin.
 pub struct Loopback;
 
+/// Every key, for the documentation and `cnictl validate`: none.
+pub const KEYS: &[cni_core::keys::Key] = &[];
+
 impl Plugin for Loopback {
     fn about(&self) -> About {
         About {

@@ -7,6 +7,7 @@
 use cni_core::context::Context;
 use cni_core::interface::MacSource::{Args, Config};
 use cni_core::interface::{InterfacePlugin, Master, MasterConf, RX_HANDLER_RULE, requested_mac};
+use cni_core::keys::{Key, REQUESTED_MAC, Value};
 use cni_core::netlink::{self, Link, MacvlanMode};
 use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
@@ -41,6 +42,27 @@ struct RuntimeConfig {
     #[serde(default)]
     mac: String,
 }
+
+/// Every key, for the documentation and `cnictl validate`.
+pub const KEYS: &[Key] = &[
+    MasterConf::MASTER,
+    MasterConf::MTU,
+    MasterConf::LINK_IN_CONTAINER,
+    Key::new(
+        "mode",
+        Value::Text,
+        "bridge",
+        "bridge, private, vepa or passthru: what one master's containers may reach",
+    ),
+    Key::new("mac", Value::Text, "", "the MAC address; MAC= of CNI_ARGS and runtimeConfig.mac overrule it"),
+    Key::new(
+        "bcqueuelen",
+        Value::Integer,
+        "0",
+        "queue length for broadcasts in packets; 0 for the kernel's default",
+    ),
+    Key::new("runtimeConfig", Value::Object(REQUESTED_MAC), "{}", "the capability mac"),
+];
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -113,6 +135,11 @@ impl InterfacePlugin for Macvlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_of_keys_is_complete() {
+        assert_eq!(cni_core::keys::differences::<Keys>(KEYS), Vec::<String>::new());
+    }
 
     #[test]
     fn an_unknown_mode_lists_the_modes() {

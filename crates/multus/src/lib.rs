@@ -31,6 +31,7 @@ mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gc;
+mod keys;
 mod link_group;
 mod log;
 mod nad;
@@ -50,6 +51,7 @@ use cni_core::spec::{AddResult, Result};
 use cni_runtime::{ResultCache, Runtime};
 
 use config::MultusConf;
+pub use keys::KEYS;
 
 /// The plugin.
 pub struct Multus;
@@ -82,6 +84,14 @@ impl Plugin for Multus {
     fn gc(&self, request: &Request) -> Result<()> {
         gc::gc(request)
     }
+}
+
+/// Reads the configuration of a request as ADD does.
+///
+/// # Errors
+/// Those of an invalid configuration, with the wrong value.
+pub fn check_config(request: &Request) -> Result<()> {
+    MultusConf::parse(request).map(drop)
 }
 
 /// The whole program `thin_entrypoint`, which installs and configures multus on a node.

@@ -8,6 +8,9 @@ use cni_core::spec::{AddResult, Result};
 /// The plugin.
 pub struct Passthru;
 
+/// Every key, for the documentation and `cnictl validate`: none.
+pub const KEYS: &[cni_core::keys::Key] = &[];
+
 impl Plugin for Passthru {
     fn about(&self) -> About {
         About { names: &["passthru"], summary: "changes nothing and returns prevResult", kind: Kind::Chained }

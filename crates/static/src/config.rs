@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// What static reads of a network configuration.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NetworkConf {
+pub(crate) struct NetworkConf {
     ipam: Option<IpamConf>,
     #[serde(default)]
     runtime_config: Addresses,

@@ -11,15 +11,25 @@
 mod config;
 #[doc(hidden)]
 pub mod fuzzing;
+mod keys;
 
 use cni_core::plugin::{About, Kind, LinkAtDel, Plugin};
 use cni_core::request::Request;
 use cni_core::spec::{AddResult, Error, Result};
 
 use config::Config;
+pub use keys::KEYS;
 
 /// The plugin.
 pub struct Static;
+
+/// Reads the configuration of a request as ADD does.
+///
+/// # Errors
+/// Those of an invalid configuration, with the wrong value.
+pub fn check_config(request: &Request) -> Result<()> {
+    Config::parse(request).map(drop)
+}
 
 impl Plugin for Static {
     fn about(&self) -> About {

@@ -21,7 +21,7 @@ const MAX_SYSCTLS: usize = 1000;
 /// The plugin's own keys as they are written; README.md of this crate explains each.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Keys {
+pub(crate) struct Keys {
     data_dir: String,
     sysctl: Sysctls,
     mac: String,

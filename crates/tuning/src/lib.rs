@@ -8,6 +8,7 @@ mod allowlist;
 mod attributes;
 mod backup;
 mod config;
+mod keys;
 
 use cni_core::chained::{Chained, ChainedPlugin};
 use cni_core::context::Context;
@@ -21,6 +22,7 @@ use cni_core::sysctl::Sysctl;
 use attributes::Attributes;
 use backup::Backups;
 pub use config::TuningConf;
+pub use keys::KEYS;
 
 /// The plugin.
 pub const TUNING: Chained<Tuning> = Chained(Tuning);

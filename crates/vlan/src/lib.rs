@@ -3,6 +3,7 @@
 
 use cni_core::context::Context;
 use cni_core::interface::{InterfacePlugin, Master, MasterConf};
+use cni_core::keys::{Key, Value};
 use cni_core::netlink::{self, Link};
 use cni_core::plugin::{About, Kind};
 use cni_core::request::Request;
@@ -28,6 +29,19 @@ struct Keys {
     #[serde(default)]
     link_in_container: bool,
 }
+
+/// Every key, for the documentation and `cnictl validate`.
+pub const KEYS: &[Key] = &[
+    MasterConf::MASTER,
+    Key::new(
+        "vlanId",
+        Value::Integer,
+        "0",
+        "the VLAN ID, 0 to 4094; frames of VLAN 0 have a priority and no VLAN",
+    ),
+    MasterConf::MTU,
+    MasterConf::LINK_IN_CONTAINER,
+];
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -87,5 +101,15 @@ impl InterfacePlugin for Vlan {
                 link.name, config.vlan_id
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_keys_is_complete() {
+        assert_eq!(cni_core::keys::differences::<Keys>(KEYS), Vec::<String>::new());
     }
 }

@@ -117,6 +117,30 @@ impl Masquerade<'_> {
         Error::all(removed.err().into_iter().chain(by_iptables.err()).collect())
     }
 
+    /// The comments of all rules of nf_tables that masquerade containers, of whichever network.
+    ///
+    /// # Errors
+    /// [`crate::spec::Code::FIREWALL`].
+    pub fn comments() -> Result<Vec<String>> {
+        let rules = change(|netfilter| netfilter.rules(&checks(), |_| true))?.unwrap_or_default();
+        let mut comments: Vec<String> = rules.into_iter().filter_map(|rule| rule.comment).collect();
+        comments.dedup();
+        Ok(comments)
+    }
+
+    /// Whether a rule with this comment belongs to this attachment.
+    pub fn owns(self, comment: &str) -> bool {
+        comment.starts_with(&self.mark())
+    }
+
+    /// Removes the rules with a comment.
+    ///
+    /// # Errors
+    /// [`crate::spec::Code::FIREWALL`] when one of them remains.
+    pub fn remove(comment: &str) -> Result<()> {
+        delete(|other| other == comment)
+    }
+
     /// What the comments of its rules begin with.
     fn mark(self) -> String {
         let Attachment { container_id, ifname } = self.attachment;

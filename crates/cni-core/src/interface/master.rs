@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::fnv::fnv1a;
+use crate::keys::{Key, Value};
 use crate::netlink::{self, Errno, Failure, Kind, Link, Netlink, NewLink, RT_TABLE_MAIN};
 use crate::spec::{Error, LinkName, Mac, Result};
 
@@ -19,6 +20,25 @@ pub struct MasterConf {
     pub mtu: u32,
     /// The key `linkInContainer`: the master is in the container's namespace, not on the host.
     pub in_container: bool,
+}
+
+impl MasterConf {
+    /// The key `master`, for the tables of plugins.
+    pub const MASTER: Key = Key::new(
+        "master",
+        Value::Text,
+        "",
+        "the master by its name or an alternative name; where it may be absent: the link of the default route",
+    );
+    /// The key `mtu`.
+    pub const MTU: Key = Key::new("mtu", Value::Integer, "0", "MTU in bytes; 0 for the master's");
+    /// The key `linkInContainer`.
+    pub const LINK_IN_CONTAINER: Key = Key::new(
+        "linkInContainer",
+        Value::Bool,
+        "false",
+        "the master is in the container's namespace, not on the host",
+    );
 }
 
 /// The interface that a namespace's packets to unknown destinations leave by: that of the default

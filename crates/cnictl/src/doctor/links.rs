@@ -1,0 +1,70 @@
+//! Ends of veth pairs that an ADD made, and that belong to no attachment.
+
+use std::collections::HashSet;
+
+use cni_core::netlink::{Link, Netlink};
+use cni_core::spec::{Result, from_json, same_key};
+use cni_runtime::{Members, NetworkConf};
+
+use super::ailment::Ailment;
+use super::namespaces::Namespaces;
+use crate::attached::Attached;
+
+/// Ports of the networks' bridges that the bridge plugin named and that no attachment has.
+///
+/// # Errors
+/// When the kernel can't list the links.
+pub(crate) fn examine(networks: &[NetworkConf], living: &[Attached]) -> Result<Vec<Ailment>> {
+    let bridges: HashSet<String> = networks.iter().flat_map(bridges).collect();
+    let results = living.iter().filter_map(|attached| attached.cached.result.as_ref());
+    let interfaces = results.flat_map(|result| &result.interfaces);
+    let known: HashSet<&str> = interfaces
+        .filter(|interface| interface.sandbox.is_empty())
+        .map(|interface| interface.name.as_str())
+        .collect();
+    let links = Netlink::open()?.links()?;
+    let bridge_of = |port: &Link| {
+        let bridge = links.iter().find(|link| Some(link.index) == port.master)?;
+        bridges.contains(&bridge.name).then_some(bridge)
+    };
+    let mut ailments = Vec::new();
+    let mut namespaces = None;
+    for link in links.iter().filter(|link| is_named_by_bridge(link) && !known.contains(link.name.as_str())) {
+        let Some(bridge) = bridge_of(link) else { continue };
+        let namespaces = namespaces.get_or_insert_with(Namespaces::of_node);
+        ailments.push(Ailment::Link {
+            name: link.name.clone(),
+            bridge: bridge.name.clone(),
+            in_use: use_of(link, namespaces),
+        });
+    }
+    Ok(ailments)
+}
+
+/// Why the other end may be of use, where it may.
+fn use_of(port: &Link, namespaces: &Namespaces) -> Option<String> {
+    // Without a namespace ID, it is on the host, too.
+    port.lower_netnsid?;
+    match namespaces.peer_of(port) {
+        Some((netns, true)) => Some(format!("its other end in {netns} has addresses")),
+        Some((_, false)) => None,
+        None => Some("its other end is in a namespace without a path".to_owned()),
+    }
+}
+
+/// Whether the bridge plugin, ours or the Go plugin, gave it its name.
+fn is_named_by_bridge(link: &Link) -> bool {
+    let digits = link.name.strip_prefix("veth").unwrap_or_default();
+    link.is("veth") && digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The bridges of a network.
+fn bridges(network: &NetworkConf) -> Vec<String> {
+    let name = |members: &Members| {
+        let bridge = members.iter().find(|(key, _)| same_key("bridge", key));
+        bridge.and_then(|(_, raw)| from_json(raw.get().as_bytes(), "bridge").ok())
+    };
+    let is_bridge = |kind: &str| kind == "bridge" || kind == "cnv-bridge";
+    let plugins = network.plugins().iter().filter(|plugin| is_bridge(plugin.plugin_type()));
+    plugins.map(|plugin| name(plugin.members()).unwrap_or_else(|| "cni0".to_owned())).collect()
+}

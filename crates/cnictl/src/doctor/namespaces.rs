@@ -1,0 +1,73 @@
+//! The network namespaces of this node, also of containers that no cache has.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use cni_core::netlink::{Link, Netlink};
+use cni_core::netns::Netns;
+
+/// What the namespaces other than this program's hold.
+pub(crate) struct Namespaces(Vec<Namespace>);
+
+struct Namespace {
+    path: PathBuf,
+    links: Vec<(Link, Vec<IpAddr>)>,
+}
+
+impl Namespaces {
+    /// Those with a name, and those of processes. One that can't be entered is passed over.
+    pub(crate) fn of_node() -> Namespaces {
+        let named = ["/run/netns", "/run/docker/netns"].iter().flat_map(|folder| entries(Path::new(folder)));
+        let is_number = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        };
+        let processes = entries(Path::new("/proc")).filter(is_number).map(|process| process.join("ns/net"));
+        let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+        let mut seen: HashSet<(u64, u64)> =
+            identity(Path::new("/proc/thread-self/ns/net")).into_iter().collect();
+        let is_new = |path: &PathBuf| identity(path).is_some_and(|identity| seen.insert(identity));
+        Namespaces(named.chain(processes).filter(is_new).filter_map(Namespace::read).collect())
+    }
+
+    /// A namespace in which an interface has this address.
+    pub(crate) fn with_address(&self, address: IpAddr) -> Option<String> {
+        let has = |namespace: &&Namespace| namespace.links.iter().any(|(_, ips)| ips.contains(&address));
+        self.0.iter().find(has).map(|namespace| namespace.path.display().to_string())
+    }
+
+    /// The namespace with the other end of a veth pair, and whether that has addresses beside its
+    /// link-local one.
+    pub(crate) fn peer_of(&self, port: &Link) -> Option<(String, bool)> {
+        self.0.iter().find_map(|namespace| {
+            let is_peer = |(link, _): &&(Link, Vec<IpAddr>)| {
+                link.is("veth") && Some(link.index) == port.lower && link.lower == Some(port.index)
+            };
+            let (_, ips) = namespace.links.iter().find(is_peer)?;
+            Some((namespace.path.display().to_string(), !ips.is_empty()))
+        })
+    }
+}
+
+impl Namespace {
+    fn read(path: PathBuf) -> Option<Namespace> {
+        let netlink = Netlink::open_in(&Netns::open(&path).ok()??).ok()?;
+        let links = netlink.links().ok()?.into_iter();
+        let with_addresses = |link: Link| {
+            let addresses = netlink.addresses(&link).unwrap_or_default();
+            let ips = addresses.into_iter().map(|address| address.cidr.ip());
+            (link, ips.filter(|ip| !is_link_local(*ip)).collect())
+        };
+        Some(Namespace { links: links.map(with_addresses).collect(), path })
+    }
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}

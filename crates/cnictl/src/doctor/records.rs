@@ -1,0 +1,134 @@
+//! What plugins keep of attachments: reservations, leases and rules.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cni_core::firewall::Masquerade;
+use cni_core::spec::{Attachment, NetworkName, Result};
+use cni_runtime::NetworkConf;
+use serde::Deserialize;
+
+use super::ailment::{Ailment, Reserved};
+use super::namespaces::Namespaces;
+use crate::attach::of_cache;
+use crate::attached::Attached;
+use crate::node::Node;
+
+/// Where host-local keeps reservations where no configuration says otherwise.
+const DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// The networks that are configured, and those that attachments were made with.
+///
+/// # Errors
+/// Those of reading the folder of configurations.
+pub(crate) fn networks<'a>(
+    node: &Node,
+    attached: impl Iterator<Item = &'a Attached>,
+) -> Result<Vec<NetworkConf>> {
+    let mut networks = node.networks(None)?;
+    networks.extend(attached.filter_map(|attached| of_cache(&attached.cached).ok()));
+    Ok(networks)
+}
+
+/// The keys that say where an IPAM plugin keeps its records.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Ipam {
+    #[serde(rename = "type")]
+    plugin_type: String,
+    data_dir: String,
+    daemon_socket_path: String,
+}
+
+/// The records that belong to no attachment. Those of an attachment that is gone and has an entry in a
+/// cache go with its DEL.
+///
+/// # Errors
+/// Those of reading reservations and rules.
+pub(crate) fn examine(
+    networks: &[NetworkConf],
+    living: &[Attached],
+    gone: &[Attached],
+) -> Result<Vec<Ailment>> {
+    let entries: Vec<(&NetworkName, &Attachment)> = living
+        .iter()
+        .chain(gone)
+        .map(|attached| (&attached.cached.network, &attached.cached.invocation.attachment))
+        .collect();
+    let mut ailments = reservations(networks, &entries)?;
+    ailments.extend(leases(networks, &entries));
+    let is_orphan = |comment: &String| {
+        !entries.iter().any(|(network, attachment)| Masquerade { network, attachment }.owns(comment))
+    };
+    ailments.extend(Masquerade::comments()?.into_iter().filter(is_orphan).map(Ailment::Masquerade));
+    let valid: Vec<Attachment> = entries.iter().map(|(_, attachment)| (*attachment).clone()).collect();
+    let stale = oxcni_bridge::spoofcheck::stale(&valid)?;
+    ailments.extend(stale.into_iter().map(|id| Ailment::SpoofCheck(id, valid.clone())));
+    Ok(ailments)
+}
+
+fn ipams(networks: &[NetworkConf]) -> impl Iterator<Item = (&NetworkName, Ipam)> {
+    networks.iter().flat_map(|network| {
+        let of = |members: &cni_runtime::Members| {
+            let (_, raw) = members.iter().find(|(key, _)| cni_core::spec::same_key("ipam", key))?;
+            cni_core::spec::from_json::<Ipam>(raw.get().as_bytes(), "ipam").ok()
+        };
+        network.plugins().iter().filter_map(move |plugin| Some((network.name(), of(plugin.members())?)))
+    })
+}
+
+fn reservations(networks: &[NetworkConf], entries: &[(&NetworkName, &Attachment)]) -> Result<Vec<Ailment>> {
+    let mut folders: BTreeMap<(PathBuf, NetworkName), ()> = BTreeMap::new();
+    for (network, ipam) in ipams(networks).filter(|(_, ipam)| ipam.plugin_type == "host-local") {
+        let data_dir = if ipam.data_dir.is_empty() { DATA_DIR } else { &ipam.data_dir };
+        folders.insert((data_dir.into(), network.clone()), ());
+    }
+    // Also those of networks that are not configured any more.
+    let names = std::fs::read_dir(DATA_DIR).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    folders.extend(names.map(|network| ((DATA_DIR.into(), network), ())));
+    let mut ailments = Vec::new();
+    let mut namespaces = None;
+    for (data_dir, network) in folders.into_keys() {
+        for reservation in oxcni_host_local::reservations(&Path::new(&data_dir).join(network.as_str()))? {
+            let is_owner = |(other, attachment): &(&NetworkName, &Attachment)| {
+                **other == network
+                    && attachment.container_id.as_str() == reservation.container_id
+                    && reservation.ifname.as_ref().is_none_or(|name| *name == attachment.ifname.as_str())
+            };
+            // Empty ones are reclaimed by host-local itself.
+            if reservation.container_id.is_empty() || entries.iter().any(is_owner) {
+                continue;
+            }
+            let namespaces = namespaces.get_or_insert_with(Namespaces::of_node);
+            ailments.push(Ailment::Reservation(Reserved {
+                network: network.clone(),
+                data_dir: data_dir.clone(),
+                address: reservation.address,
+                in_use: namespaces.with_address(reservation.address),
+                container_id: reservation.container_id,
+                ifname: reservation.ifname,
+            }));
+        }
+    }
+    Ok(ailments)
+}
+
+/// Where no daemon answers, nothing is known of its leases.
+fn leases(networks: &[NetworkConf], entries: &[(&NetworkName, &Attachment)]) -> Vec<Ailment> {
+    let mut sockets: Vec<Option<PathBuf>> = ipams(networks)
+        .filter(|(_, ipam)| ipam.plugin_type == "dhcp")
+        .map(|(_, ipam)| Some(PathBuf::from(ipam.daemon_socket_path)).filter(|path| path.as_os_str() != ""))
+        .collect();
+    sockets.sort();
+    sockets.dedup();
+    let mut ailments = Vec::new();
+    for socket in sockets {
+        let leases = oxcni_dhcp::attachments_with_leases(socket.as_deref()).unwrap_or_default();
+        let is_orphan =
+            |(network, attachment): &(NetworkName, Attachment)| !entries.contains(&(network, attachment));
+        let orphans = leases.into_iter().filter(is_orphan);
+        ailments.extend(orphans.map(|(network, at)| Ailment::Lease(network, at, socket.clone())));
+    }
+    ailments
+}

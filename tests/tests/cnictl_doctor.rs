@@ -1,0 +1,150 @@
+//! `cnictl doctor`: what is broken by hand, it names, and --repair mends.
+//!
+//! Each test has a subnet of its own: doctor looks for addresses in all namespaces of the machine.
+
+use oxcni_tests::{Host, both_flavours};
+use serde_json::{Value, json};
+
+/// A bridge network with host-local, masquerading, and tuning behind it.
+fn configure(host: &Host, subnet: &str) {
+    let list = json!({
+        "cniVersion": "1.0.0", "name": "net",
+        "plugins": [
+            { "type": "bridge", "bridge": "br0", "isGateway": true, "ipMasq": true,
+              "ipam": { "type": "host-local", "subnet": format!("{subnet}.0/24") } },
+            { "type": "tuning", "mtu": 1400 },
+        ],
+    });
+    host.configure("10-net.conflist", list.to_string());
+}
+
+/// The kinds of what doctor finds.
+fn kinds(found: &Value) -> Vec<&str> {
+    found.as_array().expect("a list").iter().filter_map(|ailment| ailment["kind"].as_str()).collect()
+}
+
+#[track_caller]
+fn repairs(host: &Host, expected: &[&str]) {
+    let found = host.cnictl_json("doctor");
+    assert_eq!(kinds(&found), expected, "{found:#}");
+    let shown = host.cnictl("doctor");
+    assert_eq!(shown.status.code(), Some(3), "{shown}");
+    assert_eq!(shown.stdout.matches("--repair").count(), expected.len(), "{shown}");
+    let repaired = host.cnictl("doctor --repair --grace 0");
+    assert!(repaired.ok(), "{repaired}");
+    is_healthy(host);
+}
+
+#[track_caller]
+fn is_healthy(host: &Host) {
+    assert_eq!(host.cnictl_json("doctor"), json!([]));
+    assert!(host.cnictl("doctor").succeeds().stdout.contains("healthy"));
+}
+
+/// The MAC address of a container's interface.
+fn mac(pod: &oxcni_tests::Container<'_>) -> String {
+    pod.sh("cat /sys/class/net/eth0/address 2>/dev/null || ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'")
+        .trim()
+        .to_owned()
+}
+
+both_flavours! {
+    fn a_broken_attachment_is_mended_with_its_addresses_and_its_mac_address(host) {
+        configure(&host, "10.211.1");
+        let (pod, other) = (host.container(), host.container());
+        host.cnictl("add net c1").succeeds();
+        host.cnictl("add net c2").succeeds();
+        is_healthy(&host);
+        let address = mac(&pod);
+        let breaks = [
+            ("the link is deleted", "ip -n c1 link del eth0"),
+            ("the address is removed", "ip -n c1 addr del 10.211.1.2/24 dev eth0"),
+            ("the rule is flushed", "nft flush chain inet cni_plugins_masquerade masq_checks"),
+            ("the reservation is removed", "rm /var/lib/cni/networks/net/10.211.1.2"),
+            ("the interface is down", "ip -n c1 link set eth0 down"),
+        ];
+        for (what, how) in breaks {
+            host.sh(how);
+            let broken = kinds(&host.cnictl_json("doctor")).len();
+            assert_eq!(broken, if what.contains("flushed") { 2 } else { 1 }, "{what}");
+            repairs(&host, &["broken"].repeat(broken));
+            assert_eq!(mac(&pod), address, "{what}");
+            assert!(pod.reaches("10.211.1.1") && pod.reaches("10.211.1.3"), "{what}");
+            assert!(other.reaches("10.211.1.2"), "{what}");
+        }
+        // What was added to keep the address is not kept for the next time.
+        let entry: Value =
+            serde_json::from_str(&host.sh("cat /var/lib/cni/results/net-cnitool-*-eth0 | head -c 100000 | sed 's/}{.*/}/'"))
+                .expect("JSON");
+        assert_eq!(entry.get("cniArgs"), None, "{entry}");
+        host.cnictl("del net c1").succeeds();
+        host.cnictl("del net c2").succeeds();
+        is_healthy(&host);
+    }
+
+    fn what_belongs_to_no_attachment_is_removed(host) {
+        configure(&host, "10.211.2");
+        let pod = host.container();
+        host.cnictl("add net c1").succeeds();
+        // A reservation, also of a network that is not configured any more.
+        host.sh("cd /var/lib/cni/networks && printf 'gone\\r\\neth0' > net/10.211.2.99 && mkdir old && printf 'gone\\r\\neth0' > old/10.211.2.98");
+        repairs(&host, &["reservation", "reservation"]);
+        assert_eq!(host.sh("ls /var/lib/cni/networks/net /var/lib/cni/networks/old | grep ^10").trim(), "10.211.2.2");
+        // A rule.
+        host.sh("nft add rule inet cni_plugins_masquerade masq_checks ip saddr 10.211.2.97 masquerade comment '\"0123456789abcdef-0123456789abcdef, net: net, if: eth0, id: gone\"'");
+        repairs(&host, &["masquerade"]);
+        assert!(!host.sh("nft list ruleset").contains("10.211.2.97"));
+        // A link, whose other end is on the host, or bare in a container.
+        host.container();
+        host.ip("link add veth01234567 type veth peer name left; link set veth01234567 master br0;
+                 link add veth89abcdef type veth peer name eth0 netns c2; link set veth89abcdef master br0");
+        repairs(&host, &["link", "link"]);
+        assert!(host.try_ip("link show veth01234567").is_err() && host.try_ip("link show veth89abcdef").is_err());
+        assert!(pod.reaches("10.211.2.1"));
+    }
+
+    fn an_entry_whose_namespace_is_gone_is_detached(host) {
+        configure(&host, "10.211.3");
+        let pod = host.container();
+        host.cnictl("add net c1").succeeds();
+        pod.vanish();
+        repairs(&host, &["gone"]);
+        assert_eq!(host.cnictl_json("list"), json!([]));
+        assert_eq!(host.sh("ls /var/lib/cni/networks/net | grep ^10 || true"), "");
+    }
+
+    fn what_another_runtime_uses_without_a_cache_is_left(host) {
+        configure(&host, "10.211.4");
+        let pod = host.container();
+        host.cnictl("add net c1").succeeds();
+        host.sh("rm /var/lib/cni/results/*");
+        let found = host.cnictl_json("doctor");
+        assert_eq!(kinds(&found), ["reservation", "masquerade", "link"], "{found:#}");
+        assert_eq!((&found[0]["remedy"], &found[2]["remedy"]), (&json!("leaves it"), &json!("leaves it")));
+        let repaired = host.cnictl("doctor --repair --grace 0");
+        assert_eq!(repaired.status.code(), Some(3), "{repaired}");
+        assert!(pod.reaches("10.211.4.1"));
+        assert!(host.sh("ls /var/lib/cni/networks/net").contains("10.211.4.2"));
+    }
+
+    fn an_attachment_that_can_not_be_mended_can_be_tried_again(host) {
+        configure(&host, "10.211.5");
+        let pod = host.container();
+        host.cnictl("add net c1").succeeds();
+        let address = mac(&pod);
+        pod.ip("addr del 10.211.5.2/24 dev eth0");
+        // tuning can't be called for ADD: nothing is detached then.
+        host.sh("mkdir /run/plugins && cp -a $(dirname $(command -v sh))/true /run/plugins/bridge");
+        let failed = host.cnictl("doctor --repair --grace 0 --path /run/plugins");
+        assert_eq!(failed.status.code(), Some(3), "{failed}");
+        assert!(failed.stdout.contains("no plugin of type"), "{failed}");
+        // The interface is taken: ADD fails after DEL, and the entry stays.
+        host.install_script("/run/failing/tuning", "#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\necho '{\"code\":11,\"msg\":\"later\"}'; exit 1\n");
+        let call = host.cnictl_call("doctor --repair --grace 0").path_before("/run/failing");
+        let failed = call.run();
+        assert!(failed.stdout.contains("later"), "{failed}");
+        repairs(&host, &["broken"]);
+        assert_eq!(mac(&pod), address);
+        assert!(pod.reaches("10.211.5.1"));
+    }
+}
