@@ -406,10 +406,26 @@ both_flavours! {
         assert!(host.reservations_in("/var/lib/other/net").is_empty());
     }
 
-    fn version_does_not_read_standard_input(host) {
+    fn version_answers_in_the_version_of_its_input(host) {
         let call = oxcni_tests::Call::new(&host, "host-local").env("CNI_COMMAND", "VERSION");
-        let version = call.stdin(r#"{"cniVersion":"0.2.0"}"#).run().result();
-        assert_eq!(version["cniVersion"], "1.1.0");
+        for (input, version) in [
+            (r#"{"cniVersion":"0.2.0"}"#, "0.2.0"),
+            (r#"{"cniVersion":"1.0.0","x":1}"#, "1.0.0"),
+            (r#"{"cniVersion":"9.9.9"}"#, "1.1.0"),
+            ("x", "1.1.0"),
+            ("", "1.1.0"),
+        ] {
+            assert_eq!(call.clone().stdin(input).run().result()["cniVersion"], version, "{input}");
+        }
+    }
+
+    fn version_waits_for_no_input_that_does_not_come(host) {
+        let plugin = host.plugins().dir().join("host-local");
+        let printed = host.sh(&format!(
+            "mkfifo /run/input; exec 3<>/run/input; CNI_COMMAND=VERSION {} <&3",
+            plugin.display()
+        ));
+        assert!(printed.contains("1.1.0"), "{printed}");
     }
 
     fn value_of_cni_args_with_an_equals_sign_hurts_its_own_key_only(host) {

@@ -22,7 +22,7 @@ impl Namespaces {
     /// Opens both for ADD and CHECK.
     ///
     /// # Errors
-    /// [`crate::spec::Code::INVALID_NETNS`] when `CNI_NETNS` is not a network namespace.
+    /// [`crate::spec::Code::INVALID_ENVIRONMENT`] when `CNI_NETNS` is not a network namespace.
     pub fn open(request: &Request) -> Result<Namespaces> {
         Namespaces::of(Netns::open_existing(request.netns()?)?, request)
     }

@@ -30,7 +30,7 @@ impl Netns {
     /// Opens the namespace at a path; `None` when nothing exists there.
     ///
     /// # Errors
-    /// [`Code::INVALID_NETNS`] when the file is not a network namespace, [`Code::IO`] when it can't
+    /// [`Code::INVALID_ENVIRONMENT`] when the file is not a network namespace, [`Code::IO`] when it can't
     /// be opened.
     pub fn open(path: &Path) -> Result<Option<Netns>> {
         let opening = |err: std::io::Error| Error::io(format!("opening CNI_NETNS {}", path.display()), err);
@@ -44,7 +44,7 @@ impl Netns {
         // setns(2) with CLONE_NEWNET refuses a namespace of another kind, see `enter`.
         if fstatfs(&file).map_err(|err| opening(err.into()))?.filesystem_type() != NSFS {
             let msg = format!("CNI_NETNS {}: is not a network namespace", path.display());
-            return Err(Error::new(Code::INVALID_NETNS, msg)
+            return Err(Error::new(Code::INVALID_ENVIRONMENT, msg)
                 .details("an empty file remains where a namespace was unmounted or never mounted"));
         }
         Ok(Some(Netns { file, path: path.to_owned() }))
@@ -53,10 +53,10 @@ impl Netns {
     /// Opens the namespace at a path that must exist.
     ///
     /// # Errors
-    /// [`Code::INVALID_NETNS`] when it does not.
+    /// [`Code::INVALID_ENVIRONMENT`] when it does not.
     pub fn open_existing(path: &Path) -> Result<Netns> {
         Netns::open(path)?.ok_or_else(|| {
-            Error::new(Code::INVALID_NETNS, format!("CNI_NETNS {}: does not exist", path.display()))
+            Error::new(Code::INVALID_ENVIRONMENT, format!("CNI_NETNS {}: does not exist", path.display()))
         })
     }
 
@@ -68,7 +68,7 @@ impl Netns {
     pub fn open_remaining(path: Option<&Path>) -> Result<Option<Netns>> {
         match path.map(Netns::open) {
             None => Ok(None),
-            Some(Err(err)) if err.code() == Code::INVALID_NETNS => Ok(None),
+            Some(Err(err)) if err.code() == Code::INVALID_ENVIRONMENT => Ok(None),
             Some(opened) => opened,
         }
     }
@@ -86,7 +86,7 @@ impl Netns {
     /// time that it is opened, so what was opened is compared.
     ///
     /// # Errors
-    /// [`Code::INVALID_NETNS`].
+    /// [`Code::INVALID_ENVIRONMENT`].
     pub fn require_other(&self) -> Result<()> {
         match (self.file.metadata(), std::fs::metadata(OWN)) {
             (Ok(opened), Ok(own)) if (opened.dev(), opened.ino()) == (own.dev(), own.ino()) => {
@@ -114,12 +114,12 @@ impl Netns {
     /// after a panic. Where returning fails the process aborts: no code runs in the wrong namespace.
     ///
     /// # Errors
-    /// [`Code::INVALID_NETNS`] when it is a namespace of another kind, or may not be entered.
+    /// [`Code::INVALID_ENVIRONMENT`] when it is a namespace of another kind, or may not be entered.
     pub fn enter<T>(&self, inside: impl FnOnce() -> T) -> Result<T> {
         let home = File::open(OWN).map_err(|err| Error::io(format!("opening {OWN}"), err))?;
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|err| {
             Error::new(
-                Code::INVALID_NETNS,
+                Code::INVALID_ENVIRONMENT,
                 format!("entering CNI_NETNS {}: {}", self.path.display(), err.desc()),
             )
         })?;
@@ -149,7 +149,7 @@ impl AsFd for Netns {
 /// deleted on the host itself.
 ///
 /// # Errors
-/// [`Code::INVALID_NETNS`].
+/// [`Code::INVALID_ENVIRONMENT`].
 pub fn refuse_own(path: &Path) -> Result<()> {
     match (std::fs::metadata(path), std::fs::metadata(OWN)) {
         (Ok(theirs), Ok(own)) if (theirs.dev(), theirs.ino()) == (own.dev(), own.ino()) => Err(is_own(path)),
@@ -159,7 +159,7 @@ pub fn refuse_own(path: &Path) -> Result<()> {
 
 fn is_own(path: &Path) -> Error {
     let msg = format!("CNI_NETNS {} is the network namespace of the plugin itself", path.display());
-    Error::new(Code::INVALID_NETNS, msg).details("CNI_NETNS_OVERRIDE=1 allows it")
+    Error::new(Code::INVALID_ENVIRONMENT, msg).details("CNI_NETNS_OVERRIDE=1 allows it")
 }
 
 #[cfg(test)]
@@ -169,9 +169,12 @@ mod tests {
     #[test]
     fn only_a_namespace_is_opened() {
         assert!(Netns::open(Path::new("/nonexistent")).unwrap().is_none());
-        assert_eq!(Netns::open_existing(Path::new("/nonexistent")).unwrap_err().code(), Code::INVALID_NETNS);
-        assert_eq!(Netns::open(Path::new("/proc/self/exe")).unwrap_err().code(), Code::INVALID_NETNS);
-        assert_eq!(Netns::open(Path::new("/tmp")).unwrap_err().code(), Code::INVALID_NETNS);
+        assert_eq!(
+            Netns::open_existing(Path::new("/nonexistent")).unwrap_err().code(),
+            Code::INVALID_ENVIRONMENT
+        );
+        assert_eq!(Netns::open(Path::new("/proc/self/exe")).unwrap_err().code(), Code::INVALID_ENVIRONMENT);
+        assert_eq!(Netns::open(Path::new("/tmp")).unwrap_err().code(), Code::INVALID_ENVIRONMENT);
         assert!(Netns::open(Path::new(OWN)).unwrap().is_some());
         for left in [None, Some("/nonexistent"), Some("/proc/self/exe"), Some("/proc/self/exe/net")] {
             assert!(Netns::open_remaining(left.map(Path::new)).unwrap().is_none());
@@ -182,14 +185,14 @@ mod tests {
 
     #[test]
     fn the_own_namespace_is_refused() {
-        assert_eq!(refuse_own(Path::new(OWN)).unwrap_err().code(), Code::INVALID_NETNS);
+        assert_eq!(refuse_own(Path::new(OWN)).unwrap_err().code(), Code::INVALID_ENVIRONMENT);
         assert!(refuse_own(Path::new("/proc/self/exe")).is_ok());
-        assert_eq!(Netns::own().unwrap().require_other().unwrap_err().code(), Code::INVALID_NETNS);
+        assert_eq!(Netns::own().unwrap().require_other().unwrap_err().code(), Code::INVALID_ENVIRONMENT);
     }
 
     #[test]
     fn a_namespace_of_another_kind_is_not_entered() {
         let other = Netns::open(Path::new("/proc/self/ns/uts")).unwrap().unwrap();
-        assert_eq!(other.enter(|| ()).unwrap_err().code(), Code::INVALID_NETNS);
+        assert_eq!(other.enter(|| ()).unwrap_err().code(), Code::INVALID_ENVIRONMENT);
     }
 }

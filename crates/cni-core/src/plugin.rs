@@ -1,18 +1,26 @@
 //! The skeleton of a plugin: from environment and standard input to standard output.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::read;
+
 use crate::netns;
 use crate::request::{Command, Environment, ExecOptions, report_spellings};
-use crate::spec::{AddResult, Code, Error, NetConf, Result, Version};
+use crate::spec::{AddResult, Code, Error, NetConf, Result, Version, from_json};
 
 pub use crate::request::{About, Kind, LinkAtDel, Plugin, Request};
 
 /// The longest configuration that is read, in bytes.
 const MAX_INPUT: u64 = 16 << 20;
+
+/// How long VERSION waits for its input, in milliseconds: a runtime writes it as it starts the plugin.
+const VERSION_INPUT: u16 = 1000;
 
 /// Finds a plugin by the name it is called by.
 pub fn find(plugins: &'static [&'static dyn Plugin], name: &str) -> Option<&'static dyn Plugin> {
@@ -88,7 +96,7 @@ fn answer(
     let env =
         Environment::read(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))?;
     if env.command == Command::Version {
-        return Ok(version_object());
+        return Ok(version_object(asked_version(&std::io::stdin()).unwrap_or(Version::NEWEST)));
     }
     let text = read_input()?;
     let conf = NetConf::parse(&text)?;
@@ -104,7 +112,7 @@ fn answer(
 /// Calls the function of the plugin that belongs to the request's command.
 ///
 /// # Errors
-/// Those of the plugin; [`Code::INVALID_NETNS`] when `CNI_NETNS` is the namespace of this thread
+/// Those of the plugin; [`Code::INVALID_ENVIRONMENT`] when `CNI_NETNS` is the namespace of this thread
 /// and `CNI_NETNS_OVERRIDE` is not set; [`Code::INCOMPATIBLE_VERSION`] for a command that the
 /// configuration's version does not have.
 pub fn call(plugin: &dyn Plugin, request: &Request) -> Result<Option<AddResult>> {
@@ -141,10 +149,38 @@ pub fn call(plugin: &dyn Plugin, request: &Request) -> Result<Option<AddResult>>
     }
 }
 
-/// The answer to VERSION. As with the Go plugins, standard input is not read for it.
-fn version_object() -> String {
+/// The version that the input of VERSION names, if it is one of ours (specification, section 5,
+/// "VERSION Success"). The texts up to 0.4.0 have no input, and a script may leave a pipe open that nothing
+/// comes from; so an input that does not come is none.
+fn asked_version(stdin: &(impl AsFd + IsTerminal)) -> Option<Version> {
+    #[derive(serde::Deserialize)]
+    struct Asked {
+        #[serde(rename = "cniVersion")]
+        version: String,
+    }
+    if stdin.is_terminal() {
+        return None;
+    }
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    while (text.len() as u64) < MAX_INPUT {
+        let ready =
+            poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], PollTimeout::from(VERSION_INPUT));
+        match ready.and_then(|ready| if ready == 0 { Ok(0) } else { read(stdin, &mut chunk) }) {
+            Ok(0) => break,
+            Ok(length) => text.extend(&chunk[..length]),
+            Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+    let asked: Asked = from_json(&text, "input of VERSION").ok()?;
+    asked.version.parse().ok()
+}
+
+/// The answer to VERSION.
+fn version_object(version: Version) -> String {
     serde_json::json!({
-        "cniVersion": Version::NEWEST.as_str(),
+        "cniVersion": version.as_str(),
         "supportedVersions": Version::ALL.map(Version::as_str),
     })
     .to_string()

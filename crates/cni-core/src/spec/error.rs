@@ -23,7 +23,9 @@ impl Code {
     pub const UNSUPPORTED_FIELD: Code = Code(2);
     /// The container is unknown and nothing was made: the runtime need not call DEL.
     pub const UNKNOWN_CONTAINER: Code = Code(3);
-    /// Environment variables are missing or malformed; the message names them.
+    /// Environment variables are missing, malformed, or name what can't be used (a CNI_NETNS that is no
+    /// network namespace); the message names them. libcni has 8 for a namespace that can't be used, which
+    /// no version of the specification has.
     pub const INVALID_ENVIRONMENT: Code = Code(4);
     /// Reading or writing failed.
     pub const IO: Code = Code(5);
@@ -31,8 +33,6 @@ impl Code {
     pub const UNDECODABLE: Code = Code(6);
     /// The configuration can be decoded and is not valid.
     pub const INVALID_CONFIG: Code = Code(7);
-    /// CNI_NETNS is not a network namespace, or is that of the plugin (the number is libcni's).
-    pub const INVALID_NETNS: Code = Code(8);
     /// A transient condition: the same call may succeed later.
     pub const TRY_AGAIN: Code = Code(11);
     /// STATUS: no ADD can be served.

@@ -63,7 +63,10 @@ impl Place {
         let netns = Netns::open_existing(path)?;
         let netlink = Netlink::open_in(&netns)?;
         let link = netlink.link(ifname)?.ok_or_else(|| {
-            Error::new(Code::INVALID_NETNS, format!("interface {ifname} is missing in {}", path.display()))
+            Error::new(
+                Code::INVALID_ENVIRONMENT,
+                format!("CNI_IFNAME {ifname}: is missing in {}", path.display()),
+            )
         })?;
         let mac = link.mac.ok_or_else(|| {
             Error::invalid_config(format!("interface {ifname} has no Ethernet address, which DHCP needs"))
@@ -88,7 +91,7 @@ impl Place {
         let netns = match Netns::open(&self.path) {
             Ok(Some(netns)) => netns,
             Ok(None) => return Err(Gone::Namespace),
-            Err(err) if err.code() == Code::INVALID_NETNS => return Err(Gone::Namespace),
+            Err(err) if err.code() == Code::INVALID_ENVIRONMENT => return Err(Gone::Namespace),
             Err(err) => return Err(Gone::Unknown(err)),
         };
         if identity(&netns).map_err(Gone::Unknown)? != (self.dev, self.ino) {
