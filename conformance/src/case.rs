@@ -110,6 +110,10 @@ pub enum Step {
     Call(#[serde(deserialize_with = "call_or_command")] Call),
     /// Execute the plugin for several containers at the same time.
     Parallel(Parallel),
+    /// Let the runtime do an operation on a whole network.
+    Runtime(#[serde(deserialize_with = "operation_or_name")] Operation),
+    /// Write a configuration list where the runtime looks for it.
+    Network(Network),
     /// Run a command line on the host.
     Run(#[serde(deserialize_with = "run_or_line")] Run),
     /// Put a plugin of the suite's own into `CNI_PATH`, which records its calls.
@@ -130,7 +134,7 @@ pub enum Step {
     Reach(Reach),
     /// What differs from how it was at the end of `given`.
     Unchanged(Unchanged),
-    /// The calls that a plugin of the suite's own recorded.
+    /// The calls that plugins of the suite's own recorded.
     Recorded(Recorded),
     /// A value that was captured or answered.
     Value(ValueLook),
@@ -226,6 +230,45 @@ pub enum Outcome {
     Any,
 }
 
+/// An operation that a runtime is asked for, by the command line that its profile has for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Operation {
+    /// ADD, DEL, CHECK, GC or STATUS.
+    #[serde(rename = "do")]
+    pub command: String,
+    /// The container that it is for.
+    #[serde(rename = "in", default = "first_container")]
+    pub container: String,
+    /// The network's name; that of every case where it is absent.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// Environment variables of the command line: `CNI_IFNAME`, `CNI_ARGS`, `CAP_ARGS`.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// How it ends.
+    #[serde(default)]
+    pub expect: Outcome,
+    /// An expression that is found in what it prints on standard output or standard error.
+    #[serde(default)]
+    pub prints: Option<String>,
+}
+
+/// A configuration list, with `cniVersion` and `name` put in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Network {
+    /// The network's name; that of every case where it is absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Its plugins.
+    #[serde(default)]
+    pub plugins: Option<Value>,
+    /// Further keys of the list, as a JSON merge patch.
+    #[serde(default)]
+    pub with: Option<Value>,
+}
+
 /// Calls at the same time, for containers that are made for it: `p0`, `p1`, …
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -269,7 +312,8 @@ pub struct Double {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Answer {
-    /// The JSON that it prints. `cniVersion` is added.
+    /// The JSON that it prints. `cniVersion` is added; `$CNI_IFNAME` and `$CNI_NETNS` in it stand for
+    /// those of the call.
     #[serde(default)]
     pub stdout: Option<Value>,
     /// What it prints on standard error.
@@ -366,7 +410,9 @@ pub struct Recorded {
     /// Its name; absent: those of all, in order.
     #[serde(default)]
     pub by: Option<String>,
-    /// A pattern for the list of calls, each `{name, command, env, config}`.
+    /// A pattern for the list of calls, each `{name, command, env, config, domain, sandbox}`; `domain`
+    /// is the network namespace in which the plugin was executed and `sandbox` what CNI_NETNS leads to:
+    /// `host`, `other`, and `absent` where it is no namespace.
     pub calls: Value,
 }
 
@@ -378,6 +424,16 @@ pub struct ValueLook {
     pub of: Value,
     /// A pattern for it.
     pub is: Value,
+}
+
+impl Case {
+    /// The operations that a runtime is asked for.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.given.iter().chain(&self.when).chain(&self.then).filter_map(|step| match step {
+            Step::Runtime(operation) => Some(operation),
+            _ => None,
+        })
+    }
 }
 
 impl Step {
@@ -455,6 +511,10 @@ where
 }
 
 fn call_or_command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Call, D::Error> {
+    short_form(deserializer, "do")
+}
+
+fn operation_or_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Operation, D::Error> {
     short_form(deserializer, "do")
 }
 

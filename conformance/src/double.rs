@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -75,11 +75,16 @@ fn answer(folder: &Path, name: &str) -> Result<ExitCode> {
         println!("{}", json!({"cniVersion": "1.1.0", "supportedVersions": versions}));
         return Ok(ExitCode::SUCCESS);
     }
-    let record = json!({"name": name, "command": command, "env": env, "config": config});
+    let sandbox = env.get("CNI_NETNS").map_or("absent", |path| which(Path::new(path)));
+    let record = json!({"name": name, "command": command, "env": env, "config": config,
+        "domain": which(Path::new("/proc/self/ns/net")), "sandbox": sandbox});
     let mut calls =
         OpenOptions::new().create(true).append(true).open(folder.join(CALLS)).map_err(fs_error)?;
     calls.write_all(format!("{record}\n").as_bytes()).map_err(fs_error)?;
     let answers = fs::read_to_string(answers_of(folder, name)).map_err(fs_error)?;
+    let answers = ["CNI_IFNAME", "CNI_NETNS"].iter().fold(answers, |text, name| {
+        text.replace(&format!("${name}"), env.get(*name).map_or("", String::as_str))
+    });
     let mut answers: BTreeMap<String, Answer> =
         serde_json::from_str(&answers).map_err(|error| error.to_string())?;
     let answer = answers.remove(&command).unwrap_or_default();
@@ -96,6 +101,16 @@ fn answer(folder: &Path, name: &str) -> Result<ExitCode> {
         println!("{}", passed.unwrap_or_else(|| json!({"cniVersion": config["cniVersion"]})));
     }
     Ok(ExitCode::from(u8::try_from(answer.exit).unwrap_or(1)))
+}
+
+/// Which network namespace a path leads to. The first process of a case is in that of the host.
+fn which(path: &Path) -> &'static str {
+    let inside = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    match (inside(path), inside(Path::new("/proc/1/ns/net"))) {
+        (Some(found), Some(host)) if found == host => "host",
+        (Some(found), Some(host)) if found.0 == host.0 => "other",
+        _ => "absent",
+    }
 }
 
 fn answers_of(folder: &Path, name: &str) -> PathBuf {

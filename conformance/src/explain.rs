@@ -1,6 +1,6 @@
 //! A case in words.
 
-use crate::case::{Call, Case, Look, Outcome, Step};
+use crate::case::{Call, Case, Look, Operation, Outcome, Step};
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -48,6 +48,16 @@ pub fn step(step: &Step) -> String {
     match step {
         Step::Call(one) => call(one),
         Step::Parallel(parallel) => format!("{} times at once: {}", parallel.count, call(&parallel.call)),
+        Step::Runtime(one) => operation(one),
+        Step::Network(network) => {
+            let plugins = network.plugins.as_ref().map(|plugins| format!(" with the plugins {plugins}"));
+            let with = network.with.as_ref().map(|with| format!(" and {with}")).unwrap_or_default();
+            format!(
+                "the network {} is configured{}{with}",
+                network.name.as_deref().unwrap_or("of the case"),
+                plugins.unwrap_or_default()
+            )
+        }
         Step::Run(run) => format!("run `{}`{}", run.line, pattern(run.json.as_ref())),
         Step::Double(double) => format!("the suite's own plugin `{}` stands in CNI_PATH", double.name),
         Step::Write(write) => format!("write {}", write.path),
@@ -107,6 +117,22 @@ fn call(call: &Call) -> String {
     if let Some(code) = &call.expect.code {
         let _ = write!(text, " with code {code}");
     }
+    text
+}
+
+fn operation(operation: &Operation) -> String {
+    let mut text = format!("the runtime does {} for {}", operation.command, operation.container);
+    if let Some(network) = &operation.network {
+        let _ = write!(text, " of the network {network}");
+    }
+    for (name, value) in &operation.env {
+        let _ = write!(text, ", {name} {value:?}");
+    }
+    text.push_str(match operation.expect {
+        Outcome::Success => " and succeeds",
+        Outcome::Failure => " and fails",
+        Outcome::Any => "",
+    });
     text
 }
 

@@ -49,6 +49,9 @@ pub fn applies(case: &Case, profile: &Profile) -> bool {
     if !case.needs.claims.iter().all(|claim| profile.claims(claim)) {
         return false;
     }
+    if !case.operations().all(|operation| profile.commands.contains_key(&operation.command)) {
+        return false;
+    }
     match &case.plugin {
         Some(plugin) => *plugin == profile.plugin,
         None if profile.kind == Kind::Runtime => case.kind.contains(&Kind::Runtime),
@@ -66,7 +69,8 @@ pub fn plan<'a>(
     plugins: &Path,
 ) -> Vec<Item<'a>> {
     let answered = probed.versions.get(&profile.plugin).filter(|versions| !versions.is_empty());
-    // A plugin that does not answer VERSION is called with all versions, and fails those it lacks.
+    // A plugin that does not answer VERSION is called with all versions, and fails those it lacks. A
+    // runtime has no VERSION: its profile may name versions.
     let all = profile.versions.as_ref().or(answered).map_or(&RELEASED[..], Vec::as_slice);
     let mut items = Vec::new();
     for case in cases.iter().filter(|case| selection.wants(&case.id) && applies(case, profile)) {

@@ -6,6 +6,7 @@ use crate::embedded;
 use crate::version::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// One plugin under test.
@@ -44,9 +45,9 @@ pub struct Profile {
     /// Features that the plugin has: a failure of their cases counts.
     #[serde(default)]
     pub claims: Vec<String>,
-    /// How a runtime is called, by operation.
+    /// How a runtime is called: a command line for each operation that it can be asked for.
     #[serde(default)]
-    pub commands: Map<String, Value>,
+    pub commands: BTreeMap<String, String>,
 }
 
 fn first_interface() -> String {
@@ -115,6 +116,9 @@ pub fn parse(content: &str) -> Result<Profile> {
     }
     if profile.kind == Kind::Any {
         return Err("a plugin is an interface, chained, ipam or meta plugin, or a runtime".to_owned());
+    }
+    if (profile.kind == Kind::Runtime) == profile.commands.is_empty() {
+        return Err("`commands` says how a runtime is called, and nothing else has it".to_owned());
     }
     Ok(profile)
 }

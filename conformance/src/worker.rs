@@ -10,6 +10,7 @@ mod judge;
 mod look;
 mod probe;
 mod reach;
+mod runtime;
 mod sandbox;
 mod shape;
 mod snapshot;

@@ -4,10 +4,9 @@
 mod results;
 
 use crate::error::{Context, Failure, Result};
-use crate::process::run as run_program;
 use crate::progress::{Progress, short};
 use crate::vm::{self, Job};
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::Workspace;
 use crate::{debian, dist};
 use results::{Results, Run};
 use std::fs;
@@ -67,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     debian::ensure(&PACKAGES, &progress)?;
     let workspace = Workspace::load()?;
     let contenders = contenders(args, &workspace, &progress)?;
-    let suite = build_suite(&workspace, &progress)?;
+    let suite = dist::build_tool(&workspace, "cni-conformance", "cni-conformance", &progress)?;
     let folder = workspace.root.join("conformance/results");
     let mut results = Results::default();
     for contender in &contenders {
@@ -122,15 +121,6 @@ fn contenders(args: &Args, workspace: &Workspace, progress: &Progress) -> Result
         contender.folder = folder.canonicalize().context(|| format!("can't find {}", folder.display()))?;
     }
     Ok(contenders)
-}
-
-/// Builds the suite and returns its program.
-fn build_suite(workspace: &Workspace, progress: &Progress) -> Result<PathBuf> {
-    progress.print("Building the conformance suite");
-    let mut build = cargo();
-    build.args(["build", "--quiet", "--package", "cni-conformance", "--bin", "cni-conformance"]);
-    run_program(build.current_dir(&workspace.root))?;
-    Ok(workspace.target.join("debug/cni-conformance"))
 }
 
 /// Lets the lines of a report name the folder of plugins `DIR`: its path means nothing elsewhere.

@@ -123,20 +123,44 @@ pub(crate) fn build_static(workspace: &Workspace, packages: &[&str], progress: &
     packages.dedup();
     progress.print(format!("Building {} (release, static)", packages.join(", ")));
     let release = workspace.target.join(&triple).join("release");
-    let mut build = cargo();
-    // `+crt-static` needs an explicit target, or procedural macros are built with it and fail.
-    build
-        .args(["build", "--release", "--bins", "--target", &triple])
-        .arg("--manifest-path")
-        .arg(workspace.root.join("Cargo.toml"))
-        .env("RUSTFLAGS", STATIC_FLAGS)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    link::keep(&mut build, &triple, MULTICALL, &kept_link(&release))?;
+    let mut build = static_build(workspace, &triple)?;
+    build.arg("--bins");
     for package in packages {
         build.args(["--package", package]);
     }
     run_program(&mut build)?;
     Ok(release)
+}
+
+/// Builds one static release binary that is not shipped with the plugins, and returns its path.
+pub(crate) fn build_tool(
+    workspace: &Workspace,
+    package: &str,
+    name: &str,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let triple = host_triple()?;
+    progress.print(format!("Building {name} (release, static)"));
+    run_program(static_build(workspace, &triple)?.args(["--quiet", "--package", package, "--bin", name]))?;
+    let program = workspace.target.join(&triple).join("release").join(name);
+    check_static(&program)?;
+    Ok(program)
+}
+
+/// A cargo command that builds static release binaries; packages and binaries are to be added. Always
+/// with the same linker: another one would have cargo build all again.
+fn static_build(workspace: &Workspace, triple: &str) -> Result<Command> {
+    let mut build = cargo();
+    // `+crt-static` needs an explicit target, or procedural macros are built with it and fail.
+    build
+        .args(["build", "--release", "--target", triple])
+        .arg("--manifest-path")
+        .arg(workspace.root.join("Cargo.toml"))
+        .env("RUSTFLAGS", STATIC_FLAGS)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let release = workspace.target.join(triple).join("release");
+    link::keep(&mut build, triple, MULTICALL, &kept_link(&release))?;
+    Ok(build)
 }
 
 /// Where the inputs of the multicall binary's link are.

@@ -4,9 +4,9 @@ use super::snapshot::Snapshot;
 use super::stop::Stop;
 use super::{
     CallRecord, CaseJob, Failure, HOME, Outcome, Status, answered, chained, execute, input, judge, look,
-    plugins_folder, reach, sandbox, search_path,
+    plugins_folder, reach, runtime, sandbox, search_path,
 };
-use crate::case::{Call, Kind, Outcome as Ending, Parallel, Recorded, Step, Unchanged, ValueLook};
+use crate::case::{Call, Kind, Operation, Outcome as Ending, Parallel, Recorded, Step, Unchanged, ValueLook};
 use crate::variables::{at_path, expand, expand_text};
 use crate::{Result, double, pattern};
 use serde_json::{Value, json};
@@ -39,7 +39,8 @@ pub(crate) fn run(job: CaseJob) -> Outcome {
         answer: Value::Null,
         snapshots: BTreeMap::new(),
     };
-    let mut ended = sandbox::furnish(&engine.job.plugins).map_err(Stop::from);
+    let runtime = engine.job.profile.kind == Kind::Runtime;
+    let mut ended = sandbox::furnish(&engine.job.plugins, runtime).map_err(Stop::from);
     if ended.is_ok() {
         ended = engine.steps();
         let after = engine.commands(&engine.job.profile.after.clone());
@@ -122,6 +123,8 @@ impl Engine {
         match step {
             Step::Call(call) => self.call(call),
             Step::Parallel(parallel) => self.parallel(parallel),
+            Step::Runtime(operation) => self.operation(operation),
+            Step::Network(network) => Ok(runtime::write_network(&self.expanded(network)?, self.job.version)?),
             Step::Run(run) => look::run(&self.expanded(run)?),
             Step::Double(double) => Ok(double::install(&self.expanded(double)?)?),
             Step::Write(write) => {
@@ -173,6 +176,8 @@ impl Engine {
 
     fn variable(&self, name: &str) -> Option<Value> {
         match name {
+            "plugins" => return Some(json!(plugins_folder())),
+            "doubles" => return Some(json!(double::FOLDER)),
             "dir" => return Some(json!(format!("{HOME}/files"))),
             "network" => return Some(json!(input::NETWORK)),
             "version" => return Some(json!(self.job.version)),
@@ -184,6 +189,9 @@ impl Engine {
             return fs::read_to_string(path).ok().map(Value::from);
         }
         let (who, what) = name.split_once('.')?;
+        if who == "recorded" {
+            return at_path(&double::recorded(None).ok()?, what).cloned();
+        }
         if who == "last" {
             return at_path(&self.answer, what).cloned();
         }
@@ -266,6 +274,21 @@ impl Engine {
         let (program, env, stdin) = self.prepare(call)?;
         let record = execute::execute(&program, env, &stdin, self.limit())?;
         self.judge(call, record)
+    }
+
+    /// Asks the runtime for an operation.
+    fn operation(&mut self, operation: &Operation) -> Result<(), Stop> {
+        let operation: Operation = self.expanded(operation)?;
+        let profile = &self.job.profile;
+        let line = profile.commands.get(&operation.command);
+        let line = line.ok_or_else(|| format!("the profile has no command for {}", operation.command))?;
+        let line =
+            expand_text(line, &|name| runtime::variable(&operation, name).or_else(|| self.variable(name)))?;
+        let env = runtime::environment(&operation, &profile.ifname);
+        let record = execute::execute_line(&line, env, self.limit())?;
+        let verdict = runtime::judge(&operation, &record);
+        self.last = Some(record);
+        verdict
     }
 
     fn limit(&self) -> Duration {

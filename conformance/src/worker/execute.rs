@@ -1,5 +1,6 @@
 //! Executes a plugin and keeps all that can be seen of it.
 
+use super::sandbox::sh;
 use super::{CallRecord, HOME};
 use crate::Result;
 use nix::sys::signal::{Signal, kill};
@@ -26,13 +27,28 @@ pub(crate) fn execute(
     stdin: &str,
     limit: Duration,
 ) -> Result<CallRecord> {
+    execute_command(Command::new(program), &program.display().to_string(), env, stdin, limit)
+}
+
+/// Executes a command line as [`execute`] does.
+pub(crate) fn execute_line(line: &str, env: BTreeMap<String, String>, limit: Duration) -> Result<CallRecord> {
+    execute_command(sh(line), &format!("sh -c {}", quote(line)), env, "", limit)
+}
+
+fn execute_command(
+    mut command: Command,
+    shown: &str,
+    env: BTreeMap<String, String>,
+    stdin: &str,
+    limit: Duration,
+) -> Result<CallRecord> {
     let base = format!("{HOME}/call-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let file = |kind: &str| format!("{base}.{kind}");
     fs::write(file("in"), stdin).map_err(|error| format!("can't keep a plugin's input: {error}"))?;
     let create = |kind| File::create(file(kind)).map_err(|error| format!("can't make a file: {error}"));
     let input = File::open(file("in")).map_err(|error| format!("can't open a plugin's input: {error}"))?;
     let start = Instant::now();
-    let mut child = Command::new(program)
+    let mut child = command
         .env_clear()
         .envs(&env)
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -42,7 +58,7 @@ pub(crate) fn execute(
         .stderr(create("err")?)
         .process_group(0)
         .spawn()
-        .map_err(|error| format!("can't execute {}: {error}", program.display()))?;
+        .map_err(|error| format!("can't execute {shown}: {error}"))?;
     let pid = Pid::from_raw(child.id().cast_signed());
     let (sender, receiver) = mpsc::channel();
     let waiter = std::thread::spawn(move || sender.send(child.wait()));
@@ -58,10 +74,10 @@ pub(crate) fn execute(
     };
     let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let _ = waiter.join();
-    let status = status.map_err(|error| format!("can't wait for {}: {error}", program.display()))?;
+    let status = status.map_err(|error| format!("can't wait for {shown}: {error}"))?;
     let read = |kind| fs::read(file(kind)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     Ok(CallRecord {
-        program: program.display().to_string(),
+        program: shown.to_owned(),
         env,
         stdin: stdin.to_owned(),
         exit: status.code(),
@@ -96,12 +112,9 @@ pub fn hand_line(call: &CallRecord, plugins: &Path) -> String {
         .iter()
         .map(|(name, value)| format!("{name}={}", quote(&value.replace(&inside, &outside))))
         .collect();
-    format!(
-        "printf %s {} | env {} {}",
-        quote(&call.stdin),
-        env.join(" "),
-        call.program.replace(&inside, &outside)
-    )
+    let input =
+        if call.stdin.is_empty() { String::new() } else { format!("printf %s {} | ", quote(&call.stdin)) };
+    format!("{input}env {} {}", env.join(" "), call.program.replace(&inside, &outside))
 }
 
 /// Text as one word of a shell.

@@ -13,14 +13,19 @@ use std::process::Command;
 /// Where names of network namespaces are.
 pub(crate) const NAMESPACES: &str = "/run/netns";
 
-/// Furnishes them. The calling process must already be in them, alone.
-pub(crate) fn furnish(plugins: &Path) -> Result<()> {
+/// Where the control groups are, which a runtime needs.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Furnishes them. The calling process must already be in them, alone. With `cgroups` the node's
+/// control groups are in `/sys` too.
+pub(crate) fn furnish(plugins: &Path, cgroups: bool) -> Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|error| format!("can't make mounts private: {error}"))?;
     // Both may lie below a folder that is covered next.
     let suite = open(Path::new("/proc/self/exe"))?;
     let plugins = open(plugins)?;
+    let groups = if cgroups && Path::new(CGROUPS).is_dir() { Some(open(Path::new(CGROUPS))?) } else { None };
     for folder in ["/run", "/var/lib"] {
         cover(folder)?;
     }
@@ -28,6 +33,9 @@ pub(crate) fn furnish(plugins: &Path) -> Result<()> {
     for (kind, folder) in [("proc", "/proc"), ("sysfs", "/sys")] {
         mount(Some(kind), folder, Some(kind), MsFlags::empty(), none)
             .map_err(|error| format!("can't mount {folder}: {error}"))?;
+    }
+    if let Some(groups) = groups {
+        bind(&groups, CGROUPS)?;
     }
     for folder in [NAMESPACES, &format!("{HOME}/plugins"), &format!("{HOME}/files"), double::FOLDER] {
         fs::create_dir_all(folder).map_err(|error| format!("can't make {folder}: {error}"))?;
@@ -67,7 +75,7 @@ fn cover_etc_cni() -> Result<()> {
 fn bind(source: &File, target: &str) -> Result<()> {
     // The new /proc shows this process too.
     let source = format!("/proc/self/fd/{}", source.as_raw_fd());
-    mount(Some(source.as_str()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+    mount(Some(source.as_str()), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
         .map_err(|error| format!("can't mount {target}: {error}"))
 }
 

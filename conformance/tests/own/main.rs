@@ -4,4 +4,5 @@ mod assertions;
 mod common;
 mod page;
 mod program;
+mod runtimes;
 mod suite;
