@@ -1,19 +1,26 @@
 //! Runs cases side by side, each in a process and namespaces of its own.
 
 use crate::Result;
-use crate::case::Case;
+use crate::case::{Case, Kind};
 use crate::plan::{Item, Selection, plan};
 use crate::profile::Profile;
 use crate::report::{Entry, ProfileReport, Report};
 use crate::worker::{CaseJob, Failure, Job, Outcome, ProbeJob, Probed, Status};
 use nix::sched::{CloneFlags, unshare};
 use serde::de::DeserializeOwned;
+use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+/// Where the control groups are.
+pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Number of the next case.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// The hidden command by which the program runs one case.
 pub const WORKER: &str = "case-worker";
@@ -163,11 +170,42 @@ fn run_one(target: &Target, item: &Item<'_>, options: &Options) -> Outcome {
         profile: item.profile.clone(),
         case: item.case.clone(),
         version: item.version,
+        unique: format!("cni-conformance-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)),
         limit: options.limit.as_secs_f64(),
     };
     // A case that hangs elsewhere than in a plugin: every call may take its limit, and there are ten.
     let limit = options.limit * 10;
-    work(target, &Job::Case(Box::new(job)), limit).unwrap_or_else(|error| verdict(Status::Broken, &error))
+    let groups = (item.profile.kind == Kind::Runtime).then(|| job.unique.clone());
+    let outcome = work(target, &Job::Case(Box::new(job)), limit);
+    if let Some(prefix) = groups {
+        remove_groups(Path::new(CGROUPS), &prefix);
+    }
+    outcome.unwrap_or_else(|error| verdict(Status::Broken, &error))
+}
+
+/// Removes the control groups that a runtime left behind: unlike namespaces they don't end with the
+/// processes in them. Groups of the first version have a folder for each controller.
+fn remove_groups(folder: &Path, prefix: &str) {
+    let folders =
+        |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for path in
+        folders(folder).chain(folders(folder).flat_map(|controller| folders(&controller).collect::<Vec<_>>()))
+    {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)) {
+            remove_group(&path);
+        }
+    }
+}
+
+/// Removes one and those in it.
+fn remove_group(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&entry.path());
+        }
+    }
+    // One that is not empty stays: it can't be, all processes of the case have ended.
+    let _ = fs::remove_dir(path);
 }
 
 fn verdict(status: Status, message: &str) -> Outcome {

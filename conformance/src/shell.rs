@@ -1,10 +1,10 @@
 //! A case as the lines that a person would type: `run --dry-run`.
 
-use crate::case::{Call, Kind, Look, Step};
+use crate::case::{Call, Kind, Look, Operation, Step};
 use crate::explain;
 use crate::plan::Item;
 use crate::variables::{expand, expand_text};
-use crate::worker::{attachment_environment, quote_for_shell as quote, request};
+use crate::worker::{attachment_environment, quote_for_shell as quote, request, runtime};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -41,6 +41,11 @@ fn step_lines(step: &Step, item: &Item<'_>, plugins: &Path) -> Vec<String> {
         Step::Parallel(parallel) => {
             let line = call_line(&parallel.call, item, plugins);
             vec![note, format!("{line} &   # {} times, each for another namespace", parallel.count)]
+        }
+        Step::Runtime(operation) => vec![note, operation_line(operation, item, plugins)],
+        Step::Network(network) => {
+            let (file, list) = runtime::configuration(network, item.version);
+            vec![note, format!("printf %s {} > {file}", quote(&text(&list.to_string(), item)))]
         }
         Step::Run(run) => vec![text(&run.line, item)],
         Step::Write(write) => {
@@ -97,6 +102,19 @@ fn call_line(call: &Call, item: &Item<'_>, plugins: &Path) -> String {
     )
 }
 
+/// The command line of a runtime, with its environment.
+fn operation_line(operation: &Operation, item: &Item<'_>, plugins: &Path) -> String {
+    let line = item.profile.commands.get(&operation.command).map(String::as_str).unwrap_or_default();
+    let known = |name: &str| match name {
+        "plugins" => Some(json!(plugins)),
+        _ => runtime::variable(operation, name).or_else(|| known(name, item)),
+    };
+    let line = expand_text(line, &known).unwrap_or_else(|_| line.to_owned());
+    let env = runtime::environment(operation, &item.profile.ifname);
+    let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}={}", quote(value))).collect();
+    format!("env {} sh -c {}", env.join(" "), quote(line.trim()))
+}
+
 /// Lets the shell put in the file that an earlier line wrote.
 fn results(quoted: &str) -> String {
     let mark = format!("\"{RESULT}");
@@ -113,6 +131,8 @@ fn results(quoted: &str) -> String {
 fn known(name: &str, item: &Item<'_>) -> Option<Value> {
     Some(match (name, name.split_once('.')) {
         ("dir", _) => json!("/tmp"),
+        ("doubles", _) => json!(crate::double::FOLDER),
+        ("unique", _) => json!("conformance"),
         ("network", _) => json!("conformance-net"),
         ("version", _) => json!(item.version),
         ("type", _) => json!(item.profile.plugin),

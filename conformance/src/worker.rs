@@ -10,7 +10,7 @@ mod judge;
 mod look;
 mod probe;
 mod reach;
-mod runtime;
+pub(crate) mod runtime;
 mod sandbox;
 mod shape;
 mod snapshot;
@@ -48,6 +48,8 @@ pub struct CaseJob {
     pub case: Case,
     /// The version of the specification.
     pub version: Version,
+    /// A name that no other case on this node has: that of its control groups begins with it.
+    pub unique: String,
     /// Seconds after which a plugin counts as hanging.
     pub limit: f64,
 }

@@ -15,16 +15,25 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 /// What the suite and the plugins need of the node.
-const PACKAGES: [&str; 4] = ["containernetworking-plugins", "iproute2", "iptables", "nftables"];
+const PACKAGES: [&str; 8] = [
+    "busybox-static",
+    "containerd",
+    "containernetworking-plugins",
+    "iproute2",
+    "iptables",
+    "nftables",
+    "podman",
+    "runc",
+];
 
 /// What is run in the machine too: its kernel has the links that this one may lack.
 const IN_MACHINE: [&str; 8] =
     ["1.1/add/1", "1.1/add/4", "1.1/add/6", "1.1/check/5", "1.1/del/2", "1.1/del/6", "1.1/del/13", "doc"];
 
-/// Run the conformance suite against our plugins and the Go plugins of Debian.
+/// Run the conformance suite against our plugins, and the Go plugins and runtimes of Debian.
 ///
 /// Builds the suite, the multicall program and the separate binaries, runs the suite against each of
-/// them and against the Go plugins, and writes a report a folder and the table to conformance/results.
+/// them and against the Go plugins, containerd's ctr and podman, and writes a report a folder and the table to conformance/results.
 /// What this kernel lacks is run in the virtual machine. Fails where ours fail anything.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -106,7 +115,9 @@ fn contenders(args: &Args, workspace: &Workspace, progress: &Progress) -> Result
     let own = |name: &str, folder: PathBuf| Contender { name: name.to_owned(), folder, ours: true };
     let mut contenders =
         vec![own("oxcni-multicall", ours.clone()), own("oxcni-separate", ours.join("separate"))];
-    contenders.push(Contender { name: "go-debian-1.1.1".to_owned(), folder: args.go.clone(), ours: false });
+    let other = |name: &str, folder: PathBuf| Contender { name: name.to_owned(), folder, ours: false };
+    contenders.push(other("go-debian-1.1.1", args.go.clone()));
+    contenders.push(other("debian-runtimes", PathBuf::from("/usr/bin")));
     for given in &args.plugins {
         let folder = PathBuf::from(given.split_once('=').map_or(given.as_str(), |(_, folder)| folder));
         let own_name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -114,7 +125,7 @@ fn contenders(args: &Args, workspace: &Workspace, progress: &Progress) -> Result
         if name.is_empty() || name.contains('/') {
             return Err(Failure::new(format!("{given:?} has no name that a folder can have")));
         }
-        contenders.push(Contender { name, folder, ours: false });
+        contenders.push(other(&name, folder));
     }
     for contender in &mut contenders {
         let folder = &contender.folder;

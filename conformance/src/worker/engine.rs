@@ -177,6 +177,7 @@ impl Engine {
     fn variable(&self, name: &str) -> Option<Value> {
         match name {
             "plugins" => return Some(json!(plugins_folder())),
+            "unique" => return Some(json!(self.job.unique)),
             "doubles" => return Some(json!(double::FOLDER)),
             "dir" => return Some(json!(format!("{HOME}/files"))),
             "network" => return Some(json!(input::NETWORK)),

@@ -15,19 +15,24 @@ const CONFIGURATIONS: &str = "/etc/cni/net.d";
 
 /// Writes a configuration list.
 pub(crate) fn write_network(network: &Network, version: Version) -> Result<()> {
+    let (file, list) = configuration(network, version);
+    fs::create_dir_all(CONFIGURATIONS)
+        .and_then(|()| fs::write(&file, list.to_string()))
+        .map_err(|error| format!("can't write {file}: {error}"))
+}
+
+/// The path of a configuration list, and the list.
+pub(crate) fn configuration(network: &Network, version: Version) -> (String, Value) {
     let name = network.name.as_deref().unwrap_or(input::NETWORK);
-    let mut list = json!({"cniVersion": version, "name": name, "plugins": network.plugins});
-    if network.plugins.is_none() {
-        input::merge(&mut list, &json!({ "plugins": null }));
+    let mut list = json!({"cniVersion": version, "name": name});
+    if let Some(plugins) = &network.plugins {
+        list["plugins"] = plugins.clone();
     }
     if let Some(patch) = &network.with {
         input::merge(&mut list, patch);
     }
-    // The name of the file is none of the network: a name that must be refused need not be one of files.
-    let file = format!("{CONFIGURATIONS}/10-{}.conflist", name.replace('/', "_"));
-    fs::create_dir_all(CONFIGURATIONS)
-        .and_then(|()| fs::write(&file, list.to_string()))
-        .map_err(|error| format!("can't write {file}: {error}"))
+    // A network's name that must be refused need not be a file's.
+    (format!("{CONFIGURATIONS}/10-{}.conflist", name.replace('/', "_")), list)
 }
 
 /// The environment of a command line.

@@ -2,6 +2,7 @@
 //! forgotten afterwards, and `/proc` and `/sys` show the new namespaces.
 
 use super::HOME;
+use crate::run::CGROUPS;
 use crate::{Result, double};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -12,9 +13,6 @@ use std::process::Command;
 
 /// Where names of network namespaces are.
 pub(crate) const NAMESPACES: &str = "/run/netns";
-
-/// Where the control groups are, which a runtime needs.
-const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Furnishes them. The calling process must already be in them, alone. With `cgroups` the node's
 /// control groups are in `/sys` too.
