@@ -39,6 +39,13 @@ pub struct Profile {
     /// Command lines, run on the host before each case: a master, a daemon, files.
     #[serde(default)]
     pub before: Vec<String>,
+    /// Command lines, run on the host for each container that a case makes; `${container}` is its name.
+    #[serde(default)]
+    pub container: Vec<String>,
+    /// Command lines, run on the host after each ADD that succeeds: what a plugin that calls this one does
+    /// with the result. `${container}` and `${ifname}` are those of the call, `${address}` its first address.
+    #[serde(default)]
+    pub added: Vec<String>,
     /// Command lines, run on the host after each case.
     #[serde(default)]
     pub after: Vec<String>,

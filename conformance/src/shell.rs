@@ -23,6 +23,11 @@ pub fn lines(item: &Item<'_>, plugins: &Path) -> Vec<String> {
     }
     lines.extend(item.case.containers.iter().map(|name| format!("ip netns add {name}")));
     lines.extend(item.profile.before.iter().map(|line| text(line, item)));
+    for container in &item.case.containers {
+        lines.extend(
+            item.profile.container.iter().map(|line| text(&line.replace("${container}", container), item)),
+        );
+    }
     if item.profile.kind == Kind::Chained {
         lines.push("# an interface eth0 with addresses stands in each container".to_owned());
     }

@@ -61,17 +61,14 @@ impl Engine {
     fn steps(&mut self) -> Result<(), Stop> {
         let case = self.job.case.clone();
         for container in &case.containers {
-            self.make_container(container)?;
+            sandbox::container(container)?;
         }
         self.commands(&self.job.profile.before.clone()).map_err(|(line, stop)| match stop {
             Stop::Failed(failure) => Stop::Broken(format!("before, {line}: {}", failure.message)),
             broken => broken,
         })?;
-        if self.job.profile.kind == Kind::Chained {
-            for container in &case.containers {
-                let result = chained::stand_before(container, self.job.version)?;
-                self.before.insert(container.clone(), result);
-            }
+        for container in &case.containers {
+            self.furnish_container(container)?;
         }
         self.part("given", &case.given)?;
         self.remember(&case.when, &case.then)?;
@@ -86,8 +83,33 @@ impl Engine {
         })
     }
 
-    fn make_container(&mut self, name: &str) -> Result<()> {
-        sandbox::container(name).map(drop)
+    /// Puts into a container what the plugin finds there.
+    fn furnish_container(&mut self, container: &str) -> Result<()> {
+        for line in &self.job.profile.container {
+            self.shell_for(line, &(container.to_owned(), String::new()))?;
+        }
+        if self.job.profile.kind == Kind::Chained {
+            let result = chained::stand_before(container, self.job.version)?;
+            self.before.insert(container.to_owned(), result);
+        }
+        Ok(())
+    }
+
+    /// Does with a result what the profile has for it.
+    fn added(&self, call: &Call) -> Result<()> {
+        self.job.profile.added.iter().try_for_each(|line| self.shell_for(line, &self.attachment(call)))
+    }
+
+    /// Runs a command line of the profile that is for one attachment.
+    fn shell_for(&self, line: &str, attachment: &(String, String)) -> Result<()> {
+        let (container, ifname) = attachment;
+        let lookup = |name: &str| match name {
+            "container" => Some(json!(container)),
+            "ifname" => Some(json!(ifname)),
+            "address" => answered::value(self.results.get(attachment)?, "address"),
+            _ => self.variable(name),
+        };
+        sandbox::shell(&expand_text(line, &lookup)?).map(drop)
     }
 
     fn part(&mut self, name: &str, steps: &[Step]) -> Result<(), Stop> {
@@ -307,6 +329,9 @@ impl Engine {
         self.last = Some(record);
         if call.command == "ADD" && self.answer.is_object() && call.expect.outcome != Ending::Failure {
             self.results.insert(self.attachment(&call), self.answer.clone());
+            if self.last.as_ref().is_some_and(|record| record.exit == Some(0)) {
+                self.added(&call)?;
+            }
         }
         verdict
     }
@@ -317,11 +342,8 @@ impl Engine {
             .collect();
         for call in &calls {
             if !Path::new(sandbox::NAMESPACES).join(&call.container).exists() {
-                self.make_container(&call.container)?;
-                if self.job.profile.kind == Kind::Chained {
-                    let result = chained::stand_before(&call.container, self.job.version)?;
-                    self.before.insert(call.container.clone(), result);
-                }
+                sandbox::container(&call.container)?;
+                self.furnish_container(&call.container)?;
             }
         }
         let prepared: Vec<_> = calls.iter().map(|call| self.prepare(call)).collect::<Result<_>>()?;

@@ -130,7 +130,8 @@ fn every_failure_of_others_is_explained() {
     assert!(others.len() > 1, "no columns of others");
     for (id, line) in first_words(table) {
         let cells: Vec<&str> = line.split('|').collect();
-        let fails = others.iter().any(|column| cells.get(*column).is_some_and(|cell| !cell.trim().is_empty()));
+        let fails =
+            others.iter().any(|column| cells.get(*column).is_some_and(|cell| !cell.trim().is_empty()));
         assert!(!fails || explained.contains(&id), "{id} is not in deviations.md");
     }
 }
