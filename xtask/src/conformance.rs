@@ -115,6 +115,8 @@ fn contenders(args: &Args, workspace: &Workspace, progress: &Progress) -> Result
     let own = |name: &str, folder: PathBuf| Contender { name: name.to_owned(), folder, ours: true };
     let mut contenders =
         vec![own("oxcni-multicall", ours.clone()), own("oxcni-separate", ours.join("separate"))];
+    // The runtime lies beside the folder of plugins.
+    contenders.push(own("oxcni-cnictl", ours.join("..")));
     let other = |name: &str, folder: PathBuf| Contender { name: name.to_owned(), folder, ours: false };
     contenders.push(other("go-debian-1.1.1", args.go.clone()));
     contenders.push(other("debian-runtimes", PathBuf::from("/usr/bin")));

@@ -113,8 +113,8 @@ impl Runtime {
     /// Checks an attachment: all plugins in order, each with the result of ADD.
     ///
     /// # Errors
-    /// That of the first plugin that found a difference; [`Code::INCOMPATIBLE_VERSION`] when
-    /// the network's version has no CHECK.
+    /// That of the first plugin that found a difference; [`Code::CHECK_FAILED`] when no result of an ADD
+    /// is stored; [`Code::INCOMPATIBLE_VERSION`] when the network's version has no CHECK.
     pub fn check(&self, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
         let (name, version) = (network.name(), network.version());
         if !version.has_check() {
@@ -124,11 +124,15 @@ impl Runtime {
         if network.disable_check() {
             return Ok(());
         }
-        let cached = self.cached_result(network, invocation);
+        // A container that was not added must not be checked (specification, CHECK, runtime considerations).
+        let Some(cached) = self.cached_result(network, invocation) else {
+            let msg = format!("network {name}: no result of an ADD is stored for this attachment");
+            return Err(Error::new(Code::CHECK_FAILED, msg));
+        };
         for plugin in network.plugins() {
             let purpose = Purpose::Attachment {
                 capability_args: &invocation.capability_args,
-                prev_result: cached.as_ref(),
+                prev_result: Some(&cached),
             };
             self.call(Command::Check, network, plugin, &purpose, Some(invocation))?;
         }

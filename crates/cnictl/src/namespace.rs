@@ -27,13 +27,13 @@ pub(crate) fn path_of(text: &str) -> Result<PathBuf> {
 /// Requires that a namespace exists.
 ///
 /// # Errors
-/// [`Code::INVALID_NETNS`], with the ways to name one.
+/// [`Code::INVALID_ENVIRONMENT`], with the ways to name one.
 pub(crate) fn require(text: &str, path: &Path) -> Result<()> {
     match Netns::open(path)? {
         Some(_) => Ok(()),
         None => {
             let msg = format!("there is no network namespace {text:?}: {} does not exist", path.display());
-            Err(Error::new(Code::INVALID_NETNS, msg)
+            Err(Error::new(Code::INVALID_ENVIRONMENT, msg)
                 .details("it is a name (`ip netns add NAME`), a path with a slash, or the ID of a process"))
         }
     }
@@ -57,7 +57,7 @@ impl Life {
         match Netns::open(path) {
             Ok(Some(_)) if refuse_own(path).is_ok() => Life::Living,
             Ok(_) => Life::Gone,
-            Err(err) if err.code() == Code::INVALID_NETNS => Life::Gone,
+            Err(err) if err.code() == Code::INVALID_ENVIRONMENT => Life::Gone,
             Err(_) => Life::Unknown,
         }
     }
