@@ -157,7 +157,7 @@ fn a_definition_is_looked_at_however_its_configuration_is_written() {
     );
     let found = findings(&host, &two);
     assert!(
-        found.iter().any(|(line, _, message, _)| *line == Some(12) && message.contains("brige")),
+        found.iter().any(|(line, _, message, _)| *line == Some(13) && message.contains("brige")),
         "{found:?}"
     );
     // A plugin of others is installed or not; its keys are not known.
