@@ -23,6 +23,11 @@ impl Host {
         arguments.split_whitespace().fold(call, |call, argument| call.arg(argument))
     }
 
+    /// The file of cnictl.
+    pub fn cnictl_path(&self) -> PathBuf {
+        program()
+    }
+
     /// Runs cnictl.
     pub fn cnictl(&self, arguments: &str) -> Outcome {
         self.cnictl_call(arguments).run()

@@ -32,6 +32,10 @@ pub enum Feature {
     GoPlugins,
     /// `kubectl` of Debian's package `kubernetes-client`.
     Kubectl,
+    /// containerd with `ctr` and runc, busybox-static to run in containers, and cgroups.
+    Containerd,
+    /// podman with its CNI backend and runc, and the same.
+    Podman,
 }
 
 impl Feature {
@@ -62,6 +66,15 @@ impl Feature {
             Self::IptablesLegacy => "iptables-legacy -t nat -S",
             Self::GoPlugins => "test -x /usr/lib/cni/bridge",
             Self::Kubectl => "kubectl version --client",
+            // The fixture's own /sys has no cgroups; below it is the machine's.
+            Self::Containerd => {
+                "command -v ctr && command -v runc && containerd --version && test -x /bin/busybox \
+                 && test -d /etc/cni/net.d && umount /sys && grep -q ' /sys/fs/cgroup' /proc/mounts"
+            }
+            Self::Podman => {
+                "command -v runc && podman --version && test -x /bin/busybox \
+                 && test -d /etc/cni/net.d && umount /sys && grep -q ' /sys/fs/cgroup' /proc/mounts"
+            }
         }
     }
 
@@ -79,6 +92,8 @@ impl Feature {
             Self::IptablesLegacy => "iptables-legacy with a nat table",
             Self::GoPlugins => "the Go plugins in /usr/lib/cni (containernetworking-plugins)",
             Self::Kubectl => "kubectl (kubernetes-client)",
+            Self::Containerd => "containerd, runc, busybox-static, /etc/cni/net.d and cgroups",
+            Self::Podman => "podman, runc, busybox-static, /etc/cni/net.d and cgroups",
         }
     }
 

@@ -166,7 +166,7 @@ both_flavours! {
         host.configure("30-missing.conf", r#"{"cniVersion":"1.0.0","name":"missing","type":"teleport"}"#);
         let outcome = host.cnictl("networks");
         assert_eq!(code(&outcome), 3, "{outcome}");
-        for part in ["net ", "bridge,tuning", "20-broken.conflist", "line 3, column 3", "teleport"] {
+        for part in ["net ", "bridge,tuning", "20-broken.conflist", "20-broken.conflist:3:3: ", "teleport"] {
             assert!(outcome.stdout.contains(part), "{part}: {outcome}");
         }
         let networks = host.cnictl_json("networks");
@@ -197,5 +197,38 @@ both_flavours! {
         let outcome = host.cnictl("add slow c1 --timeout 1 --path /run/slow");
         assert_eq!(code(&outcome), 1, "{outcome}");
         assert!(outcome.stderr.contains("did not end within 1 s"), "{outcome}");
+    }
+}
+
+both_flavours! {
+    on_any_kernel: "no plugin is called, and the kernel is not asked";
+
+    fn completion_and_man_pages_know_every_command(host) {
+        let help = host.cnictl("--help").succeeds().stdout.clone();
+        let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("commands");
+        let commands: Vec<&str> = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+            .filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+        assert!(commands.len() > 9 && commands.contains(&"doctor"), "{commands:?}");
+        for shell in ["bash", "fish", "zsh"] {
+            let script = host.cnictl(&format!("completion {shell}")).succeeds().stdout.clone();
+            for command in &commands {
+                assert!(script.contains(command), "{shell}: {command}");
+            }
+            assert!(script.contains("dry-run") && script.contains("repair"), "{shell}");
+        }
+        // bash itself takes it, and completes by it.
+        let completed = host.try_sh(&format!(
+            "{} completion bash > /run/completion; bash -c '. /run/completion; COMP_WORDS=(cnictl doc); COMP_CWORD=1; \
+             _cnictl cnictl doc cnictl; echo ${{COMPREPLY[@]}}'", host.cnictl_path().display()));
+        assert_eq!(completed.as_deref().map(str::trim), Ok("doctor"));
+        host.cnictl("man /run/man").succeeds();
+        let pages = host.sh("ls /run/man");
+        for command in &commands {
+            assert!(pages.contains(&format!("cnictl-{command}.1")), "{command}: {pages}");
+        }
+        let page = host.sh("cat /run/man/cnictl.1 /run/man/cnictl-doctor.1");
+        for part in ["Exit codes", "NETCONFPATH", "grace"] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
     }
 }

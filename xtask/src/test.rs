@@ -20,7 +20,9 @@ pub(crate) use guest::{Args as GuestArgs, run_inside};
 const NAMESPACE_TESTS: &str = "oxcni-tests";
 
 /// What the tests run, beside our own binaries.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 14] = [
+    "busybox-static",
+    "containerd",
     "containernetworking-plugins",
     "dnsmasq-base",
     "iproute2",
@@ -30,7 +32,9 @@ const PACKAGES: [&str; 10] = [
     "kmod",
     "kubernetes-client",
     "nftables",
+    "podman",
     "procps",
+    "runc",
 ];
 
 /// Check formatting and lints, build the binaries for nodes, and run all tests.

@@ -82,6 +82,16 @@ pub(crate) enum Command {
         /// The network; all that are configured by default.
         network: Option<NetworkName>,
     },
+    /// Print the completion for a shell, made from the definitions of this program.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages, one for each command, into a folder.
+    Man {
+        /// The folder, which is created.
+        folder: PathBuf,
+    },
     /// Hold everything that is attached against the kernel: CHECK for all, and what attachments left that
     /// are gone: links, rules, reservations and leases.
     Doctor(Doctor),
@@ -96,6 +106,17 @@ pub(crate) enum Command {
     },
     /// Show what is attached, by whichever runtime that uses libcni's cache, and by multus.
     List,
+}
+
+/// The shells that can complete commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// bash, with the package bash-completion.
+    Bash,
+    /// fish.
+    Fish,
+    /// zsh.
+    Zsh,
 }
 
 /// One attachment.

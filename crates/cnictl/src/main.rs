@@ -17,6 +17,7 @@ mod attached;
 mod cli;
 mod collect;
 mod doctor;
+mod manual;
 mod namespace;
 mod networks;
 mod node;
@@ -66,6 +67,8 @@ fn run(cli: &Cli, output: &Output) -> Result<Outcome> {
         Command::Networks => networks::list(&node, output),
         Command::Validate { files } => validate::validate(&node, files, output),
         Command::Doctor(args) => doctor::doctor(&node, args, output),
+        Command::Completion { shell } => manual::completion(*shell, output),
+        Command::Man { folder } => manual::write(folder),
         Command::List => attached::list(&node, output),
     }
 }
