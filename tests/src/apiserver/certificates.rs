@@ -3,6 +3,9 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+/// The names and addresses that certificates of servers are for.
+const SERVER_NAMES: &[&str] = &["localhost", "api.cluster.test", "proxy.cluster.test", "127.0.0.1", "::1"];
+
 /// A certificate authority that lives as long as a test.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -20,7 +23,7 @@ pub(super) struct Certificate {
 
 impl Authority {
     pub(super) fn new(name: &str) -> Self {
-        let mut params = params(name, &[]);
+        let mut params = params(name, SERVER_NAMES);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().expect("a key");
@@ -28,9 +31,20 @@ impl Authority {
         Self { pem: certificate.pem(), der: certificate.der().to_vec(), issuer: Issuer::new(params, key) }
     }
 
-    /// A certificate for a server under these names and addresses.
-    pub(super) fn server(&self, names: &[&str]) -> Certificate {
-        self.issue("kube-apiserver", names, ExtendedKeyUsagePurpose::ServerAuth)
+    /// A certificate for a server.
+    pub(super) fn server(&self) -> Certificate {
+        self.issue("kube-apiserver", SERVER_NAMES, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// The authority's own certificate, with which it can be a server, too.
+    pub(super) fn itself(&self) -> Certificate {
+        let key = self.issuer.key();
+        Certificate {
+            pem: self.pem.clone(),
+            der: self.der.clone(),
+            key_pem: key.serialize_pem(),
+            key_der: key.serialize_der(),
+        }
     }
 
     /// A certificate that a client logs in with.

@@ -99,6 +99,15 @@ pub struct ApiServer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Which certificate a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// One that the authority issued.
+    Issued,
+    /// That of the authority.
+    Authority,
+}
+
 /// Which protocols a server offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocols {
@@ -116,16 +125,22 @@ impl ApiServer {
 
     /// Starts a server that offers these protocols.
     pub fn start_with(host: &Host, protocols: Protocols) -> Self {
-        // A socket stays in the namespace that it was made in, whatever thread uses it.
-        let listener =
-            host.enter(|| TcpListener::bind("127.0.0.1:0")).expect("a port on the host's loopback");
-        Self::serve(listener, protocols)
+        Self::serve(listener(host), protocols)
+    }
+
+    /// Starts a server with this certificate.
+    pub fn start_as(host: &Host, identity: Identity) -> Self {
+        Self::serve_as(listener(host), Protocols::Http2, identity)
     }
 
     /// Serves on a socket that listens already.
     pub fn serve(listener: TcpListener, protocols: Protocols) -> Self {
+        Self::serve_as(listener, protocols, Identity::Issued)
+    }
+
+    fn serve_as(listener: TcpListener, protocols: Protocols, identity: Identity) -> Self {
         let authority = Authority::new("cluster-ca");
-        let tls = tls(&authority, protocols);
+        let tls = tls(&authority, protocols, identity);
         let address = listener.local_addr().expect("a bound socket");
         listener.set_nonblocking(true).expect("a socket that does not block");
         let server = Arc::new(Server {
@@ -148,6 +163,11 @@ impl ApiServer {
     /// The certificate of the authority that vouches for the server, in PEM.
     pub fn authority(&self) -> &str {
         &self.authority.pem
+    }
+
+    /// What a proxy of the same authority accepts TLS with.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        tls(&self.authority, Protocols::Http1, Identity::Issued)
     }
 
     /// The port on the host's loopback.
@@ -268,6 +288,11 @@ impl Drop for ApiServer {
     }
 }
 
+/// A socket stays in the namespace that it was made in, whatever thread uses it.
+fn listener(host: &Host) -> TcpListener {
+    host.enter(|| TcpListener::bind("127.0.0.1:0")).expect("a port on the host's loopback")
+}
+
 fn fits(request: &Request, method: &str, path: &str) -> bool {
     (method.is_empty() || request.method == method) && request.path.contains(path)
 }
@@ -289,7 +314,7 @@ fn serve_on_own_thread(listener: TcpListener, tls: TlsAcceptor, server: Arc<Serv
 }
 
 /// Certificates of clients are welcome and not demanded: a token will do.
-fn tls(authority: &Authority, protocols: Protocols) -> TlsAcceptor {
+fn tls(authority: &Authority, protocols: Protocols, identity: Identity) -> TlsAcceptor {
     let provider = Arc::new(crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(authority.der.clone())).expect("the authority's certificate");
@@ -297,7 +322,10 @@ fn tls(authority: &Authority, protocols: Protocols) -> TlsAcceptor {
         .allow_unauthenticated()
         .build()
         .expect("a verifier of client certificates");
-    let own = authority.server(&["localhost", "127.0.0.1", "::1"]);
+    let own = match identity {
+        Identity::Issued => authority.server(),
+        Identity::Authority => authority.itself(),
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider's protocol versions")

@@ -12,7 +12,7 @@ use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use kube::config::{Config, KubeConfigOptions};
 use serde::Deserialize;
 use tokio::time::{sleep, timeout};
@@ -22,6 +22,8 @@ use tower::util::MapErr;
 use super::causes::causes;
 use super::kubeconfig::{self, Current};
 use super::proxy::{self, Connector};
+use super::resolver::Resolver;
+use super::tls;
 
 /// How long a server may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -157,25 +159,23 @@ impl Connection {
         let wrong =
             |why: String| Error::invalid_config(format!("kubeconfig {}: {why}", kubeconfig.display()));
         let Current { kubeconfig: read, proxy } = kubeconfig::read(kubeconfig)?;
-        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+        let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
             .await
             .map_err(|err| wrong(kubeconfig::without_secrets(&err)))?;
         let proxy = proxy::proxy_for(&config.cluster_url, proxy.as_deref(), |name| std::env::var(name).ok())
             .map_err(wrong)?;
+        let tls = tls::config(&mut config).map_err(wrong)?;
         // The causes of these errors are left out: they may quote credentials.
-        let tls = config
-            .rustls_client_config()
-            .map_err(|_| wrong("certificates or keys are not valid".to_owned()))?;
         let auth = config.auth_layer().map_err(|_| wrong("credentials are not valid".to_owned()))?;
         let on_behalf = config
             .extra_headers_layer()
             .map_err(|_| wrong("\"as\" or a key that belongs to it is not valid".to_owned()))?;
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver);
         tcp.enforce_http(false);
         // Requests are small and follow each other: Nagle's algorithm would delay each by 40 ms.
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_LIMIT));
-        let connector = Connector::new(tcp, proxy).map_err(wrong)?;
+        let connector = Connector::new(tcp, proxy, &tls).map_err(wrong)?;
         let mut https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         if let Some(name) = config.tls_server_name.clone() {
             let name = name.try_into().map_err(|_| wrong("tls-server-name is not a name".to_owned()))?;
@@ -209,10 +209,15 @@ impl Connection {
 
     /// As [`Connection::call`], within the given limit.
     pub(super) async fn call_with(&self, call: &Call, mut patience: Patience) -> Result<Vec<u8>, Refusal> {
+        let mut earlier = String::new();
         loop {
             match self.try_once(call, &patience).await {
                 Ok(answer) => return Ok(answer),
-                Err(refusal) => patience.wait(refusal).await?,
+                Err(refusal) => {
+                    let msg = refusal.error.msg().to_owned();
+                    patience.wait(refusal).await.map_err(|last| last.preceded_by(&earlier))?;
+                    earlier = msg;
+                }
             }
         }
     }
@@ -237,7 +242,9 @@ impl Connection {
             // The message of an authentication helper may contain a secret.
             let is_auth = matches!(err, kube::Error::Auth(_));
             let why = if is_auth { "the credentials could not be obtained".to_owned() } else { causes(&err) };
-            self.unanswered(call, &why)
+            let mut refusal = self.unanswered(call, &why);
+            refusal.error = refusal.error.details(tls::hint(&err).unwrap_or_default());
+            refusal
         })?;
         let status = response.status();
         let retry_after = response.headers().get(http::header::RETRY_AFTER).cloned();
@@ -311,6 +318,14 @@ impl Refusal {
             Some(status) => is_transient(status),
             None => self.error.code() == Code::TRY_AGAIN,
         }
+    }
+
+    /// The last try may have had too little time to find out what is wrong.
+    fn preceded_by(mut self, earlier: &str) -> Refusal {
+        if !earlier.is_empty() && self.status.is_none() && earlier != self.error.msg() {
+            self.error = self.error.details(format!("the try before: {earlier}"));
+        }
+        self
     }
 
     fn after(mut self, tries: u32) -> Refusal {

@@ -6,6 +6,8 @@ mod connection;
 pub(crate) mod kubeconfig;
 pub(crate) mod manifests;
 mod proxy;
+mod resolver;
+mod tls;
 
 use std::fmt;
 use std::sync::Arc;
