@@ -3,7 +3,7 @@
 use cni_core::spec::{Error, NetworkName, Result, Version, from_json, same_key};
 use serde_json::Value;
 
-use crate::plugin_conf::{Members, PluginConf, member, set, to_raw, to_text};
+use crate::plugin_conf::{Members, PluginConf, member, set_member, to_raw, to_text};
 
 /// The configuration of a network: plugins that are called in order (specification, section 1).
 ///
@@ -146,12 +146,12 @@ impl NetworkConf {
     /// None in practice.
     pub fn to_text(&self) -> Result<Vec<u8>> {
         let mut members = self.members.clone();
-        set(&mut members, "name", to_raw(&self.name)?);
-        set(&mut members, "cniVersion", to_raw(&self.version.as_str())?);
+        set_member(&mut members, "name", to_raw(&self.name)?);
+        set_member(&mut members, "cniVersion", to_raw(&self.version.as_str())?);
         members.retain(|key, _| !same_key("cniVersions", key));
         if self.is_list {
             let plugins: Vec<&Members> = self.plugins.iter().map(PluginConf::members).collect();
-            set(&mut members, "plugins", to_raw(&plugins)?);
+            set_member(&mut members, "plugins", to_raw(&plugins)?);
         }
         to_text(&members)
     }

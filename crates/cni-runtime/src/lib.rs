@@ -30,4 +30,4 @@ pub use cache::{Cached, ResultCache};
 pub use chain::Runtime;
 pub use conf::{Inherited, NetworkConf};
 pub use invocation::Invocation;
-pub use plugin_conf::{CapabilityArgs, Members, PluginConf};
+pub use plugin_conf::{CapabilityArgs, Members, PluginConf, member, set_member};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cni_core::spec::{Error, PluginType, Result, from_json, same_key};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -74,21 +74,32 @@ impl PluginConf {
     }
 }
 
-/// A member of an object, read as a `T`; `None` where it is absent or null. Of several spellings
-/// the last counts: they are sorted, here and in the text that a plugin gets.
-pub(crate) fn member<T: serde::de::DeserializeOwned>(
-    members: &Members,
-    key: &str,
-    what: &str,
-) -> Result<Option<T>> {
-    match members.iter().rev().find(|(spelling, raw)| same_key(key, spelling) && raw.get() != "null") {
-        None => Ok(None),
-        Some((_, raw)) => from_json(raw.get().as_bytes(), &format!("{what}: {key:?}")).map(Some),
+/// A member of an object, read as a `T`; `None` where it is absent or null. `what` names the object in errors.
+///
+/// Its spellings are in the order of the alphabet, as in the text that a plugin gets. As in Go, the last
+/// counts, and an object adds its members to that of the spelling before.
+///
+/// # Errors
+/// A value of another type.
+pub fn member<T: serde::de::DeserializeOwned>(members: &Members, key: &str, what: &str) -> Result<Option<T>> {
+    #[derive(Deserialize)]
+    struct Spelled<T> {
+        #[serde(default = "Option::default")]
+        member: Option<T>,
     }
+    let spelled = members.iter().filter(|(spelling, raw)| same_key(key, spelling) && raw.get() != "null");
+    let texts: Vec<&str> = spelled.map(|(_, raw)| raw.get()).collect();
+    let what = format!("{what}: {key:?}");
+    if let [text] = texts[..] {
+        return from_json(text.as_bytes(), &what).map(Some);
+    }
+    let texts: Vec<String> = texts.iter().map(|text| format!("\"member\":{text}")).collect();
+    let Spelled { member } = from_json(format!("{{{}}}", texts.join(",")).as_bytes(), &what)?;
+    Ok(member)
 }
 
 /// Sets a member of an object, in place of all spellings of its key.
-pub(crate) fn set(members: &mut Members, key: &str, value: Box<RawValue>) {
+pub fn set_member(members: &mut Members, key: &str, value: Box<RawValue>) {
     members.retain(|spelling, _| !same_key(key, spelling));
     members.insert(key.to_owned(), value);
 }
@@ -113,6 +124,16 @@ mod tests {
     fn unknown_members_stay_as_they_were_written() {
         let conf = PluginConf::parse(br#"{"type":"x","big":123456789012345678901234567890}"#, "it").unwrap();
         assert_eq!(conf.members()["big"].get(), "123456789012345678901234567890");
+    }
+
+    #[test]
+    fn spellings_of_a_member_are_read_as_one() {
+        let members: Members =
+            from_json(br#"{"args":{"b":2,"c":3},"ARGS":{"a":1,"b":1},"Args":null,"x":1}"#, "it").unwrap();
+        let args: BTreeMap<String, u32> = member(&members, "args", "it").unwrap().unwrap();
+        assert_eq!(args, [("a", 1), ("b", 2), ("c", 3)].map(|(key, value)| (key.to_owned(), value)).into());
+        assert_eq!(member::<u32>(&members, "none", "it").unwrap(), None);
+        assert!(member::<u32>(&members, "args", "it").unwrap_err().msg().contains("args"));
     }
 
     #[test]

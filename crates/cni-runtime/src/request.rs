@@ -4,7 +4,7 @@
 use cni_core::spec::{AddResult, Attachment, Result, same_key};
 
 use crate::conf::NetworkConf;
-use crate::plugin_conf::{CapabilityArgs, PluginConf, set, to_raw, to_text};
+use crate::plugin_conf::{CapabilityArgs, PluginConf, set_member, to_raw, to_text};
 
 /// The keys that a request adds to the plugin's configuration.
 pub(crate) enum Purpose<'a> {
@@ -27,13 +27,13 @@ pub(crate) fn derive(network: &NetworkConf, plugin: &PluginConf, purpose: &Purpo
             ["prevResult", "capabilities", "cniVersions"].iter().any(|name| same_key(name, key));
         !is_reserved && !key.get(..8).is_some_and(|start| same_key("cni.dev/", start))
     });
-    set(&mut members, "name", to_raw(network.name())?);
-    set(&mut members, "cniVersion", to_raw(&network.version().as_str())?);
+    set_member(&mut members, "name", to_raw(network.name())?);
+    set_member(&mut members, "cniVersion", to_raw(&network.version().as_str())?);
     match purpose {
         Purpose::Attachment { capability_args, prev_result } => {
             let supported = plugin.supported(capability_args);
             if !supported.is_empty() {
-                set(&mut members, "runtimeConfig", to_raw(&supported)?);
+                set_member(&mut members, "runtimeConfig", to_raw(&supported)?);
             }
             // The oldest versions have no prevResult and no form for every result.
             if let Some(text) = prev_result.and_then(|result| result.to_json(network.version()).ok()) {

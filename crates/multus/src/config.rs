@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cni_core::request::Request;
-use cni_core::spec::{Error, NetworkName, Result, Version, from_json, same_key};
-use cni_runtime::{CapabilityArgs, Inherited, Members, NetworkConf};
+use cni_core::spec::{Error, NetworkName, Result, Version, from_json};
+use cni_runtime::{CapabilityArgs, Inherited, Members, NetworkConf, member};
 use serde_json::value::RawValue;
 
 use crate::log::{LogConf, LogLevel};
@@ -108,10 +108,10 @@ impl MultusConf {
         let mut kept = Members::new();
         let mut conf = MultusConf::from_file(read(&kept)?, inherited.clone())?;
         for key in KEYS_OF_DEL {
-            let Some((_, value)) = members.iter().rev().find(|(spelling, _)| same_key(key, spelling)) else {
+            let Ok(Some(value)) = member::<Box<RawValue>>(&members, key, "network configuration") else {
                 continue;
             };
-            kept.insert(key.to_owned(), value.clone());
+            kept.insert(key.to_owned(), value);
             match read(&kept).and_then(|file| MultusConf::from_file(file, inherited.clone())) {
                 Ok(with_it) => conf = with_it,
                 Err(_) => drop(kept.remove(key)),
@@ -207,15 +207,8 @@ fn delegates(raw: &[Box<RawValue>], inherited: &Inherited) -> Result<(Vec<Networ
     for (i, raw) in raw.iter().enumerate() {
         let what = format!("delegate {}", i + 1);
         let delegate = NetworkConf::parse(raw.get().as_bytes(), &what, inherited)?;
-        let claims = match delegate.members().get("masterplugin").map(|raw| raw.get()) {
-            None | Some("null" | "false") => false,
-            Some("true") => true,
-            Some(other) => {
-                let msg = format!("{what}: \"masterplugin\" is neither true nor false: {other}");
-                return Err(Error::invalid_config(msg));
-            }
-        };
-        if claims && master.replace(i).is_some() {
+        let claims = member::<bool>(delegate.members(), "masterplugin", &what)?;
+        if claims == Some(true) && master.replace(i).is_some() {
             return Err(Error::invalid_config("several delegates have \"masterplugin\": true")
                 .details("the result of one of them is returned: mark that one"));
         }
@@ -321,7 +314,7 @@ pub(crate) mod tests {
     #[test]
     fn del_uses_the_valid_part_of_an_invalid_configuration() {
         let text = br#"{"delegates":[{}],"cniDir":"/c","binDir":7,"logLevel":"loud","logFile":"/l",
-            "delegateTimeout":0,"retryDeleteOnError":true}"#;
+            "delegateTimeout":0,"RetryDeleteOnError":true}"#;
         let conf = MultusConf::valid_part_of(text, Inherited::default()).unwrap();
         assert_eq!((conf.cni_dir, conf.bin_dir), (PathBuf::from("/c"), PathBuf::from("/opt/cni/bin")));
         assert_eq!((conf.log.file, conf.log.level), (Some(PathBuf::from("/l")), LogLevel::Panic));
@@ -331,7 +324,7 @@ pub(crate) mod tests {
 
     #[test]
     fn one_delegate_may_be_the_master() {
-        let conf = parse(r#"{"delegates":[{"type":"a"},{"type":"b","masterplugin":true}]}"#).unwrap();
+        let conf = parse(r#"{"delegates":[{"type":"a"},{"type":"b","MasterPlugin":true}]}"#).unwrap();
         assert_eq!(conf.master, 1);
         let two = r#"{"delegates":[{"type":"a","masterplugin":true},{"type":"b","masterplugin":true}]}"#;
         assert!(parse(two).is_err());

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cni_core::request::Request;
-use cni_core::spec::{Attachment, ContainerId, Error, NetworkName, Result};
+use cni_core::spec::{Attachment, ContainerId, Error, NetworkName, Result, from_json, same_key};
 use cni_runtime::{Cached, Members, NetworkConf, ResultCache, Runtime};
 
 use crate::cache::{CachedDelegates, DelegateCache};
@@ -71,9 +71,10 @@ pub(crate) fn gc(request: &Request) -> Result<()> {
     Error::all(collection.errors)
 }
 
+/// Whether the list is there and null, which a configuration doesn't tell from an absent one.
 fn has_null_list(text: &[u8]) -> bool {
-    let members: Members = serde_json::from_slice(text).unwrap_or_default();
-    members.get("cni.dev/valid-attachments").is_some_and(|value| value.get() == "null")
+    let members: Members = from_json(text, "network configuration").unwrap_or_default();
+    members.iter().any(|(key, value)| same_key("cni.dev/valid-attachments", key) && value.get() == "null")
 }
 
 /// One GC, with the errors so far.
@@ -186,4 +187,17 @@ fn of_gone(runtime: &Runtime, mut detachments: Vec<Detachment>) -> Vec<Detachmen
         invocation.netns = cached.and_then(|cached| cached.invocation.of_gone().netns);
     }
     detachments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_null_list;
+
+    #[test]
+    fn the_list_is_null_in_any_spelling() {
+        assert!(has_null_list(br#"{"cni.dev/Valid-Attachments": null, "a": 1}"#));
+        for other in [&br#"{"cni.dev/valid-attachments": []}"#[..], b"{}", br#"{"x": null}"#, b"["] {
+            assert!(!has_null_list(other));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cni_core::spec::{Error, NetworkName, Result, from_json, same_key};
-use cni_runtime::{Inherited, Members, NetworkConf, load};
+use cni_runtime::{Inherited, Members, NetworkConf, load, member, set_member};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -95,7 +95,7 @@ fn legacy(definition: &Definition, what: &str, inherited: &Inherited) -> Result<
         configs.push(Members::new());
     }
     for config in &mut configs {
-        config.insert("type".to_owned(), raw(plugin)?);
+        set_member(config, "type", raw(plugin)?);
     }
     let text = if let [config] = configs.as_slice() {
         serde_json::to_vec(config)
@@ -114,13 +114,13 @@ pub(crate) fn with_cni_args(
     cni_args: &serde_json::Map<String, serde_json::Value>,
 ) -> Result<NetworkConf> {
     network.map_plugins(|members| {
-        let mut args: Members = object(members, "args")?;
-        let mut cni: Members = object(&args, "cni")?;
+        let mut args: Members = member(members, "args", "the configuration")?.unwrap_or_default();
+        let mut cni: Members = member(&args, "cni", "\"args\" of the configuration")?.unwrap_or_default();
         for (key, value) in cni_args {
             cni.insert(key.clone(), raw(value)?);
         }
-        args.insert("cni".to_owned(), raw(&cni)?);
-        members.insert("args".to_owned(), raw(&args)?);
+        set_member(&mut args, "cni", raw(&cni)?);
+        set_member(members, "args", raw(&args)?);
         Ok(())
     })
 }
@@ -132,18 +132,10 @@ pub(crate) fn with_cni_args(
 pub(crate) fn with_device(network: &NetworkConf, device_id: &str) -> Result<NetworkConf> {
     network.map_plugins(|members| {
         for key in ["deviceID", "pciBusID"] {
-            members.insert(key.to_owned(), raw(&device_id)?);
+            set_member(members, key, raw(&device_id)?);
         }
         Ok(())
     })
-}
-
-fn object(members: &Members, key: &str) -> Result<Members> {
-    match members.get(key) {
-        None => Ok(Members::new()),
-        Some(raw) if raw.get() == "null" => Ok(Members::new()),
-        Some(raw) => from_json(raw.get().as_bytes(), &format!("{key:?} of the configuration")),
-    }
 }
 
 fn raw(value: &impl Serialize) -> Result<Box<RawValue>> {
@@ -240,6 +232,15 @@ mod tests {
         assert_eq!(text["plugins"][0]["args"], json!({"cni": {"a": 3, "c": [4]}, "b": 2}));
         assert_eq!(text["plugins"][1]["args"], json!({"cni": {"a": 3, "c": [4]}}));
         assert_eq!(text["plugins"][1]["pciBusID"], "0000:01");
+        // One spelling is left of each key: a plugin would read the others, too.
+        let spelled =
+            read(r#"{"type":"x","Args":{"CNI":{"a":1,"d":5}},"deviceId":"of the definition"}"#).unwrap();
+        let changed = with_cni_args(&spelled, args.as_object().unwrap()).unwrap();
+        let changed = with_device(&changed, "0000:01").unwrap();
+        let text: serde_json::Value = serde_json::from_slice(&changed.to_text().unwrap()).unwrap();
+        assert_eq!(text["args"], json!({"cni": {"a": 3, "c": [4], "d": 5}}));
+        assert_eq!((&text["Args"], &text["deviceId"]), (&json!(null), &json!(null)));
+        assert_eq!(text["deviceID"], "0000:01");
         let odd = read(r#"{"type":"x","args":7}"#).unwrap();
         assert!(with_cni_args(&odd, args.as_object().unwrap()).is_err());
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cni_core::spec::Version;
+use cni_core::spec::{Version, from_json, same_key};
 use serde_json::{Map, Value};
 
 use super::options::Options;
@@ -31,8 +31,8 @@ pub(crate) struct Generated {
 /// `bytes` is not a network configuration, its `cniVersion` is missing, unknown or not the required
 /// one, or its `name` is missing where multus' network takes it.
 pub(crate) fn generate(options: &Options, master: &Path, bytes: &[u8]) -> Result<Generated> {
-    let mut delegate: Map<String, Value> = serde_json::from_slice(bytes)
-        .context(|| format!("{} is not a network configuration", master.display()))?;
+    let mut delegate: Map<String, Value> =
+        from_json(bytes, "it").context(|| format!("{} is not a network configuration", master.display()))?;
     wrap(options, &mut delegate).context(|| master.display().to_string())
 }
 
@@ -70,10 +70,21 @@ pub(crate) fn remove(options: &Options) -> Result<()> {
     removed.into_iter().collect()
 }
 
+/// The values of a key in all its spellings, in the order in which a plugin reads them; without null.
+fn spellings<'v>(object: &'v Map<String, Value>, name: &'static str) -> impl Iterator<Item = &'v Value> {
+    let spelled = object.iter().filter(move |(key, value)| same_key(name, key) && !value.is_null());
+    spelled.map(|(_, value)| value)
+}
+
+fn member<'v>(object: &'v Map<String, Value>, name: &'static str) -> Option<&'v Value> {
+    spellings(object, name).last()
+}
+
 fn version(options: &Options, delegate: &mut Map<String, Value>) -> Result<Version> {
-    let found =
-        delegate.get("cniVersion").ok_or_else(|| Error::new("the configuration has no cniVersion"))?;
+    let found = member(delegate, "cniVersion");
+    let found = found.cloned().ok_or_else(|| Error::new("the configuration has no cniVersion"))?;
     if let (true, Some(forced)) = (options.force_cni_version, options.cni_version) {
+        delegate.retain(|key, _| !same_key("cniVersion", key));
         delegate.insert("cniVersion".to_owned(), forced.as_str().into());
         return Ok(forced);
     }
@@ -91,7 +102,7 @@ fn network_name(options: &Options, delegate: &Map<String, Value>) -> Result<Stri
     if !options.override_network_name {
         return Ok(NETWORK_NAME.to_owned());
     }
-    match delegate.get("name") {
+    match member(delegate, "name") {
         Some(Value::String(name)) if !name.is_empty() => Ok(name.clone()),
         _ => Err(Error::new("the configuration has no name, which --override-network-name needs")),
     }
@@ -100,10 +111,11 @@ fn network_name(options: &Options, delegate: &Map<String, Value>) -> Result<Stri
 /// All capabilities that the plugins of the default network declare: the runtime gives multus only
 /// those that multus declares, and multus passes them on.
 fn capabilities(delegate: &Map<String, Value>) -> Result<BTreeMap<String, bool>> {
-    let plugins: Vec<&Value> = match delegate.get("plugins") {
-        None => delegate.get("capabilities").into_iter().collect(),
+    let plugins: Vec<&Value> = match member(delegate, "plugins") {
+        None => spellings(delegate, "capabilities").collect(),
         Some(Value::Array(plugins)) => {
-            plugins.iter().filter_map(|plugin| plugin.get("capabilities")).collect()
+            let plugins = plugins.iter().filter_map(Value::as_object);
+            plugins.flat_map(|plugin| spellings(plugin, "capabilities")).collect()
         }
         Some(other) => return Err(Error::new(format!("plugins is not a list: {other}"))),
     };
@@ -293,6 +305,16 @@ mod tests {
                 {"type":"portmap","capabilities":{"portMappings":true}}]}"#,
         );
         assert_eq!(made["capabilities"], serde_json::json!({"ips": true, "portMappings": true}));
+    }
+
+    #[test]
+    fn keys_match_without_regard_to_case() {
+        let master = r#"{"CNIVersion":"0.4.0","Name":"a","Plugins":[{"Type":"b","Capabilities":{"ips":true},"capabilities":{"mac":true}}]}"#;
+        let made = config(&["--override-network-name"], master);
+        assert_eq!((&made["name"], &made["cniVersion"]), (&"a".into(), &"0.4.0".into()));
+        assert_eq!(made["capabilities"], serde_json::json!({"ips": true, "mac": true}));
+        let forced = generated(&["--cni-version=1.0.0", "--force-cni-version"], master).unwrap();
+        assert!(!forced.text.contains("0.4.0"), "{}", forced.text);
     }
 
     #[test]
