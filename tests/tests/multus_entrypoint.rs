@@ -20,11 +20,21 @@ const FLAGS: [&str; 8] = [
 
 /// Starts the program and waits until it has written `config`.
 fn start(node: &Node, config: &str) -> std::process::Child {
+    start_behind(node, config, &[])
+}
+
+/// The same, with the words of another command before the program.
+fn start_behind(node: &Node, config: &str, before: &[&str]) -> std::process::Child {
     node.write("/run/account/token", &format!("{}\n", node.user.token()));
     node.write("/run/account/ca.crt", node.api.authority());
     let multus = node.host.plugins().dir().join("multus");
-    let mut call = Call::new(&node.host, "multus")
-        .program(Plugins::Separate.dir().join("thin_entrypoint"))
+    let program = Plugins::Separate.dir().join("thin_entrypoint").display().to_string();
+    let mut words = before.iter().copied().chain([program.as_str()]);
+    let mut call = Call::new(&node.host, "multus").program(words.next().unwrap_or_default());
+    for word in words {
+        call = call.arg(word);
+    }
+    let mut call = call
         .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
         .env("KUBERNETES_SERVICE_PORT", &node.api.port().to_string())
         .arg(&format!("--multus-bin-file={}", multus.display()));
@@ -70,5 +80,19 @@ on_scripted_node! {
         assert_eq!((&result["cniVersion"], &result["ips"][0]["version"]), (&json!("0.4.0"), &json!("4")));
         kill(Pid::from_raw(entrypoint.id().try_into().unwrap()), Signal::SIGINT).unwrap();
         Outcome::of(entrypoint, "thin_entrypoint").succeeds();
+    }
+
+    fn changes_are_followed_where_inotify_is_used_up(node) {
+        node.write("/run/net.d/10-default.conf", r#"{"cniVersion":"1.0.0","name":"default-net","type":"main"}"#);
+        let without = ["unshare", "-Ur", "sh", "-ec", "echo 0 > /proc/sys/user/max_inotify_instances; exec \"$@\"", "sh"];
+        let entrypoint = start_behind(&node, "/run/net.d/00-multus.conflist", &without);
+        let has = |file: &str, text: &str| eventually(|| node.read(file).contains(text));
+        node.write("/run/net.d/10-default.conf", r#"{"cniVersion":"1.0.0","name":"default-net","type":"changed"}"#);
+        assert!(has("/run/net.d/00-multus.conflist", "changed"));
+        node.write("/run/account/token", "another-token");
+        assert!(has("/run/net.d/multus.d/multus.kubeconfig", "another-token"));
+        kill(Pid::from_raw(entrypoint.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        let outcome = Outcome::of(entrypoint, "thin_entrypoint");
+        assert!(outcome.succeeds().stderr.contains("inotify is used up"), "{outcome}");
     }
 }
