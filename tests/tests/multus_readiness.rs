@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use oxcni_tests::{Call, Node, Outcome, eventually, on_scripted_node};
 use serde_json::{Value, json};
+
+/// An ADD looks for the file a last time after 45 seconds: what is noticed only then hangs until then.
+const NOTICED: Duration = Duration::from_secs(30);
 
 /// Starts an ADD and waits until its process is multus and sleeps.
 fn waiting(call: &Call) -> Child {
@@ -35,8 +39,10 @@ on_scripted_node! {
             let pod = node.plain_pod(&format!("p{number}"));
             let child = waiting(&pod.call("ADD"));
             assert!(node.calls().is_empty(), "{appears}");
+            let before = Instant::now();
             node.host.sh(appears);
             Outcome::of(child, appears).succeeds();
+            assert!(before.elapsed() < NOTICED, "{appears}: {:?}", before.elapsed());
             node.forget_calls();
             node.host.sh("umount /run/way/dir /run/way 2>/dev/null || true; rm -rf /run/way /run/old /run/new /run/link");
         }
@@ -56,8 +62,10 @@ on_scripted_node! {
         let call = pod.call("ADD").env("CNI_NETNS", "/run/inside").program("/bin/sh").arg("-ec").arg(&script);
         let child = waiting(&call);
         assert!(node.calls().is_empty());
+        let before = Instant::now();
         node.write("/run/network-is-ready", "");
         Outcome::of(child, "ADD without inotify").succeeds();
+        assert!(before.elapsed() < NOTICED, "{:?}", before.elapsed());
         assert_eq!(node.calls(), ["ADD eth0 main"]);
     }
 }
