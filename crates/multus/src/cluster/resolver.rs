@@ -228,7 +228,7 @@ fn addresses_in(answer: &Message<Bytes>) -> Vec<IpAddr> {
     let (Some(name), Ok(records)) = (answer.canonical_name(), answer.answer()) else {
         return Vec::new();
     };
-    let v4 = records.clone().limit_to::<A>().flatten().filter(|record| *record.owner() == name);
+    let v4 = records.limit_to::<A>().flatten().filter(|record| *record.owner() == name);
     let v6 = records.limit_to::<Aaaa>().flatten().filter(|record| *record.owner() == name);
     let v4 = v4.map(|record| IpAddr::from(record.data().addr()));
     v4.chain(v6.map(|record| IpAddr::from(record.data().addr()))).collect()
