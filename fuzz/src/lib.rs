@@ -10,8 +10,8 @@ use cni_core::chained::ChainedPlugin;
 use cni_core::interface::InterfacePlugin;
 use cni_core::request::{Environment, ExecOptions, Request};
 use cni_core::spec::{AddResult, NetConf, Version};
-use dhcp_client::Time;
 use dhcp_client::v4::{Action, Client, Config, Event, MessageType, Packet, Timing, code, frame};
+use dhcp_client::{Time, v6};
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
@@ -134,6 +134,7 @@ pub fn netfilter(bytes: &[u8]) {
 pub fn dhcp(bytes: &[u8]) {
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     let _ = frame::payload(bytes);
+    dhcp_ipv6(bytes);
     let Some(mut packet) = Packet::parse(bytes) else { return };
     let again = Packet::parse(&packet.to_bytes()).expect("our own messages can be read");
     assert_eq!(again.options.get(code::MESSAGE_TYPE), packet.options.get(code::MESSAGE_TYPE));
@@ -163,6 +164,41 @@ pub fn dhcp(bytes: &[u8]) {
         assert!(deadline >= now, "a client waits for the past");
         now = deadline;
         actions = client.step(Event::Timer, now);
+    }
+}
+
+/// The same for DHCPv6: the message is an answer to each that the client sends.
+fn dhcp_ipv6(bytes: &[u8]) {
+    let Some(read) = v6::Message::parse(bytes) else { return };
+    assert_eq!(read.to_bytes(), bytes);
+    let config = v6::Config { duid: vec![0, 4, 7], iaid: 1, request: vec![23] };
+    let mut client = v6::Client::new(config, 1);
+    let mut now = Time(0);
+    let mut actions = client.step(v6::Event::Start, now);
+    let mut options = v6::Options::default();
+    options.push(v6::code::CLIENT_ID, [0, 4, 7]);
+    for (number, value) in read.options.iter().filter(|(number, _)| *number != v6::code::CLIENT_ID) {
+        options.push(number, value);
+    }
+    let mut xid = 0;
+    for _ in 0..6 {
+        for kind in [v6::MessageType::Advertise, v6::MessageType::Reply] {
+            let sent = actions.iter().find_map(|action| match action {
+                v6::Action::Send { message, .. } => v6::Message::parse(message),
+                _ => None,
+            });
+            xid = sent.map_or(xid, |sent| sent.xid);
+            let answer = v6::Message { kind, xid, options: options.clone() };
+            actions = client.step(v6::Event::Received(&answer), now);
+        }
+        if let Some(lease) = client.lease() {
+            let _ = (lease.name_servers(), lease.search());
+            assert!(lease.expiry().is_none_or(|expiry| now < expiry));
+        }
+        let Some(deadline) = client.deadline() else { return };
+        assert!(deadline >= now, "a client waits for the past");
+        now = deadline;
+        actions = client.step(v6::Event::Timer, now);
     }
 }
 

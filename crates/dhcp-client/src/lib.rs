@@ -22,9 +22,26 @@
 //! ```
 #![deny(missing_docs)]
 
+mod names;
 mod random;
 mod time;
+mod timers;
 pub mod v4;
+pub mod v6;
 
 pub use random::Random;
 pub use time::{SECOND, Time};
+pub use timers::Timers;
+
+/// Why an address is not used any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Drop {
+    /// Its lease ended and no server renewed it.
+    Expired,
+    /// A server refused it.
+    Nak,
+    /// Another host uses it.
+    Conflict,
+    /// It was released.
+    Released,
+}

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::lease::{Lease, Refused};
+use super::lease::Lease;
 use super::packet::{MessageType, Packet, code};
-use crate::{Random, SECOND, Time};
+use super::step::{Action, Config, Counters, Event, Listen, Phase, Timing, Via};
+use crate::{Drop, Random, SECOND, Time};
 
 /// How often a REQUEST is sent before the client begins anew (as systemd-networkd).
 const REQUEST_TRIES: u32 = 5;
@@ -19,164 +20,11 @@ const AFTER_NAK: (u64, u64) = (SECOND, 30 * 60 * SECOND);
 /// The least wait between requests to renew a lease (RFC 2131, section 4.4.5); shorter leases
 /// have a quarter of the time that there is.
 const RENEW_WAIT: u64 = 60 * SECOND;
+/// How long answers are listened for after a message: the next one may be days away, and the socket
+/// holds the container's namespace.
+const LISTEN: u64 = 60 * SECOND;
 /// The longest message that is taken, in bytes: what fits into an Ethernet frame.
 const MAX_MESSAGE: u16 = 1472;
-
-/// What does not change while a client runs.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The MAC address of the interface.
-    pub mac: [u8; 6],
-    /// The client identifier (option 61), with its type byte.
-    pub client_id: Vec<u8>,
-    /// The options that are requested (option 55).
-    pub request: Vec<u8>,
-    /// Options that are sent with every request, in place of those that the client would send.
-    pub provide: Vec<(u8, Vec<u8>)>,
-    /// Whether servers are to broadcast their answers.
-    pub broadcast: bool,
-    /// How long is waited for answers.
-    pub timing: Timing,
-}
-
-/// How long is waited for answers, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// After the first message; each further time twice as long.
-    pub first: u64,
-    /// The longest wait while a caller may be waiting too, for the first minute.
-    pub eager: u64,
-    /// The longest wait after that.
-    pub longest: u64,
-}
-
-impl Default for Timing {
-    fn default() -> Timing {
-        Timing { first: 2 * SECOND, eager: 8 * SECOND, longest: 64 * SECOND }
-    }
-}
-
-/// What happens to a client.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// It begins, or goes on with a lease that it was made with.
-    Start,
-    /// A message came in. Whether it is for this client is looked at here.
-    Received(&'a Packet),
-    /// [`Client::deadline`] has come.
-    Timer,
-    /// The link carries packets again.
-    Carrier,
-    /// A user wants the lease renewed now.
-    Renew,
-    /// Another host uses the leased address (RFC 5227).
-    Conflict,
-    /// The address is not needed any more.
-    Release,
-}
-
-/// What the caller has to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// Send a message.
-    Send {
-        /// What it is.
-        kind: MessageType,
-        /// Which way it goes.
-        via: Via,
-        /// Its bytes.
-        message: Vec<u8>,
-    },
-    /// Use the address of this lease, in place of an earlier one.
-    Use(Lease),
-    /// Stop using the address of this lease.
-    Drop(Lease, Drop),
-    /// A message was for this client and granted nothing.
-    Refused(MessageType, Refused),
-}
-
-/// Which way a message goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Via {
-    /// As a broadcast of the link, from 0.0.0.0: there may be no address.
-    Link,
-    /// From the leased address, by the kernel's routes; `to` may be the broadcast address.
-    Address {
-        /// The leased address.
-        from: Ipv4Addr,
-        /// The server, or 255.255.255.255.
-        to: Ipv4Addr,
-    },
-}
-
-/// Why an address is not used any more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Drop {
-    /// Its lease ended and no server renewed it.
-    Expired,
-    /// A server refused it.
-    Nak,
-    /// Another host uses it.
-    Conflict,
-    /// It was released.
-    Released,
-}
-
-/// Where answers come in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Listen {
-    /// None is expected.
-    Nothing,
-    /// At the link: they may be for an address that the interface does not have.
-    Link,
-    /// At the leased address.
-    Address(Ipv4Addr),
-}
-
-/// The states of the RFC; `Waiting` is before a new beginning, `Stopped` after a release.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs)] // the names are those of the RFC
-pub enum Phase {
-    Init,
-    Selecting,
-    Requesting,
-    Rebooting,
-    Bound,
-    Renewing,
-    Rebinding,
-    Waiting,
-    Stopped,
-}
-
-impl Phase {
-    /// Its name in the RFC, in small letters.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Init => "init",
-            Phase::Selecting => "selecting",
-            Phase::Requesting => "requesting",
-            Phase::Rebooting => "rebooting",
-            Phase::Bound => "bound",
-            Phase::Renewing => "renewing",
-            Phase::Rebinding => "rebinding",
-            Phase::Waiting => "waiting",
-            Phase::Stopped => "stopped",
-        }
-    }
-}
-
-/// What was sent and received since the client began anew.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counters {
-    /// DISCOVER messages.
-    pub discovers: u32,
-    /// REQUEST messages.
-    pub requests: u32,
-    /// OFFER messages for this client.
-    pub offers: u32,
-    /// NAK messages for this client.
-    pub naks: u32,
-}
 
 /// A client. Cloning it clones its future: the same events give the same actions.
 #[derive(Clone, Debug)]
@@ -191,6 +39,8 @@ pub struct Client {
     sent: Time,
     tries: u32,
     deadline: Option<Time>,
+    /// Until when answers are listened for.
+    listening: Option<Time>,
     /// The lease whose address is in use.
     lease: Option<Lease>,
     /// The address that is requested, and the server that granted it.
@@ -215,6 +65,7 @@ impl Client {
             sent: Time(0),
             tries: 0,
             deadline: None,
+            listening: None,
             lease: None,
             wanted: None,
             offer: None,
@@ -238,11 +89,16 @@ impl Client {
 
     /// When [`Event::Timer`] is due; `None` where nothing is waited for.
     pub fn deadline(&self) -> Option<Time> {
-        self.deadline
+        let listening = self.listening.filter(|_| self.listens_at() != Listen::Nothing);
+        self.deadline.into_iter().chain(listening).min()
     }
 
     /// Where answers come in.
     pub fn listen(&self) -> Listen {
+        if self.listening.is_some() { self.listens_at() } else { Listen::Nothing }
+    }
+
+    fn listens_at(&self) -> Listen {
         match (self.phase, &self.lease) {
             (Phase::Selecting | Phase::Requesting | Phase::Rebooting, _) => Listen::Link,
             (Phase::Renewing | Phase::Rebinding, Some(lease)) => Listen::Address(lease.address),
@@ -278,6 +134,7 @@ impl Client {
             Event::Start => self.start(now, &mut out),
             Event::Received(packet) => self.received(packet, now, &mut out),
             Event::Timer => {
+                self.listening = self.listening.filter(|end| *end > now);
                 if self.deadline.is_some_and(|deadline| deadline <= now) {
                     self.timer(now, &mut out);
                 }
@@ -338,7 +195,10 @@ impl Client {
             Phase::Requesting => self.discover(now, out),
             Phase::Rebooting if self.tries < REBOOT_TRIES => self.send_reboot(now, out),
             // RFC 2131, section 3.2: without an answer the lease is used to its end.
-            Phase::Rebooting if self.lease.is_some() => self.bound(now),
+            Phase::Rebooting if self.lease.is_some() => {
+                out.extend(self.lease.clone().map(Action::Use));
+                self.bound(now);
+            }
             Phase::Rebooting | Phase::Waiting => self.discover(now, out),
             Phase::Bound | Phase::Renewing | Phase::Rebinding => {
                 let rebind = self.lease.as_ref().and_then(|lease| lease.timers).map(|timers| timers.rebind);
@@ -512,7 +372,7 @@ impl Client {
         if let Some((address, _)) = self.wanted {
             packet.options.set(code::REQUESTED_ADDRESS, address.octets());
         }
-        self.send(&packet, Via::Link, out);
+        self.send(&packet, Via::Link, now, out);
         self.deadline = Some(self.next_try(now));
     }
 
@@ -530,7 +390,7 @@ impl Client {
         let mut packet = self.packet(MessageType::Request, now);
         packet.options.set(code::REQUESTED_ADDRESS, offer.address.octets());
         packet.options.set(code::SERVER_ID, offer.server.octets());
-        self.send(&packet, Via::Link, out);
+        self.send(&packet, Via::Link, now, out);
         self.deadline = Some(self.next_try(now));
     }
 
@@ -542,7 +402,7 @@ impl Client {
         self.counters.requests += 1;
         let mut packet = self.packet(MessageType::Request, now);
         packet.options.set(code::REQUESTED_ADDRESS, address.octets());
-        self.send(&packet, Via::Link, out);
+        self.send(&packet, Via::Link, now, out);
         let next = self.next_try(now);
         self.deadline =
             Some(self.lease.as_ref().and_then(Lease::expiry).map_or(next, |expiry| expiry.min(next)));
@@ -564,7 +424,7 @@ impl Client {
         let to = if phase == Phase::Renewing { lease.server } else { Ipv4Addr::BROADCAST };
         // It has its address, and answers come there.
         packet.broadcast = false;
-        self.send(&packet, Via::Address { from: lease.address, to }, out);
+        self.send(&packet, Via::Address { from: lease.address, to }, now, out);
         let Some(timers) = lease.timers else {
             // A user requested it; without an answer all stays as it is.
             self.deadline = Some(now.after(RENEW_WAIT));
@@ -606,7 +466,9 @@ impl Client {
         packet
     }
 
-    fn send(&self, packet: &Packet, via: Via, out: &mut Vec<Action>) {
+    /// Sends a message, and listens for its answer.
+    fn send(&mut self, packet: &Packet, via: Via, now: Time, out: &mut Vec<Action>) {
+        self.listening = Some(now.after(LISTEN));
         let kind = packet.kind().unwrap_or(MessageType::Request);
         out.push(Action::Send { kind, via, message: packet.to_bytes() });
     }

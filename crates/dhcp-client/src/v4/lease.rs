@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::packet::{Options, Packet, code};
+use crate::names::{is_name, names};
+use crate::timers::Timers;
 use crate::{SECOND, Time};
 
 /// Used where a server gives no lease time, in seconds.
@@ -13,9 +15,6 @@ const SHORTEST_LEASE: u32 = 2;
 
 /// The lease time that never ends (RFC 2131, section 3.3).
 const INFINITE: u32 = u32::MAX;
-
-/// The most names of a search list; resolvers read six (resolv.conf(5)).
-const MOST_NAMES: usize = 32;
 
 /// An address and what a server sent with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,17 +31,6 @@ pub struct Lease {
     pub timers: Option<Timers>,
     /// All options of the ACK.
     pub options: Options,
-}
-
-/// When something has to happen to a lease: `renew` < `rebind` < `expiry`, whatever the server sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timers {
-    /// The time from which its server is requested to renew it (T1).
-    pub renew: Time,
-    /// The time from which every server is (T2).
-    pub rebind: Time,
-    /// The address must not be used from here on.
-    pub expiry: Time,
 }
 
 /// Why a message grants nothing.
@@ -168,13 +156,8 @@ impl Lease {
 fn timers(start: Time, seconds: u32, options: &Options) -> Timers {
     let lease = u64::from(seconds) * SECOND;
     let given = |number| options.number(number).map(|seconds| u64::from(seconds) * SECOND);
-    let between = |low: u64, high: u64| move |value: &u64| low < *value && *value < high;
-    let rebind = given(code::REBINDING_TIME).filter(between(1, lease)).unwrap_or(lease / 8 * 7);
-    let renew = given(code::RENEWAL_TIME)
-        .filter(between(0, rebind))
-        .or(Some(lease / 2).filter(between(0, rebind)))
-        .unwrap_or(rebind / 2);
-    Timers { renew: start.after(renew), rebind: start.after(rebind), expiry: start.after(lease) }
+    let given = [code::RENEWAL_TIME, code::REBINDING_TIME].map(given);
+    Timers::new(start, lease, given, [lease / 2, lease / 8 * 7])
 }
 
 /// Whether a host can have the address (RFC 1122, section 3.2.1.3).
@@ -217,63 +200,6 @@ fn classless_routes(mut value: &[u8]) -> Vec<Route> {
         value = &rest[4..];
     }
     routes
-}
-
-/// Names of RFC 1035, section 4.1.4, with pointers into the option's own value.
-fn names(value: &[u8]) -> Option<Vec<String>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < value.len() && found.len() < MOST_NAMES {
-        let (name, end) = name(value, at)?;
-        found.push(name);
-        at = end;
-    }
-    Some(found)
-}
-
-/// The name at a place, and where the next one begins.
-fn name(value: &[u8], start: usize) -> Option<(String, usize)> {
-    let mut text = String::new();
-    let (mut at, mut end) = (start, None);
-    loop {
-        let length = usize::from(*value.get(at)?);
-        match length >> 6 {
-            0 if length == 0 => {
-                let end = end.unwrap_or(at + 1);
-                return is_name(&text).then_some((text, end));
-            }
-            0 => {
-                let label = std::str::from_utf8(value.get(at + 1..at + 1 + length)?).ok()?;
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text.push_str(label);
-                if text.len() > 253 {
-                    return None;
-                }
-                at += 1 + length;
-            }
-            3 => {
-                let target = (length & 0x3f) << 8 | usize::from(*value.get(at + 1)?);
-                // Only backwards, so that it ends.
-                if target >= at {
-                    return None;
-                }
-                end = end.or(Some(at + 2));
-                at = target;
-            }
-            _ => return None,
-        }
-    }
-}
-
-/// Whether a text can stand in resolv.conf as a domain: letters, digits, `-`, `_` and single dots.
-fn is_name(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    text.len() <= 253 && text.split('.').all(label)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ mod client;
 pub mod frame;
 mod lease;
 mod packet;
+mod step;
 
-pub use client::{Action, Client, Config, Counters, Drop, Event, Listen, Phase, Timing, Via};
-pub use lease::{Lease, Refused, Route, Timers};
+pub use client::Client;
+pub use lease::{Lease, Refused, Route};
 pub use packet::{MessageType, Options, Packet, code};
+pub use step::{Action, Config, Counters, Event, Listen, Phase, Timing, Via};

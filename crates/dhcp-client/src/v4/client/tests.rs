@@ -3,6 +3,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
+use crate::v4::Refused;
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -62,10 +63,16 @@ impl Run {
         }
     }
 
-    /// Goes on to the next deadline.
+    /// Goes on to the next deadline at which more happens than that nothing is listened for any more.
     fn tick(&mut self) {
-        self.now = self.client.deadline().expect("something is waited for");
-        self.step(Event::Timer);
+        let before = self.client.phase();
+        loop {
+            self.now = self.client.deadline().expect("something is waited for");
+            self.step(Event::Timer);
+            if self.client.phase() != before || self.sent.len() + self.done.len() > 0 {
+                return;
+            }
+        }
     }
 
     #[track_caller]
@@ -130,6 +137,20 @@ fn renewal_is_unicast_and_rebinding_goes_to_everybody() {
     run.hears(MessageType::Ack, OTHER, 1000);
     assert_eq!(run.client.lease().unwrap().server, OTHER);
     assert_eq!(run.client.lease().unwrap().start, run.now);
+}
+
+#[test]
+fn nothing_is_listened_for_while_the_next_message_is_far_away() {
+    let mut run = Run::bound(100_000);
+    run.tick();
+    assert_eq!(run.client.listen(), Listen::Address(ADDRESS));
+    let sent = run.now;
+    run.now = run.client.deadline().unwrap();
+    assert_eq!(run.now, sent.after(60 * SECOND));
+    run.step(Event::Timer);
+    assert_eq!((run.client.listen(), run.sent.len()), (Listen::Nothing, 0));
+    run.tick();
+    assert_eq!((run.client.listen(), run.sent.len()), (Listen::Address(ADDRESS), 1));
 }
 
 #[test]
