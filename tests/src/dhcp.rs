@@ -1,4 +1,5 @@
 mod scripted;
+mod scripted_ipv6;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::{Container, Host, Plugins, eventually, with_keys};
 
 pub use scripted::{Reply, Request, Scripted};
+pub use scripted_ipv6::{Ipv6Reply, Ipv6Request, ScriptedIpv6, association};
 
 /// A process that is killed when this is dropped, and the file that has what it printed.
 #[derive(Debug)]
@@ -215,38 +217,75 @@ pub fn exchange(path: &str, user: u32, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Kea's DHCPv4 server on the link `eth0` of a namespace.
+/// One of Kea's servers on the link `eth0` of a namespace.
 #[derive(Debug)]
 pub struct Kea {
     process: Process,
     leases: PathBuf,
+    protocol: Protocol,
 }
+
+/// What differs between Kea's servers.
+#[derive(Clone, Copy, Debug)]
+struct Protocol {
+    program: &'static str,
+    key: &'static str,
+    started: &'static str,
+    /// The columns of its lease file that have the lifetime and the state.
+    lifetime: usize,
+    state: usize,
+}
+
+const DHCP4: Protocol =
+    Protocol { program: "kea-dhcp4", key: "Dhcp4", started: "DHCP4_STARTED", lifetime: 3, state: 9 };
+const DHCP6: Protocol =
+    Protocol { program: "kea-dhcp6", key: "Dhcp6", started: "DHCP6_STARTED", lifetime: 2, state: 13 };
 
 impl Kea {
     /// A server with these keys of `Dhcp4` beside those that every one here has.
     pub fn start(machine: &Container<'_>, keys: Value) -> Kea {
+        Kea::start_with(
+            machine,
+            DHCP4,
+            with_keys(
+                json!({ "interfaces-config": { "interfaces": ["eth0"], "dhcp-socket-type": "raw" } }),
+                keys,
+            ),
+        )
+    }
+
+    /// A server of DHCPv6 with these keys of `Dhcp6`.
+    pub fn start_ipv6(machine: &Container<'_>, keys: Value) -> Kea {
+        let identifier = machine.mac("eth0").replace(':', "");
+        let own = json!({
+            "interfaces-config": { "interfaces": ["eth0"] },
+            "server-id": { "type": "LL", "htype": 1, "identifier": identifier, "persist": false },
+        });
+        Kea::start_with(machine, DHCP6, with_keys(own, keys))
+    }
+
+    fn start_with(machine: &Container<'_>, protocol: Protocol, keys: Value) -> Kea {
+        let Protocol { program, key, started, .. } = protocol;
         let id = machine.id();
-        let folder = format!("/run/kea-{id}");
+        let folder = format!("/run/{program}-{id}");
         let host = machine.host();
         fs::create_dir_all(host.path(&folder)).expect("a folder for Kea");
         let config = with_keys(
             json!({
-                "interfaces-config": { "interfaces": ["eth0"], "dhcp-socket-type": "raw" },
                 "lease-database": { "type": "memfile", "name": format!("{folder}/leases.csv"), "lfc-interval": 0 },
-                "loggers": [{ "name": "kea-dhcp4", "output_options": [{ "output": "stdout" }], "severity": "INFO" }],
+                "loggers": [{ "name": program, "output_options": [{ "output": "stdout" }], "severity": "INFO" }],
             }),
             keys,
         );
         let file = format!("{folder}/kea.json");
-        fs::write(host.path(&file), json!({ "Dhcp4": config }).to_string())
-            .expect("writing Kea's configuration");
-        let mut command = Command::new("/usr/sbin/kea-dhcp4");
+        fs::write(host.path(&file), json!({ key: config }).to_string()).expect("writing Kea's configuration");
+        let mut command = Command::new(format!("/usr/sbin/{program}"));
         command.args(["-c", &file]).env("KEA_PIDFILE_DIR", &folder).env("KEA_LOCKFILE_DIR", &folder);
         let log = host.path(&format!("{folder}/log"));
-        let before = fs::read_to_string(&log).unwrap_or_default().matches("DHCP4_STARTED").count();
-        let process = machine.enter(|| Process::start(command, log.clone(), "kea-dhcp4"));
-        process.prints("DHCP4_STARTED", before + 1);
-        Kea { process, leases: host.path(&format!("{folder}/leases.csv")) }
+        let before = fs::read_to_string(&log).unwrap_or_default().matches(started).count();
+        let process = machine.enter(|| Process::start(command, log.clone(), program));
+        process.prints(started, before + 1);
+        Kea { process, leases: host.path(&format!("{folder}/leases.csv")), protocol }
     }
 
     /// A server of 10.1.2.50 to 10.1.2.`last` whose leases are renewed, rebound and over after so many
@@ -268,19 +307,20 @@ impl Kea {
 
     /// How often it has granted an address: the file has a line for each time.
     pub fn grants(&self, address: &str) -> usize {
-        self.lines(address).filter(|line| line[3] != "0").count()
+        self.lines(address).filter(|line| line[self.protocol.lifetime] != "0").count()
     }
 
     /// Whether the last that it knows of an address is its release.
     pub fn has_released(&self, address: &str) -> bool {
-        self.lines(address).last().is_some_and(|line| line[3] == "0" || line[9] == "2")
+        let Protocol { lifetime, state, .. } = self.protocol;
+        self.lines(address).last().is_some_and(|line| line[lifetime] == "0" || line[state] == "2")
     }
 
     fn lines(&self, address: &str) -> impl Iterator<Item = Vec<String>> {
         let text = fs::read_to_string(&self.leases).unwrap_or_default();
         let lines: Vec<Vec<String>> =
             text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect();
-        let address = address.to_owned();
-        lines.into_iter().filter(move |line| line.len() > 9 && line[0] == address)
+        let (address, least) = (address.to_owned(), self.protocol.state);
+        lines.into_iter().filter(move |line| line.len() > least && line[0] == address)
     }
 }

@@ -245,8 +245,8 @@ both_flavours! {
             let ipam = with_keys(json!({ "type": "dhcp" }), bad);
             host.network(config(json!({ "ipam": ipam }))).add(&pod).fails(7, &[named]);
         }
-        let ipv6 = json!({ "type": "dhcp", "family": "ipv6" });
-        host.network(config(json!({ "ipam": ipv6 }))).add(&pod).fails(2, &["family"]);
+        let ipx = json!({ "type": "dhcp", "family": "ipx" });
+        host.network(config(json!({ "ipam": ipx }))).add(&pod).fails(7, &["family", "ipx", "ipv4", "dual"]);
     }
 
     fn the_sockets_are_for_root_and_answer_a_go_client(host) needs [Macvlan] {

@@ -171,7 +171,7 @@ both_flavours! {
     fn another_host_with_the_address_means_another_lease(host) {
         let server = machine(&host, "server", "10.1.2.1/24");
         let squatter = machine(&host, "squatter", "10.1.2.50/24");
-        let _kea = Kea::with_leases_of(&server, [100, 200, 400], 99);
+        let _kea = Kea::with_leases_of(&server, [100, 200, 400], 50);
         let daemon = host.dhcp_daemon(&[]);
         let net = host.network(config());
         let pod = host.container();

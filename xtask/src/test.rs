@@ -20,7 +20,7 @@ pub(crate) use guest::{Args as GuestArgs, run_inside};
 const NAMESPACE_TESTS: &str = "oxcni-tests";
 
 /// What the tests run, beside our own binaries.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
     "busybox-static",
     "containerd",
     "containernetworking-plugins",
@@ -29,6 +29,7 @@ const PACKAGES: [&str; 14] = [
     "iptables",
     "iputils-ping",
     "kea-dhcp4-server",
+    "kea-dhcp6-server",
     "kmod",
     "kubernetes-client",
     "nftables",

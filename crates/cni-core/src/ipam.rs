@@ -32,7 +32,8 @@ pub fn needs_link(ipam: &PluginType, request: &Request) -> bool {
 }
 
 /// Whether the addresses of the IPAM plugin can change while the interface exists. `dhcp` changes
-/// the interface where a server gives another address, and its CHECK compares it with the lease.
+/// the interface where a server gives another address, and its CHECK compares it with the lease. Its
+/// IPv6 addresses the interface has before the plugin returns, from the kernel or from its daemon.
 pub fn replaces_addresses(ipam: &PluginType) -> bool {
     ipam.as_str() == "dhcp"
 }

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use cni_core::request::Request;
-use cni_core::spec::{Code, Error, Result};
+use cni_core::spec::{Error, Result};
 use serde::Deserialize;
 
 use crate::options;
-use crate::protocol::{Hex, Settings};
+use crate::protocol::{Family, Hex, Settings};
 
 #[derive(Deserialize)]
 pub(crate) struct NetworkConf {
@@ -23,17 +23,7 @@ struct IpamConf {
     request: Vec<RequestedOption>,
     provide: Vec<ProvidedOption>,
     priority: u32,
-    family: Family,
-}
-
-/// The address family that leases are obtained for.
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Default)]
-#[serde(rename_all = "lowercase")]
-enum Family {
-    #[default]
-    Ipv4,
-    Ipv6,
-    Dual,
+    family: String,
 }
 
 #[derive(Deserialize)]
@@ -72,9 +62,15 @@ impl Config {
     pub(crate) fn parse(request: &Request) -> Result<Config> {
         let conf: NetworkConf = request.parse_conf()?;
         let ipam = conf.ipam.ok_or_else(|| Error::invalid_config("the configuration has no \"ipam\""))?;
-        if ipam.family != Family::Ipv4 {
-            return Err(Error::new(Code::UNSUPPORTED_FIELD, "ipam.family: only \"ipv4\" is served"));
-        }
+        let family = match ipam.family.as_str() {
+            "" | "ipv4" => Family::Ipv4,
+            "ipv6" => Family::Ipv6,
+            "dual" => Family::Dual,
+            other => {
+                let msg = format!("ipam.family: {other:?} is not one of \"ipv4\", \"ipv6\" and \"dual\"");
+                return Err(Error::invalid_config(msg));
+            }
+        };
         let mut requested = if ipam.request.iter().any(|entry| entry.skip_default) {
             Vec::new()
         } else {
@@ -110,6 +106,7 @@ impl Config {
             provide: provided,
             set_mtu: conf.mtu == 0,
             priority: ipam.priority,
+            family,
         };
         Ok(Config { socket: path, settings })
     }

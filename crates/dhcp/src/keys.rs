@@ -16,10 +16,10 @@ pub const KEYS: &[Key] = &[
 
 const IPAM: &[Key] = &[
     Key::new("daemonSocketPath", Text, "/run/cni/dhcp.sock", "the socket of the daemon"),
-    Key::new("request", List(&Object(REQUEST)), "[]", "options to request besides the usual ones"),
-    Key::new("provide", List(&Object(PROVIDE)), "[]", "options to send"),
+    Key::new("request", List(&Object(REQUEST)), "[]", "options of DHCPv4 to request besides the usual ones"),
+    Key::new("provide", List(&Object(PROVIDE)), "[]", "options of DHCPv4 to send"),
     Key::new("priority", Integer, "0", "the metric of every route"),
-    Key::new("family", Text, "ipv4", "the address family; ipv6 and dual are not served yet"),
+    Key::new("family", Text, "ipv4", "which addresses are obtained: ipv4, ipv6 or dual"),
 ];
 
 const REQUEST: &[Key] = &[

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cni_core::spec::{Code, Error, Result};
+use cni_core::spec::{Cidr, Code, Error, Result};
 
 use crate::caller::Caller;
-use crate::protocol::{Answer, Command, Report};
+use crate::protocol::{Answer, Command, Id, Report};
 
 const USAGE: &str = "\
 dhcp leases: lists the leases that the daemon holds
@@ -114,7 +114,7 @@ fn renew(options: &Options, beginning: &str, reports: &[Report]) -> Result<Repor
 fn table(reports: &[Report]) -> String {
     let header = ["CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "SERVER", "STATE", "RENEWAL", "EXPIRY"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    rows.extend(reports.iter().map(row));
+    rows.extend(reports.iter().flat_map(rows_of));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let mut text = String::new();
@@ -127,23 +127,58 @@ fn table(reports: &[Report]) -> String {
     text
 }
 
-fn row(report: &Report) -> Vec<String> {
+/// The rows of an attachment: its lease of DHCPv4, that of DHCPv6, and what the kernel made of router
+/// advertisements.
+fn rows_of(report: &Report) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let server = report.server.map(|server| server.to_string());
+    let row = |address, server, state: &str, renewal, expiry| {
+        row(&report.id, &Lease { address, server, state, renewal, expiry })
+    };
+    if report.state != "off" {
+        rows.push(row(report.address, server, &report.state, report.renewal, report.expiry));
+    }
+    if let Some(ipv6) = &report.ipv6 {
+        // The client stops where the routers announce no DHCPv6.
+        if ipv6.state != "stopped" {
+            let server = ipv6.server.clone().map(String::from);
+            rows.push(row(ipv6.address, server, &ipv6.state, ipv6.renewal, ipv6.expiry));
+        }
+        let made = ipv6
+            .slaac
+            .iter()
+            .map(|address| row(Some(*address), Some("router".to_owned()), "slaac", None, None));
+        rows.extend(made);
+    }
+    rows
+}
+
+/// What the table says of an address.
+struct Lease<'a> {
+    address: Option<Cidr>,
+    server: Option<String>,
+    state: &'a str,
+    renewal: Option<u64>,
+    expiry: Option<u64>,
+}
+
+fn row(id: &Id, lease: &Lease<'_>) -> Vec<String> {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let time = |seconds: Option<u64>| match seconds {
-        _ if report.address.is_none() => "-".to_owned(),
+        _ if lease.address.is_none() => "-".to_owned(),
         Some(seconds) => duration(seconds),
+        None if lease.state == "slaac" => "kernel".to_owned(),
         None => "never".to_owned(),
     };
-    let attachment = &report.id.attachment;
     vec![
-        attachment.container_id.to_string(),
-        report.id.network.to_string(),
-        attachment.ifname.to_string(),
-        or_dash(report.address.map(|address| address.to_string())),
-        or_dash(report.server.map(|server| server.to_string())),
-        report.state.clone(),
-        time(report.renewal),
-        time(report.expiry),
+        id.attachment.container_id.to_string(),
+        id.network.to_string(),
+        id.attachment.ifname.to_string(),
+        or_dash(lease.address.map(|address| address.to_string())),
+        or_dash(lease.server.clone()),
+        lease.state.to_owned(),
+        time(lease.renewal),
+        time(lease.expiry),
     ]
 }
 
@@ -183,5 +218,16 @@ mod tests {
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!(lines[1], ["c1", "net", "eth0", "10.0.0.2/24", "10.0.0.1", "bound", "45s", "2h05m"]);
         assert_eq!(lines[2][3..], ["-", "-", "selecting", "-", "-"]);
+        let dual: Report = serde_json::from_str(
+            r#"{"network":"net","containerID":"c1","ifname":"eth0","netns":"/x","state":"off",
+                "address":null,"gateway":null,"server":null,"mtu":null,"renewal":null,"expiry":null,
+                "ipv6":{"state":"bound","address":"fd00::7/128","server":"000401","slaac":["fd00::1/64"],
+                "renewal":5,"expiry":null}}"#,
+        )
+        .unwrap();
+        let text = table(&[dual]);
+        let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        assert_eq!(lines[1][3..], ["fd00::7/128", "000401", "bound", "5s", "never"]);
+        assert_eq!(lines[2][3..], ["fd00::1/64", "router", "slaac", "kernel", "kernel"]);
     }
 }

@@ -31,12 +31,12 @@ use cni_core::netlink::Netlink;
 use cni_core::netns::Netns;
 use cni_core::plugin::{About, Kind, LinkAtDel, Plugin};
 use cni_core::request::Request;
-use cni_core::spec::{AddResult, Attachment, Code, Error, IpConfig, NetworkName, Result};
+use cni_core::spec::{AddResult, Attachment, Cidr, Code, Error, IpConfig, NetworkName, Result};
 
 use caller::Caller;
 use config::Config;
 pub use keys::KEYS;
-use protocol::{Answer, Command, Id, Report, Target};
+use protocol::{Answer, Command, Family, Id, Report, Target};
 
 /// The plugin.
 pub struct Dhcp;
@@ -113,14 +113,23 @@ impl Plugin for Dhcp {
         let config = Config::parse(request)?;
         let prev = request.conf.required_prev_result()?;
         let target = target(request, &config)?;
+        let family = config.settings.family;
         let address = prev.ips.iter().find_map(|ip| match ip.address.ip() {
-            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V4(v4) => Some(v4).filter(|_| family.has_ipv4()),
             IpAddr::V6(_) => None,
         });
+        // One of a router advertisement has the prefix of its link.
+        let ipv6 = prev.ips.iter().find_map(|ip| match ip.address.ip() {
+            IpAddr::V6(v6) if ip.address.prefix() == 128 && family.has_ipv6() => Some(v6),
+            _ => None,
+        });
         let caller = Caller::connect(config.socket.as_deref())?;
-        match caller.call(Command::Check { target, address }, report_waiting)? {
-            Answer::Done => Ok(()),
-            Answer::Lease(report) => check_report(&report, request),
+        match caller.call(Command::Check { target, address, ipv6 }, report_waiting)? {
+            Answer::Done => {
+                let addresses: Vec<Cidr> = prev.ips.iter().map(|ip| ip.address).collect();
+                check_addresses(&addresses, request)
+            }
+            Answer::Lease(report) => check_report(&report, family, ipv6.is_some(), request),
             other => Err(unexpected(&other)),
         }
     }
@@ -156,30 +165,56 @@ fn target(request: &Request, config: &Config) -> Result<Target> {
     Ok(Target { id: id(request)?, netns, settings: config.settings.clone() })
 }
 
-/// The result of an ADD.
+/// The result of an ADD. Of IPv6 the kernel has the gateway and all routes, by router advertisements.
 fn result(report: &Report) -> Result<AddResult> {
-    let Some(address) = report.address else {
+    let ip = |address: Cidr, gateway: Option<IpAddr>| IpConfig { interface: None, address, gateway };
+    let mut ips: Vec<IpConfig> =
+        report.address.map(|address| ip(address, report.gateway.map(IpAddr::from))).into_iter().collect();
+    let mut dns = report.dns.clone();
+    if let Some(ipv6) = &report.ipv6 {
+        ips.extend(ipv6.address.iter().chain(&ipv6.slaac).map(|address| ip(*address, None)));
+        dns.nameservers.extend(ipv6.dns.nameservers.iter().cloned());
+        let unknown = ipv6.dns.search.iter().filter(|name| !report.dns.search.contains(name));
+        dns.search.extend(unknown.cloned());
+    }
+    if ips.is_empty() {
         return Err(Error::new(Code::TRY_AGAIN, "the lease was lost at once"));
-    };
-    let gateway = report.gateway.map(IpAddr::from);
-    let ips = vec![IpConfig { interface: None, address, gateway }];
-    Ok(AddResult { ips, routes: report.routes.clone(), dns: report.dns.clone(), ..AddResult::default() })
+    }
+    Ok(AddResult { ips, routes: report.routes.clone(), dns, ..AddResult::default() })
 }
 
-/// The lease must be alive, and the interface must have its address: a server may have given
-/// another one than `prevResult` has.
-fn check_report(report: &Report, request: &Request) -> Result<()> {
-    let Some(address) = report.address else {
-        return Err(Error::check(format!("the lease of {} was lost", report.id.text()))
-            .details(format!("the daemon is trying to obtain another one; its state is {}", report.state)));
+/// The leases must be alive, and the interface must have their addresses: a server may have given
+/// others than `prevResult` has.
+fn check_report(report: &Report, family: Family, ipv6_lease: bool, request: &Request) -> Result<()> {
+    let lost = |state: &str| {
+        Error::check(format!("the lease of {} was lost", report.id.text()))
+            .details(format!("the daemon is trying to obtain another one; its state is {state}"))
     };
+    if family.has_ipv4() && report.address.is_none() {
+        return Err(lost(&report.state));
+    }
+    let ipv6 = report.ipv6.as_ref();
+    let ipv6_addresses = || ipv6.into_iter().flat_map(|ipv6| ipv6.address.iter().chain(&ipv6.slaac));
+    let lease_lost = ipv6_lease && ipv6.is_none_or(|ipv6| ipv6.address.is_none());
+    if lease_lost || (family == Family::Ipv6 && ipv6_addresses().next().is_none()) {
+        return Err(lost(ipv6.map_or("off", |ipv6| ipv6.state.as_str())));
+    }
+    let addresses: Vec<Cidr> = report.address.iter().chain(ipv6_addresses()).copied().collect();
+    check_addresses(&addresses, request)
+}
+
+/// The interface must have these addresses.
+fn check_addresses(addresses: &[Cidr], request: &Request) -> Result<()> {
     let ifname = &request.attachment()?.ifname;
     let container = Netlink::open_in(&Netns::open_existing(request.netns()?)?)?;
     let link = container.link(ifname)?.ok_or_else(|| missing(ifname, "the container"))?;
-    if container.addresses(&link)?.iter().any(|found| found.cidr == address) {
-        return Ok(());
+    let found = container.addresses(&link)?;
+    match addresses.iter().find(|address| !found.iter().any(|found| found.cidr == **address)) {
+        None => Ok(()),
+        Some(address) => {
+            Err(Error::check(format!("interface {ifname} does not have the leased address {address}")))
+        }
     }
-    Err(Error::check(format!("interface {ifname} does not have the leased address {address}")))
 }
 
 fn unexpected(answer: &Answer) -> Error {

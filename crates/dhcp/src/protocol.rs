@@ -3,7 +3,7 @@
 //! which the last one is not [`Answer::Waiting`].
 
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use cni_core::spec::{Attachment, Cidr, Dns, Error, NetworkName, Route, Version};
@@ -43,6 +43,9 @@ pub(crate) enum Command {
         target: Target,
         /// The address that the interface has.
         address: Option<Ipv4Addr>,
+        /// The address of a lease of DHCPv6 that it has.
+        #[serde(default)]
+        ipv6: Option<Ipv6Addr>,
     },
     /// Report that the daemon is there.
     Status,
@@ -79,6 +82,29 @@ pub(crate) struct Target {
     pub(crate) settings: Settings,
 }
 
+/// The addresses that are obtained.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Family {
+    /// By DHCPv4.
+    #[default]
+    Ipv4,
+    /// By router advertisements and DHCPv6.
+    Ipv6,
+    /// Both; only the IPv4 address is waited for.
+    Dual,
+}
+
+impl Family {
+    pub(crate) fn has_ipv4(self) -> bool {
+        self != Family::Ipv6
+    }
+
+    pub(crate) fn has_ipv6(self) -> bool {
+        self != Family::Ipv4
+    }
+}
+
 /// What a configuration says of the exchange with servers.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -92,6 +118,8 @@ pub(crate) struct Settings {
     /// The metric of all routes, 0 for the kernel's default.
     #[serde(default)]
     pub(crate) priority: u32,
+    #[serde(default)]
+    pub(crate) family: Family,
 }
 
 /// Bytes, written as hexadecimal digits.
@@ -161,7 +189,7 @@ pub(crate) struct Report {
     #[serde(flatten)]
     pub(crate) id: Id,
     pub(crate) netns: PathBuf,
-    /// The state of RFC 2131.
+    /// The state of RFC 2131; `off` where the family is IPv6.
     pub(crate) state: String,
     /// The address; `None` where there is no lease at this time.
     pub(crate) address: Option<Cidr>,
@@ -175,6 +203,30 @@ pub(crate) struct Report {
     /// Seconds to the renewal; `None` for never.
     pub(crate) renewal: Option<u64>,
     /// Seconds to the expiry; `None` for never.
+    pub(crate) expiry: Option<u64>,
+    /// The IPv6 side, where the family has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ipv6: Option<Ipv6Report>,
+}
+
+/// The IPv6 addresses of an attachment.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Ipv6Report {
+    /// The state of the client of DHCPv6, by the message that it sends.
+    pub(crate) state: String,
+    /// The leased address; `None` where there is no lease at this time.
+    pub(crate) address: Option<Cidr>,
+    /// The DUID of the server.
+    pub(crate) server: Option<Hex>,
+    /// The addresses that the kernel made by router advertisements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) slaac: Vec<Cidr>,
+    #[serde(default)]
+    pub(crate) dns: Dns,
+    /// Seconds to the renewal of the lease; `None` for never.
+    pub(crate) renewal: Option<u64>,
+    /// Seconds to its expiry; `None` for never.
     pub(crate) expiry: Option<u64>,
 }
 
@@ -248,7 +300,8 @@ mod tests {
             attachment: Attachment { container_id: "c1".parse().unwrap(), ifname: "eth0".parse().unwrap() },
         };
         let provide = vec![(12, Hex(b"host".to_vec()))];
-        let settings = Settings { request: vec![1, 3], provide, set_mtu: true, priority: 0 };
+        let settings =
+            Settings { request: vec![1, 3], provide, set_mtu: true, priority: 0, family: Family::Dual };
         Call {
             version: VERSION,
             command: Command::Add(Target { id, netns: "/run/netns/x".into(), settings }),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::context::Context;
+use crate::ipam;
 use crate::netlink::{Errno, Failure, Link, Netlink, OperState};
 use crate::spec::{AddResult, Cidr, Code, Error, IfName, IpConfig, Result, Route};
 use crate::sysctl::Sysctl;
@@ -32,7 +33,9 @@ pub(super) fn configure(context: &Context<'_>, link: &Link, dad: Dad, addresses:
     let container = context.container();
     let ipv6 = addresses.ips.iter().any(|ip| ip.address.is_ipv6());
     context.namespaces().netns.enter(|| settings(context.ifname(), dad, ipv6))??;
-    for ip in &addresses.ips {
+    let ipam = context.request.conf.ipam.as_ref();
+    let kept_by_ipam = |ip: &IpConfig| ip.address.is_ipv6() && ipam.is_some_and(ipam::replaces_addresses);
+    for ip in addresses.ips.iter().filter(|ip| !kept_by_ipam(ip)) {
         container.add_address(link, ip.address)?;
     }
     // The order matters: the kernel announces the addresses that an interface has as it comes up.

@@ -176,14 +176,14 @@ fn result<L: Links>(context: &Context<'_>, links: &L, addresses: AddResult) -> A
     result
 }
 
-/// Whether the interface has none of the addresses of `prevResult` because the IPAM plugin, whose
-/// CHECK succeeded, got it others since.
+/// Whether the interface lacks addresses of `prevResult` because the IPAM plugin, whose CHECK
+/// succeeded, got it others since.
 fn replaced(context: &Context<'_>, link: &Link, prev: &AddResult) -> Result<bool> {
     if !context.request.conf.ipam.as_ref().is_some_and(ipam::replaces_addresses) {
         return Ok(false);
     }
     let found = context.container().addresses(link)?;
-    Ok(!prev.ips.iter().any(|ip| found.iter().any(|address| address.cidr == ip.address)))
+    Ok(!prev.ips.iter().all(|ip| found.iter().any(|address| address.cidr == ip.address)))
 }
 
 /// Deletes the container's interface and releases its addresses, in the order that the IPAM plugin needs.

@@ -1,6 +1,6 @@
 //! Addresses of links.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -24,6 +24,10 @@ pub struct Address {
     /// Duplicate address detection is not finished, so that it can't be used yet (RFC 4862,
     /// section 5.4).
     pub tentative: bool,
+    /// It is used although it is tentative (RFC 4429).
+    pub optimistic: bool,
+    /// It is one of those that change for privacy (RFC 8981).
+    pub temporary: bool,
     /// Duplicate address detection found another node with it.
     pub duplicate: bool,
 }
@@ -52,6 +56,8 @@ impl Address {
             cidr: Cidr::new(local.or(address)?, prefix)?,
             scope,
             tentative: flags & IFA_F_TENTATIVE != 0,
+            optimistic: flags & IFA_F_OPTIMISTIC != 0,
+            temporary: flags & IFA_F_TEMPORARY != 0,
             duplicate: flags & IFA_F_DADFAILED != 0,
         })
     }
@@ -132,6 +138,29 @@ impl Netlink {
         let lifetime = seconds.unwrap_or(u32::MAX).to_ne_bytes();
         message.attr(IFA_CACHEINFO, &[lifetime, lifetime, [0; 4], [0; 4]].concat());
         self.apply(&message, || format!("setting the lifetime of address {cidr} of interface {}", link.name))
+    }
+
+    /// The same for an IPv6 address of a DHCP server, which says nothing of the prefix that is on the link
+    /// (RFC 8415, section 18.2.10.1); it is preferred for a part of its time.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn lease_ipv6_address(
+        &self,
+        link: &Link,
+        address: Ipv6Addr,
+        preferred: Option<u32>,
+        valid: Option<u32>,
+    ) -> Result<()> {
+        let cidr = Cidr::host(address.into());
+        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        let mut message = address_message(RTM_NEWADDR, flags, link, cidr);
+        message.attr_u32(IFA_FLAGS, IFA_F_NOPREFIXROUTE);
+        let [preferred, valid] = [preferred, valid].map(|seconds| seconds.unwrap_or(u32::MAX).to_ne_bytes());
+        message.attr(IFA_CACHEINFO, &[preferred, valid, [0; 4], [0; 4]].concat());
+        self.apply(&message, || {
+            format!("setting the lifetime of address {address} of interface {}", link.name)
+        })
     }
 
     /// Removes an address from a link. Succeeds when it is gone already.

@@ -44,10 +44,19 @@ pub struct Link {
     pub master: Option<u32>,
     /// The group it is in (`ip link set group`).
     pub group: u32,
+    /// The latest router advertisement on it, where there was one (RFC 4861, section 4.2).
+    pub router: Option<RouterAdvertisement>,
     /// The attributes of its kind, as the kernel sent them.
     kind_data: Vec<u8>,
     /// The attributes of the port it is, as the kernel sent them.
     port_data: Vec<u8>,
+}
+
+/// What a router advertisement says of addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouterAdvertisement {
+    /// Addresses are to be had by DHCPv6 (the M flag).
+    pub managed: bool,
 }
 
 /// RFC 2863's operational state, as far as it matters here.
@@ -60,6 +69,14 @@ pub enum OperState {
     Up,
     /// Packets do not pass: down, or what is below is.
     Down,
+}
+
+/// The latest router advertisement, from the attributes of IPv6 (`inet6_fill_ifla6_attrs` in net/ipv6/addrconf.c).
+fn router(families: &[u8]) -> Option<RouterAdvertisement> {
+    let (_, ipv6) = attributes(families).find(|(family, _)| *family == libc::AF_INET6 as u16)?;
+    let (_, flags) = attributes(ipv6).find(|(kind, _)| *kind == IFLA_INET6_FLAGS)?;
+    let flags = u32_at(flags, 0)?;
+    (flags & IF_RA_RCVD != 0).then_some(RouterAdvertisement { managed: flags & IF_RA_MANAGED != 0 })
 }
 
 impl Link {
@@ -98,6 +115,7 @@ impl Link {
                     }
                 }
                 IFLA_LINKINFO => link.read_info(value),
+                IFLA_AF_SPEC if answer.body[0] == libc::AF_UNSPEC as u8 => link.router = router(value),
                 IFLA_PROP_LIST => {
                     let names = attributes(value).filter(|(kind, _)| *kind == IFLA_ALT_IFNAME);
                     link.alt_names = names.map(|(_, name)| text(name).to_owned()).collect();

@@ -32,10 +32,10 @@ use crate::spec::{Code, Error};
 pub use address::Address;
 pub use bridge::{BridgePort, BridgeVlan};
 pub use create::{IpvlanMode, Kind, MacvlanMode, NewLink};
-pub use link::{Link, OperState};
+pub use link::{Link, OperState, RouterAdvertisement};
 pub use nix::errno::Errno;
 pub use route::InstalledRoute;
-pub use uapi::RT_TABLE_MAIN;
+pub use uapi::{RT_TABLE_MAIN, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_IFINFO, RTNLGRP_LINK};
 
 use connection::{Connection, Next, Refusal};
 use message::{Answer, Message};

@@ -12,8 +12,9 @@ pub(crate) const RTM_GETADDR: u16 = 22;
 pub(crate) const RTM_NEWROUTE: u16 = 24;
 pub(crate) const RTM_DELROUTE: u16 = 25;
 pub(crate) const RTM_GETROUTE: u16 = 26;
-pub(crate) const RTNLGRP_LINK: u32 = 1;
-pub(crate) const RTNLGRP_IPV6_IFADDR: u32 = 9;
+pub const RTNLGRP_LINK: u32 = 1;
+pub const RTNLGRP_IPV6_IFADDR: u32 = 9;
+pub const RTNLGRP_IPV6_IFINFO: u32 = 12;
 pub(crate) const RTEXT_FILTER_BRVLAN: u32 = 1 << 1;
 pub(crate) const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 pub(crate) const RTA_DST: u16 = 1;
@@ -60,6 +61,7 @@ pub(crate) const IFLA_MACVLAN_MODE: u16 = 1;
 pub(crate) const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
 pub(crate) const IFLA_IPVLAN_MODE: u16 = 1;
 pub(crate) const IFLA_IPVLAN_FLAGS: u16 = 2;
+pub(crate) const IFLA_INET6_FLAGS: u16 = 1;
 pub(crate) const IFLA_VLAN_ID: u16 = 1;
 
 // include/uapi/linux/veth.h
@@ -80,8 +82,15 @@ pub(crate) const IFA_LOCAL: u16 = 2;
 pub(crate) const IFA_BROADCAST: u16 = 4;
 pub(crate) const IFA_CACHEINFO: u16 = 6;
 pub(crate) const IFA_FLAGS: u16 = 8;
+pub(crate) const IFA_F_TEMPORARY: u32 = 0x01;
+pub(crate) const IFA_F_OPTIMISTIC: u32 = 0x04;
 pub(crate) const IFA_F_DADFAILED: u32 = 0x08;
 pub(crate) const IFA_F_TENTATIVE: u32 = 0x40;
+pub(crate) const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+
+// include/net/if_inet6.h, which IFLA_INET6_FLAGS reports
+pub(crate) const IF_RA_RCVD: u32 = 0x20;
+pub(crate) const IF_RA_MANAGED: u32 = 0x40;
 
 // include/uapi/linux/if.h
 pub(crate) const IFF_UP: u32 = 0x1;

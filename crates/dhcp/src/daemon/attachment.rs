@@ -1,25 +1,25 @@
 //! One attachment: the state machine, its sockets, its interface, its file.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::{Rc, Weak};
 
-use cni_core::netlink::{IpvlanMode, OperState};
+use cni_core::netlink::{IpvlanMode, Link, OperState};
 use cni_core::spec::{Cidr, Code, Dns, Error, Result};
-use dhcp_client::v4::{
-    Action, Client, Config, Counters, Drop, Event, Lease, Listen, MessageType, Timing, Via,
-};
-use dhcp_client::{SECOND, Time};
+use dhcp_client::v4::{Action, Client, Config, Counters, Event, Lease, Listen, MessageType, Timing, Via};
+use dhcp_client::{Drop, SECOND, Time};
 use tokio::sync::Notify;
 
 use super::Daemon;
+use super::ipv6::{self, Ipv6};
 use super::log::{Level, log};
 use super::on_link::{OnLink, routes};
 use super::place::{Gone, Place};
 use super::port::{Input, Port};
-use super::store::Record;
-use crate::protocol::{Report, Target};
+use super::store::Leases;
+use crate::protocol::{Family, Report, Target};
 
 /// The longest client identifier (option 61), its type byte included.
 const LONGEST_ID: usize = 255;
@@ -29,8 +29,11 @@ pub(crate) struct Attachment {
     pub(crate) daemon: Rc<Daemon>,
     pub(crate) target: Target,
     pub(crate) place: Place,
+    /// The client of DHCPv4; it does not begin where the family is IPv6.
     client: RefCell<Client>,
     port: RefCell<Option<Rc<Port>>>,
+    /// What there is for IPv6, where the family has it.
+    pub(crate) ipv6: Option<Ipv6>,
     /// Since when the link has carried packets, as far as this daemon has seen.
     carrier: Cell<Option<Time>>,
     /// What this daemon knows to be configured on the interface.
@@ -53,19 +56,28 @@ impl Attachment {
     /// # Errors
     /// When there is no such interface, or DHCP can't work over it.
     pub(crate) fn obtain(daemon: &Rc<Daemon>, target: Target) -> Result<Rc<Attachment>> {
-        Self::begin(daemon, target, Client::new)
+        Self::begin(daemon, target, Client::new, None)
     }
 
-    /// Asks the servers for a lease of the address that an interface has already.
+    /// Asks the servers for leases of the addresses that an interface has already.
     ///
     /// # Errors
     /// As [`Attachment::obtain`].
-    pub(crate) fn adopt(daemon: &Rc<Daemon>, target: Target, address: Ipv4Addr) -> Result<Rc<Attachment>> {
-        let attachment =
-            Self::begin(daemon, target, |config, seed| Client::with_address(config, seed, address))?;
+    pub(crate) fn adopt(
+        daemon: &Rc<Daemon>,
+        target: Target,
+        address: Option<Ipv4Addr>,
+        ipv6: Option<Ipv6Addr>,
+    ) -> Result<Rc<Attachment>> {
+        let client = |config: Config, seed: u64| match address {
+            Some(address) => Client::with_address(config, seed, address),
+            None => Client::new(config, seed),
+        };
+        let attachment = Self::begin(daemon, target, client, ipv6)?;
         let found = attachment.place.again().map_err(|gone| Error::check(gone.to_string()))?;
         let addresses = found.netlink.addresses(&found.link)?;
-        let cidr = addresses.iter().map(|found| found.cidr).find(|cidr| cidr.ip() == IpAddr::V4(address));
+        let cidr =
+            addresses.iter().map(|found| found.cidr).find(|cidr| Some(cidr.ip()) == address.map(IpAddr::V4));
         attachment.on_link.replace(cidr.map(|cidr| OnLink { cidr, routes: Vec::new() }));
         attachment.configures.set(true);
         Ok(attachment)
@@ -75,13 +87,18 @@ impl Attachment {
         daemon: &Rc<Daemon>,
         target: Target,
         client: impl FnOnce(Config, u64) -> Client,
+        ipv6_address: Option<Ipv6Addr>,
     ) -> Result<Rc<Attachment>> {
         let path = daemon.flags.on_host(&target.netns);
         let (place, found) = Place::find(&path, &target.id.attachment.ifname)?;
+        let family = target.settings.family;
         let ipvlan = found.link.is("ipvlan");
         if ipvlan && found.link.ipvlan_mode() != Some(IpvlanMode::L2) {
             return Err(Error::invalid_config("DHCP can't work over ipvlan in the modes l3 and l3s")
                 .details("no broadcast passes there; mode l2 works"));
+        }
+        if family.has_ipv6() {
+            ipv6::prepare(&found, &target.id.attachment.ifname)?;
         }
         // Containers on ipvlan share one MAC address: only a broadcast reaches the right one.
         let broadcast = daemon.flags.broadcast || ipvlan;
@@ -89,40 +106,59 @@ impl Attachment {
             found.netlink.set_up(&found.link)?;
         }
         let client = client(client_config(daemon, &target, &place, broadcast), seed());
-        let attachment = Self::new(daemon, target, place, client);
+        let ipv6 = family.has_ipv6().then(|| Ipv6::new(&target.id, ipv6_address));
+        let attachment = Self::new(daemon, target, place, client, ipv6);
         attachment.see_carrier(found.netlink.link_by_index(found.link.index)?.as_ref());
-        attachment.step(Event::Start);
+        attachment.start();
         attachment.failed_at_once()?;
         Ok(attachment)
     }
 
-    /// Goes on with a lease after a restart of the daemon.
+    /// Goes on with leases after a restart of the daemon.
     ///
     /// # Errors
     /// What became of the interface.
-    pub(crate) fn resume(daemon: &Rc<Daemon>, record: Record) -> Result<Rc<Attachment>, Gone> {
-        let found = record.place.again()?;
-        let lease = record.lease();
+    pub(crate) fn resume(daemon: &Rc<Daemon>, leases: Leases) -> Result<Rc<Attachment>, Gone> {
+        let Leases { target, place, broadcast, ipv4, ipv6 } = leases;
+        let found = place.again()?;
         let addresses = found.netlink.addresses(&found.link).map_err(|err| Gone::Unknown(err.into()))?;
-        let has_it = addresses.iter().any(|address| address.cidr.ip() == IpAddr::V4(lease.address));
-        let config = client_config(daemon, &record.target, &record.place, record.broadcast);
-        let on_link = OnLink::of(&lease, &record.target);
-        let client = Client::with_lease(config, seed(), lease, !has_it);
-        let attachment = Self::new(daemon, record.target, record.place, client);
-        attachment.on_link.replace(on_link.filter(|_| has_it));
+        let has = |ip: IpAddr| addresses.iter().any(|address| address.cidr.ip() == ip);
+        let config = client_config(daemon, &target, &place, broadcast);
+        let on_link = ipv4.as_ref().filter(|lease| has(lease.address.into()));
+        let on_link = on_link.and_then(|lease| OnLink::of(lease, &target));
+        let client = match ipv4 {
+            Some(lease) => Client::with_lease(config, seed(), lease, on_link.is_none()),
+            None => Client::new(config, seed()),
+        };
+        let ipv6 = target.settings.family.has_ipv6().then(|| match ipv6 {
+            Some(lease) => {
+                let confirm = !has(lease.address.into());
+                Ipv6::with_lease(&target.id, lease, confirm)
+            }
+            None => Ipv6::new(&target.id, None),
+        });
+        let attachment = Self::new(daemon, target, place, client, ipv6);
+        attachment.on_link.replace(on_link);
         attachment.configures.set(true);
         attachment.see_carrier(Some(&found.link));
-        attachment.step(Event::Start);
+        attachment.start();
         Ok(attachment)
     }
 
-    fn new(daemon: &Rc<Daemon>, target: Target, place: Place, client: Client) -> Rc<Attachment> {
+    fn new(
+        daemon: &Rc<Daemon>,
+        target: Target,
+        place: Place,
+        client: Client,
+        ipv6: Option<Ipv6>,
+    ) -> Rc<Attachment> {
         Rc::new_cyclic(|itself| Attachment {
             daemon: daemon.clone(),
             target,
             place,
             client: RefCell::new(client),
             port: RefCell::default(),
+            ipv6,
             carrier: Cell::default(),
             on_link: RefCell::default(),
             configures: Cell::default(),
@@ -131,6 +167,13 @@ impl Attachment {
             news: Notify::new(),
             itself: itself.clone(),
         })
+    }
+
+    /// Begins with IPv4; IPv6 begins as soon as the link has an address.
+    fn start(&self) {
+        if self.target.settings.family.has_ipv4() {
+            self.step(Event::Start);
+        }
     }
 
     /// An error where the first step found that the interface is of no use.
@@ -189,8 +232,8 @@ impl Attachment {
         }
     }
 
-    fn see_carrier(&self, link: Option<&cni_core::netlink::Link>) {
-        let carries = link.is_some_and(|link| link.up && link.oper_state != OperState::Down);
+    pub(crate) fn see_carrier(&self, link: Option<&Link>) {
+        let carries = link.is_some_and(carries);
         self.carrier.set(carries.then(|| self.carrier.get().unwrap_or(self.daemon.clock.now())));
     }
 
@@ -219,7 +262,7 @@ impl Attachment {
             self.log(Level::Warning, "listen-failed", &[("why", &err)]);
         }
         self.changed.notify_one();
-        self.news.notify_waiters();
+        self.wake();
     }
 
     fn send(&self, kind: MessageType, via: Via, message: &[u8]) {
@@ -276,7 +319,7 @@ impl Attachment {
     fn use_lease(&self, lease: &Lease) {
         let seconds =
             lease.expiry().map_or("infinite".to_owned(), |end| (end.since(lease.start) / SECOND).to_string());
-        let fields: [(&str, &dyn std::fmt::Display); 3] =
+        let fields: [(&str, &dyn Display); 3] =
             [("address", &lease.address), ("server", &lease.server), ("seconds", &seconds)];
         self.log(Level::Info, "lease", &fields);
         let broadcast = self.client.borrow().config().broadcast;
@@ -289,13 +332,7 @@ impl Attachment {
     }
 
     fn drop_lease(&self, lease: &Lease, why: Drop) {
-        let (level, event) = match why {
-            Drop::Released => (Level::Info, "released"),
-            Drop::Expired => (Level::Error, "expired"),
-            Drop::Nak => (Level::Warning, "refused-by-server"),
-            Drop::Conflict => (Level::Error, "address-conflict"),
-        };
-        self.log(level, event, &[("address", &lease.address), ("server", &lease.server)]);
+        self.log_drop(why, &lease.address, &lease.server);
         if let Err(err) = self.daemon.store.remove(&self.target.id) {
             self.log(Level::Error, "lease-not-removed", &[("why", &err)]);
         }
@@ -314,6 +351,7 @@ impl Attachment {
         if let Some(port) = port {
             port.flushed(&self.daemon.clock).await;
         }
+        self.release_ipv6().await;
         self.finish(None);
     }
 
@@ -332,8 +370,8 @@ impl Attachment {
         }
     }
 
-    fn end(&self, gone: Gone) {
-        let held = self.client.borrow().lease().is_some();
+    pub(crate) fn end(&self, gone: Gone) {
+        let held = self.is_bound() || self.ipv6.as_ref().is_some_and(Ipv6::is_bound);
         if held {
             let why = format!("{gone}: the lease is not renewed any more, and ends by itself");
             self.log(Level::Warning, "given-up", &[("why", &why)]);
@@ -345,10 +383,19 @@ impl Attachment {
         if self.ended.borrow().is_none() {
             self.ended.replace(Some(gone.unwrap_or(Gone::Interface)));
             self.port.replace(None);
+            if let Some(ipv6) = &self.ipv6 {
+                ipv6.close();
+            }
             let _ = self.daemon.store.remove(&self.target.id);
+            let _ = self.daemon.store.remove_ipv6(&self.target.id);
             self.daemon.forget(self);
         }
         self.changed.notify_one();
+        self.wake();
+    }
+
+    /// Wakes all who wait for news.
+    pub(crate) fn wake(&self) {
         self.news.notify_waiters();
     }
 
@@ -369,9 +416,17 @@ impl Attachment {
         holds && self.ended.borrow().is_none()
     }
 
-    /// Whether there is a lease.
+    /// Whether there is a lease of DHCPv4.
     pub(crate) fn is_bound(&self) -> bool {
         self.client.borrow().lease().is_some()
+    }
+
+    /// Whether there is all that the family wants, but for what may come later.
+    pub(crate) fn has_addresses(&self) -> bool {
+        match self.target.settings.family {
+            Family::Ipv4 | Family::Dual => self.is_bound(),
+            Family::Ipv6 => self.has_ipv6(),
+        }
     }
 
     /// Why it is over.
@@ -393,7 +448,8 @@ impl Attachment {
         Report {
             id: self.target.id.clone(),
             netns: self.target.netns.clone(),
-            state: client.phase().as_str().to_owned(),
+            state: if self.target.settings.family.has_ipv4() { client.phase().as_str() } else { "off" }
+                .to_owned(),
             address: lease.and_then(|lease| Cidr::new(lease.address.into(), lease.prefix)),
             gateway: lease.and_then(Lease::gateway),
             server: lease.map(|lease| lease.server),
@@ -402,12 +458,24 @@ impl Attachment {
             mtu: lease.and_then(Lease::mtu),
             renewal: seconds(lease.and_then(|lease| lease.timers).map(|timers| timers.renew)),
             expiry: seconds(lease.and_then(Lease::expiry)),
+            ipv6: self.report_ipv6(),
         }
     }
 
-    pub(crate) fn log(&self, level: Level, event: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
+    /// Logs why an address is not used any more.
+    pub(crate) fn log_drop(&self, why: Drop, address: &dyn Display, server: &dyn Display) {
+        let (level, event) = match why {
+            Drop::Released => (Level::Info, "released"),
+            Drop::Expired => (Level::Error, "expired"),
+            Drop::Nak => (Level::Warning, "refused-by-server"),
+            Drop::Conflict => (Level::Error, "address-conflict"),
+        };
+        self.log(level, event, &[("address", address), ("server", server)]);
+    }
+
+    pub(crate) fn log(&self, level: Level, event: &str, fields: &[(&str, &dyn Display)]) {
         let attachment = &self.target.id.attachment;
-        let mut all: Vec<(&str, &dyn std::fmt::Display)> = vec![
+        let mut all: Vec<(&str, &dyn Display)> = vec![
             ("container", &attachment.container_id),
             ("network", &self.target.id.network),
             ("ifname", &attachment.ifname),
@@ -422,8 +490,13 @@ fn with(port: Option<Rc<Port>>, work: impl FnOnce(&Port) -> std::io::Result<()>)
     port.map_or(Err(std::io::ErrorKind::NotConnected.into()), |port| work(&port))
 }
 
+/// Whether packets pass the link.
+pub(crate) fn carries(link: &Link) -> bool {
+    link.up && link.oper_state != OperState::Down
+}
+
 /// Differs between clients that begin at the same time.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     // The standard library seeds it from getrandom(2).
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

@@ -80,7 +80,11 @@ impl Attachment {
         }
     }
 
-    fn found(&self) -> Result<Found> {
+    /// The interface.
+    ///
+    /// # Errors
+    /// What became of it.
+    pub(crate) fn found(&self) -> Result<Found> {
         self.place.again().map_err(|gone| Error::check(gone.to_string()))
     }
 
@@ -157,6 +161,6 @@ fn hop(route: &Route) -> Option<IpAddr> {
 }
 
 /// The seconds until a time, rounded up.
-fn remaining(at: Time, now: Time) -> u32 {
+pub(crate) fn remaining(at: Time, now: Time) -> u32 {
     u32::try_from(at.since(now).div_ceil(SECOND)).unwrap_or(u32::MAX - 1)
 }

@@ -5,7 +5,10 @@ mod clock;
 mod closer;
 mod configure;
 mod conflict;
+mod events;
 mod flags;
+mod ipv6;
+mod ipv6_port;
 mod listen;
 mod log;
 mod on_link;
@@ -162,9 +165,9 @@ async fn next_signal(signals: &mut AsyncFd<SignalFd>) -> String {
 impl Daemon {
     /// Goes on with the leases of an earlier daemon.
     fn resume(self: &Rc<Daemon>) -> Result<()> {
-        for record in self.store.load()? {
-            let id = record.target.id.clone();
-            match Attachment::resume(self, record) {
+        for leases in self.store.load()? {
+            let id = leases.target.id.clone();
+            match Attachment::resume(self, leases) {
                 Ok(attachment) => self.start(attachment),
                 Err(gone) => {
                     let why = format!("{gone}: the lease is not released, and ends by itself");
@@ -179,6 +182,7 @@ impl Daemon {
     /// Has an attachment run.
     fn start(&self, attachment: Rc<Attachment>) {
         self.attachments.borrow_mut().insert(attachment.target.id.clone(), attachment.clone());
+        spawn_local(attachment.clone().run_ipv6());
         spawn_local(attachment.run());
     }
 

@@ -5,19 +5,17 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 
+use cni_core::netlink::RTNLGRP_LINK;
 use cni_core::netns::Netns;
 use dhcp_client::v4::{Packet, frame};
-use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::libc;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
 use super::clock::Clock;
 use super::closer::ClosedLater;
+use super::events::Events;
 use super::watch::watch;
-
-/// The multicast group of link events (include/uapi/linux/rtnetlink.h).
-const RTNLGRP_LINK: u32 = 1;
 
 /// The protocol of IPv4 frames (`ETH_P_IP`).
 const IPV4: u16 = libc::ETH_P_IP as u16;
@@ -40,12 +38,7 @@ pub(crate) enum Input {
 pub(crate) enum Port {
     /// A packet socket at the link, and the events of links.
     #[allow(dead_code, reason = "closed_later is only dropped, after the socket")]
-    Link {
-        socket: AsyncFd<Socket>,
-        closed_later: ClosedLater,
-        links: AsyncFd<netlink_sys::Socket>,
-        index: u32,
-    },
+    Link { socket: AsyncFd<Socket>, closed_later: ClosedLater, links: Events, index: u32 },
     /// A UDP socket at the leased address.
     Address { socket: AsyncFd<Socket>, address: Ipv4Addr },
 }
@@ -61,12 +54,9 @@ impl Port {
             let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
             socket.attach_filter(&filter())?;
             socket.bind(&link_address(index, [0; 6], IPV4))?;
-            let mut links = netlink_sys::Socket::new(NETLINK_ROUTE)?;
-            links.bind(&netlink_sys::SocketAddr::new(0, 0))?;
-            links.add_membership(RTNLGRP_LINK)?;
-            links.set_non_blocking(true)?;
+            let links = Events::here(&[RTNLGRP_LINK])?;
             let closed_later = ClosedLater::of(&socket)?;
-            Ok(Port::Link { socket: watch(socket)?, closed_later, links: watch(links)?, index })
+            Ok(Port::Link { socket: watch(socket)?, closed_later, links, index })
         };
         netns.enter(open).map_err(io::Error::other)?
     }
@@ -153,20 +143,18 @@ impl Port {
                         }
                         Err(err) => return Input::Failed(err),
                     },
-                    ready = links.readable() => {
-                        if let Ok(mut ready) = ready {
-                            ready.clear_ready();
-                        }
-                        drain(links.get_ref());
-                        return Input::Link;
-                    }
+                    () = links.next() => return Input::Link,
                 }
             },
         }
     }
 }
 
-async fn received(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
+/// The next datagram.
+///
+/// # Errors
+/// Those of recv(2).
+pub(crate) async fn received(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
     loop {
         let mut ready = socket.readable().await?;
         let read = ready.try_io(|socket| {
@@ -178,14 +166,6 @@ async fn received(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
             Ok(result) => return result,
             Err(_would_block) => {}
         }
-    }
-}
-
-/// Reads all events: what they say is looked up. Events that were lost (`ENOBUFS`) are as good as others.
-fn drain(links: &netlink_sys::Socket) {
-    let mut buffer = Vec::with_capacity(4096);
-    while links.recv(&mut buffer, 0).is_ok_and(|read| read > 0) {
-        buffer.clear();
     }
 }
 

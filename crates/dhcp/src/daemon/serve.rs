@@ -1,21 +1,25 @@
 //! Calls of plugins and tools.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use cni_core::spec::{Code, Error, Result};
-use dhcp_client::v4::Event;
-use dhcp_client::{SECOND, Time};
+use dhcp_client::v4::{Counters, Event};
+use dhcp_client::{SECOND, Time, v6};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::Daemon;
 use super::attachment::Attachment;
 use super::log::{Level, log};
-use crate::protocol::{self, Answer, Call, Command, GO_CLIENT, Id, Target, VERSION};
+use crate::protocol::{self, Answer, Call, Command, Family, GO_CLIENT, Id, Target, VERSION};
 
 /// How long a caller may take to send its call, in milliseconds.
 const PATIENCE: u64 = 10 * SECOND;
+
+/// For how many milliseconds IPv6 is waited for beside an IPv4 address.
+const DUAL: u64 = 2 * SECOND;
 
 /// After so many milliseconds without a carrier the caller hears of it.
 const CARRIER_NOTICE: u64 = SECOND;
@@ -84,7 +88,7 @@ async fn dispatch(daemon: &Rc<Daemon>, command: Command, stream: &mut UnixStream
             }
             Ok(Some(Answer::Done))
         }
-        Command::Check { target, address } => check(daemon, target, address).map(Some),
+        Command::Check { target, address, ipv6 } => check(daemon, target, address, ipv6).map(Some),
         Command::Status => Ok(Some(Answer::Done)),
         Command::Gc { network, valid } => {
             let stale: Vec<Rc<Attachment>> = daemon
@@ -107,16 +111,22 @@ fn renew(daemon: &Rc<Daemon>, id: &Id) -> Result<Answer> {
         .attachment(id)
         .ok_or_else(|| Error::new(Code::UNKNOWN_CONTAINER, format!("there is no lease of {}", id.text())))?;
     attachment.step(Event::Renew);
+    attachment.step_ipv6(v6::Event::Renew);
     Ok(Answer::Lease(Box::new(attachment.report())))
 }
 
-fn check(daemon: &Rc<Daemon>, target: Target, address: Option<std::net::Ipv4Addr>) -> Result<Answer> {
+fn check(
+    daemon: &Rc<Daemon>,
+    target: Target,
+    address: Option<Ipv4Addr>,
+    ipv6: Option<Ipv6Addr>,
+) -> Result<Answer> {
     if let Some(attachment) = daemon.attachment(&target.id) {
         return Ok(Answer::Lease(Box::new(attachment.report())));
     }
     // Another daemon had it, or this one lost it: INIT-REBOOT finds out whether it is still ours.
-    if let Some(address) = address {
-        daemon.start(Attachment::adopt(daemon, target, address)?);
+    if address.is_some() || ipv6.is_some() {
+        daemon.start(Attachment::adopt(daemon, target, address, ipv6)?);
     }
     Ok(Answer::Done)
 }
@@ -125,7 +135,7 @@ async fn add(daemon: &Rc<Daemon>, target: Target, stream: &mut UnixStream) -> Re
     let begun = daemon.clock.now();
     let attachment = match daemon.attachment(&target.id) {
         // The same ADD again, as a runtime does after it lost the answer.
-        Some(earlier) if earlier.is_bound() && earlier.is_of(&target) => earlier,
+        Some(earlier) if earlier.has_addresses() && earlier.is_of(&target) => earlier,
         earlier => {
             if let Some(earlier) = earlier {
                 earlier.release().await;
@@ -135,7 +145,9 @@ async fn add(daemon: &Rc<Daemon>, target: Target, stream: &mut UnixStream) -> Re
             attachment
         }
     };
+    attachment.await_ipv6(true);
     let got = wait(daemon, &attachment, begun, stream).await;
+    attachment.await_ipv6(false);
     match got {
         Ok(true) => {
             let answer = Answer::Lease(Box::new(attachment.report()));
@@ -165,9 +177,11 @@ async fn wait(
 ) -> Result<bool> {
     let clock = &daemon.clock;
     let limit = begun.after(daemon.flags.resend_timeout);
+    let family = attachment.target.settings.family;
+    let dual = begun.after(DUAL);
     let mut notice = Some(begun.after(CARRIER_NOTICE));
     let remaining = |now: Time| limit.since(now);
-    if !attachment.is_bound() {
+    if !attachment.has_addresses() {
         let waiting = Answer::Waiting { milliseconds: remaining(clock.now()), text: None };
         if send(stream, &waiting).await.is_err() {
             return Ok(false);
@@ -180,7 +194,9 @@ async fn wait(
                 format!("no lease for {}: {gone}", attachment.place.ifname),
             ));
         }
-        if attachment.is_bound() {
+        // For both families the IPv4 address is enough, and what comes of IPv6 soon is reported too.
+        let late = Some(dual).filter(|_| attachment.has_addresses());
+        if late.is_some() && (attachment.has_ipv6() || !family.has_ipv6() || clock.now() >= dual) {
             return Ok(true);
         }
         let mut byte = [0; 1];
@@ -202,35 +218,61 @@ async fn wait(
                     }
                 }
             }
-            () = clock.until(Some(limit)) => return Err(no_lease(daemon, attachment)),
+            () = clock.until(late) => {}
+            () = clock.until(Some(limit)) => {
+                // A network whose routers announce DHCPv6 may have no server.
+                return if family == Family::Ipv6 && !attachment.slaac().is_empty() {
+                    Ok(true)
+                } else {
+                    Err(no_lease(daemon, attachment))
+                };
+            }
         }
     }
 }
 
-/// The error of an ADD that got no lease in time.
+/// The error of an ADD that got no address in time.
 fn no_lease(daemon: &Daemon, attachment: &Attachment) -> Error {
     let (counters, carrier) = attachment.progress();
     let seconds = daemon.flags.resend_timeout / SECOND;
     let ifname = &attachment.place.ifname;
-    let sent = format!("sent {} DISCOVER and {} REQUEST messages", counters.discovers, counters.requests);
-    let received = format!("received {} OFFER and {} NAK messages", counters.offers, counters.naks);
+    let ipv6 = attachment.ipv6.as_ref().filter(|_| !attachment.target.settings.family.has_ipv4());
+    let (wanted, answered, exchanged) = match ipv6 {
+        None => ("lease", counters.offers + counters.naks > 0, ipv4_messages(&counters)),
+        Some(ipv6) => {
+            let counters = ipv6.counters();
+            let answered = ipv6.has_router() || counters.advertises + counters.refusals > 0;
+            ("IPv6 address", answered, ipv6_messages(&counters, ipv6.has_router()))
+        }
+    };
+    let failed = |why: &str| {
+        Error::new(Code::TRY_AGAIN, format!("no {wanted} for {ifname} within {seconds} s: {why}"))
+    };
     let error = match carrier {
-        None => Error::new(
-            Code::TRY_AGAIN,
-            format!("no lease for {ifname} within {seconds} s: it has no carrier"),
-        )
-        .details("its master is down, or has no cable"),
-        Some(_) if counters.offers + counters.naks > 0 => Error::new(
-            Code::TRY_AGAIN,
-            format!("no lease for {ifname} within {seconds} s: no server granted one"),
-        ),
+        None => failed("it has no carrier").details("its master is down, or has no cable"),
+        Some(_) if answered => failed("no server granted one"),
         Some(since) => {
             let carried = daemon.clock.now().since(since) / SECOND;
-            Error::new(Code::TRY_AGAIN, format!("no lease for {ifname} within {seconds} s: no DHCP server answered"))
+            let nobody = if ipv6.is_some() { "no router and no DHCPv6 server" } else { "no DHCP server" };
+            failed(&format!("{nobody} answered"))
                 .details(format!("the link has carried packets for {carried} s; a switch port with spanning tree forwards after 30 s"))
         }
     };
-    error
-        .details(format!("{sent}, {received}"))
-        .details("dhcp daemon -resendtimeout sets how long an ADD tries")
+    error.details(exchanged).details("dhcp daemon -resendtimeout sets how long an ADD tries")
+}
+
+fn ipv4_messages(counters: &Counters) -> String {
+    let Counters { discovers, requests, offers, naks } = counters;
+    format!(
+        "sent {discovers} DISCOVER and {requests} REQUEST messages, received {offers} OFFER and {naks} NAK messages"
+    )
+}
+
+fn ipv6_messages(counters: &v6::Counters, router: bool) -> String {
+    let v6::Counters { solicits, requests, advertises, refusals } = counters;
+    let advertised = if router { "a" } else { "no" };
+    format!(
+        "sent {solicits} SOLICIT and {requests} REQUEST messages, received {advertises} ADVERTISE messages, \
+         {refusals} refusals and {advertised} router advertisement"
+    )
 }

@@ -1,14 +1,15 @@
-//! Leases on disk: a file each, written atomically, so that a daemon that was killed finds
+//! Leases on disk: a file each, also of the two that an attachment may have, written atomically, so that a daemon that was killed finds
 //! every lease that it had.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use cni_core::fs::{self, Folder, UNFINISHED};
 use cni_core::spec::{Error, Result};
-use dhcp_client::Time;
-use dhcp_client::v4::{Lease, Options, Timers};
+use dhcp_client::v4::{Lease, Options};
+use dhcp_client::{Time, Timers, v6};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha512};
 
@@ -22,8 +23,9 @@ const VERSION: u32 = 1;
 /// The longest file that is read, in bytes.
 const MAX_FILE: usize = 256 << 10;
 
-/// The end of the names of lease files.
+/// The ends of the names of lease files, of DHCPv4 and DHCPv6.
 const SUFFIX: &str = ".json";
+const IPV6_SUFFIX: &str = "-6.json";
 
 /// The folder of the leases, for this daemon alone.
 pub(crate) struct Store {
@@ -32,18 +34,38 @@ pub(crate) struct Store {
     _lock: File,
 }
 
+/// The leases of an attachment.
+#[derive(Clone, Debug)]
+pub(crate) struct Leases {
+    pub(crate) target: Target,
+    pub(crate) place: Place,
+    pub(crate) broadcast: bool,
+    pub(crate) ipv4: Option<Lease>,
+    pub(crate) ipv6: Option<v6::Lease>,
+}
+
 /// A lease as it is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Record {
+struct Record {
     version: u32,
     /// The boot that its times belong to.
     boot: String,
     #[serde(flatten)]
-    pub(crate) target: Target,
-    pub(crate) place: Place,
-    pub(crate) broadcast: bool,
-    lease: StoredLease,
+    target: Target,
+    place: Place,
+    broadcast: bool,
+    #[serde(flatten)]
+    lease: Stored,
+}
+
+/// The lease under a key that says its protocol.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Stored {
+    #[serde(rename = "lease")]
+    Ipv4(StoredLease),
+    #[serde(rename = "ipv6Lease")]
+    Ipv6(StoredIpv6Lease),
 }
 
 /// Times are milliseconds of `CLOCK_BOOTTIME`.
@@ -59,32 +81,83 @@ struct StoredLease {
     options: Vec<(u8, Hex)>,
 }
 
-impl Record {
-    /// The lease.
-    pub(crate) fn lease(&self) -> Lease {
-        let stored = &self.lease;
-        let mut options = Options::default();
-        for (number, value) in &stored.options {
-            options.set(*number, value.0.clone());
-        }
-        let timers = stored.timers.map(|[renew, rebind, expiry]| Timers {
-            renew: Time(renew),
-            rebind: Time(rebind),
-            expiry: Time(expiry),
-        });
-        Lease {
-            address: stored.address,
-            prefix: stored.prefix,
-            server: stored.server,
-            start: Time(stored.start),
-            timers,
-            options,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredIpv6Lease {
+    address: std::net::Ipv6Addr,
+    server: Hex,
+    start: u64,
+    preferred: Option<u64>,
+    timers: Option<[u64; 3]>,
+    options: Vec<(u16, Hex)>,
+}
+
+impl StoredLease {
+    fn of(lease: &Lease) -> StoredLease {
+        StoredLease {
+            address: lease.address,
+            prefix: lease.prefix,
+            server: lease.server,
+            start: lease.start.0,
+            timers: lease.timers.map(stored_timers),
+            options: lease.options.iter().map(|(number, value)| (number, Hex(value.to_vec()))).collect(),
         }
     }
 
+    fn lease(self) -> Lease {
+        let mut options = Options::default();
+        for (number, value) in self.options {
+            options.set(number, value.0);
+        }
+        let StoredLease { address, prefix, server, .. } = self;
+        Lease { address, prefix, server, start: Time(self.start), timers: self.timers.map(timers), options }
+    }
+}
+
+impl StoredIpv6Lease {
+    fn of(lease: &v6::Lease) -> StoredIpv6Lease {
+        StoredIpv6Lease {
+            address: lease.address,
+            server: Hex(lease.server.clone()),
+            start: lease.start.0,
+            preferred: lease.preferred.map(|time| time.0),
+            timers: lease.timers.map(stored_timers),
+            options: lease.options.iter().map(|(number, value)| (number, Hex(value.to_vec()))).collect(),
+        }
+    }
+
+    fn lease(self) -> v6::Lease {
+        let mut options = v6::Options::default();
+        for (number, value) in self.options {
+            options.push(number, value.0);
+        }
+        v6::Lease {
+            address: self.address,
+            server: self.server.0,
+            start: Time(self.start),
+            preferred: self.preferred.map(Time),
+            timers: self.timers.map(timers),
+            options,
+        }
+    }
+}
+
+fn stored_timers(timers: Timers) -> [u64; 3] {
+    [timers.renew.0, timers.rebind.0, timers.expiry.0]
+}
+
+fn timers([renew, rebind, expiry]: [u64; 3]) -> Timers {
+    Timers { renew: Time(renew), rebind: Time(rebind), expiry: Time(expiry) }
+}
+
+impl Record {
     fn is_valid(&self) -> bool {
         let ordered = |[renew, rebind, expiry]: [u64; 3]| renew < rebind && rebind < expiry;
-        self.version == VERSION && self.lease.prefix <= 32 && self.lease.timers.is_none_or(ordered)
+        let (fits, timers) = match &self.lease {
+            Stored::Ipv4(lease) => (lease.prefix <= 32, lease.timers),
+            Stored::Ipv6(lease) => (true, lease.timers),
+        };
+        self.version == VERSION && fits && timers.is_none_or(ordered)
     }
 }
 
@@ -116,27 +189,30 @@ impl Store {
     /// # Errors
     /// When it can't be written.
     pub(crate) fn save(&self, target: &Target, place: &Place, broadcast: bool, lease: &Lease) -> Result<()> {
-        let timers = lease.timers.map(|timers| [timers.renew.0, timers.rebind.0, timers.expiry.0]);
-        let options = lease.options.iter().map(|(number, value)| (number, Hex(value.to_vec()))).collect();
-        let lease = StoredLease {
-            address: lease.address,
-            prefix: lease.prefix,
-            server: lease.server,
-            start: lease.start.0,
-            timers,
-            options,
-        };
-        let record = Record {
-            version: VERSION,
-            boot: self.boot.clone(),
-            target: target.clone(),
-            place: place.clone(),
-            broadcast,
-            lease,
-        };
+        self.write(SUFFIX, target, place, broadcast, Stored::Ipv4(StoredLease::of(lease)))
+    }
+
+    /// The same for a lease of DHCPv6.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub(crate) fn save_ipv6(&self, target: &Target, place: &Place, lease: &v6::Lease) -> Result<()> {
+        self.write(IPV6_SUFFIX, target, place, false, Stored::Ipv6(StoredIpv6Lease::of(lease)))
+    }
+
+    fn write(
+        &self,
+        suffix: &str,
+        target: &Target,
+        place: &Place,
+        broadcast: bool,
+        lease: Stored,
+    ) -> Result<()> {
+        let (boot, target, place) = (self.boot.clone(), target.clone(), place.clone());
+        let name = file_name(&target.id, suffix);
+        let record = Record { version: VERSION, boot, target, place, broadcast, lease };
         let text =
             serde_json::to_vec(&record).map_err(|err| Error::io("writing a lease", io::Error::from(err)))?;
-        let name = file_name(&target.id);
         self.folder
             .replace(&name, &text, 0o600)
             .map_err(|err| fs::failed("writing", &self.folder.path().join(&name), err))
@@ -147,11 +223,22 @@ impl Store {
     /// # Errors
     /// When it is there and can't be removed.
     pub(crate) fn remove(&self, id: &Id) -> Result<()> {
-        let name = file_name(id);
+        self.remove_file(&file_name(id, SUFFIX))
+    }
+
+    /// The same for a lease of DHCPv6.
+    ///
+    /// # Errors
+    /// As [`Store::remove`].
+    pub(crate) fn remove_ipv6(&self, id: &Id) -> Result<()> {
+        self.remove_file(&file_name(id, IPV6_SUFFIX))
+    }
+
+    fn remove_file(&self, name: &str) -> Result<()> {
         self.folder
-            .remove(&name)
+            .remove(name)
             .map(drop)
-            .map_err(|err| fs::failed("removing", &self.folder.path().join(&name), err))
+            .map_err(|err| fs::failed("removing", &self.folder.path().join(name), err))
     }
 
     /// All leases. What can't be read, or is of an earlier boot, is removed and logged: it can't
@@ -159,17 +246,17 @@ impl Store {
     ///
     /// # Errors
     /// When the folder can't be read.
-    pub(crate) fn load(&self) -> Result<Vec<Record>> {
+    pub(crate) fn load(&self) -> Result<Vec<Leases>> {
         let path = self.folder.path();
         let names = self.folder.names().map_err(|err| fs::failed("listing", path, err))?;
-        let mut records = Vec::new();
+        let mut found: HashMap<Id, Leases> = HashMap::new();
         for name in names.flatten() {
             let Some(name) = name.to_str() else { continue };
             if name.starts_with(UNFINISHED) {
                 let _ = self.folder.remove(name);
             } else if name.ends_with(SUFFIX) {
                 match self.read(name) {
-                    Ok(record) => records.push(record),
+                    Ok(record) => add(&mut found, record),
                     Err(why) => {
                         log(Level::Warning, "lease-file-dropped", &[("file", &name), ("why", &why)]);
                         let _ = self.folder.remove(name);
@@ -177,7 +264,7 @@ impl Store {
                 }
             }
         }
-        Ok(records)
+        Ok(found.into_values().collect())
     }
 
     fn read(&self, name: &str) -> Result<Record, String> {
@@ -193,11 +280,26 @@ impl Store {
     }
 }
 
+/// Puts a lease to the others of its attachment. A daemon that was killed may have left one of an interface that
+/// has been replaced since; both are looked for in the same place.
+fn add(found: &mut HashMap<Id, Leases>, record: Record) {
+    let Record { target, place, broadcast, lease, .. } = record;
+    let leases =
+        found.entry(target.id.clone()).or_insert(Leases { target, place, broadcast, ipv4: None, ipv6: None });
+    match lease {
+        Stored::Ipv4(lease) => {
+            leases.broadcast = broadcast;
+            leases.ipv4 = Some(lease.lease());
+        }
+        Stored::Ipv6(lease) => leases.ipv6 = Some(lease.lease()),
+    }
+}
+
 /// The name of an attachment's file: its parts may be 255 bytes long each.
-fn file_name(id: &Id) -> String {
+fn file_name(id: &Id, suffix: &str) -> String {
     let digest = Sha512::digest(id.text());
     let digits: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{digits}{SUFFIX}")
+    format!("{digits}{suffix}")
 }
 
 /// A part of a path that stands for a socket: leases of daemons side by side are kept apart by it.

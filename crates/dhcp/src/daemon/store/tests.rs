@@ -30,6 +30,19 @@ fn lease() -> Lease {
     }
 }
 
+fn ipv6_lease() -> v6::Lease {
+    let mut options = v6::Options::default();
+    options.push(23, [0xfd; 16]);
+    v6::Lease {
+        address: "fd00::7".parse().unwrap(),
+        server: vec![0, 4, 7],
+        start: Time(1000),
+        preferred: Some(Time(3500)),
+        timers: Some(Timers { renew: Time(2000), rebind: Time(3000), expiry: Time(4000) }),
+        options,
+    }
+}
+
 #[test]
 fn a_lease_is_found_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -37,9 +50,17 @@ fn a_lease_is_found_again() {
     store.save(&target("a"), &place(), true, &lease()).unwrap();
     store.save(&target("b"), &place(), false, &lease()).unwrap();
     store.remove(&target("b").id).unwrap();
-    let [record] = &store.load().unwrap()[..] else { panic!("one record") };
-    assert_eq!((record.lease(), &record.place, record.broadcast), (lease(), &place(), true));
-    assert_eq!(record.target.id, target("a").id);
+    let [found] = &store.load().unwrap()[..] else { panic!("one attachment") };
+    assert_eq!((&found.ipv4, &found.place, found.broadcast), (&Some(lease()), &place(), true));
+    assert_eq!((&found.target.id, &found.ipv6), (&target("a").id, &None));
+    store.save_ipv6(&target("a"), &place(), &ipv6_lease()).unwrap();
+    let [found] = &store.load().unwrap()[..] else { panic!("one attachment") };
+    assert_eq!((&found.ipv4, &found.ipv6, found.broadcast), (&Some(lease()), &Some(ipv6_lease()), true));
+    store.remove(&target("a").id).unwrap();
+    let [found] = &store.load().unwrap()[..] else { panic!("one attachment") };
+    assert_eq!((&found.ipv4, &found.ipv6), (&None, &Some(ipv6_lease())));
+    store.remove_ipv6(&target("a").id).unwrap();
+    assert!(store.load().unwrap().is_empty());
 }
 
 #[test]
@@ -57,7 +78,7 @@ fn what_is_cut_off_or_of_another_boot_is_dropped_and_others_stay() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     store.save(&target("a"), &place(), false, &lease()).unwrap();
-    let good = std::fs::read_to_string(folder.path().join(file_name(&target("a").id))).unwrap();
+    let good = std::fs::read_to_string(folder.path().join(file_name(&target("a").id, SUFFIX))).unwrap();
     let boot = format!("\"boot\":\"{}\"", store.boot);
     assert!(good.contains(&boot));
     for (name, text) in [
