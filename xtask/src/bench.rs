@@ -4,6 +4,7 @@ mod beside;
 pub(crate) mod calls;
 mod contender;
 mod copy;
+mod dhcp;
 mod growth;
 mod pods;
 mod report;
@@ -32,8 +33,9 @@ use workload::{Bench, Workload};
 /// binaries, the Go plugins, a small process that sends the same netlink messages (the kernel's
 /// floor), and a static process that does nothing. All of them are forked by the same small process;
 /// wall time is from before the fork until they are reaped, CPU time and peak memory include the
-/// plugins that they run. host-local is also measured with up to 50 000 addresses held, and multus
-/// with pods of several networks and an API server on loopback.
+/// plugins that they run. host-local is also measured with up to 50 000 addresses held, multus
+/// with pods of several networks and an API server on loopback, and dhcp with a server in a namespace and
+/// a daemon that holds 200 leases.
 ///
 /// With --beside, an earlier build is called in each round, and every median is compared with
 /// its own there. How much a ratio may vary by chance is seen from the samples of this run (bootstrap,
@@ -80,6 +82,8 @@ enum Part {
     Growth,
     /// Pods with several networks, through multus.
     Pods,
+    /// One attachment with a lease, and the dhcp daemon at rest.
+    Dhcp,
 }
 
 /// Reservations held in the growth series.
@@ -167,10 +171,15 @@ fn measure(
         let contenders = PodContender::all(&contenders, &args.go, args.go_multus.as_deref())?;
         report.pods = pods::measure(bench, &contenders, apiserver, rounds.div_ceil(2))?;
     }
+    if args.wants(Part::Dhcp) {
+        report.dhcp = dhcp::measure(bench, &contenders, rounds)?;
+    }
     let multicall = fs::metadata(ours.join(dist::MULTICALL)).map(|file| file.len()).ok();
     report.beside = beside::compare(&report.attachments, &report.growth, &report.pods);
-    let Report { attachments, growth, pods, beside, .. } = &report;
-    report.verdicts = verdict::judge(attachments, growth, pods, multicall, beside);
+    let Report { attachments, growth, pods, beside, dhcp, .. } = &report;
+    let mut verdicts = verdict::judge(attachments, growth, pods, multicall, beside);
+    verdict::judge_dhcp(dhcp, &mut verdicts);
+    report.verdicts = verdicts;
     Ok(report)
 }
 

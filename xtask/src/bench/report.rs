@@ -2,6 +2,7 @@
 
 use super::beside::{self, Beside};
 use super::contender::{Verb, Who};
+use super::dhcp::{Ipam, Leased, Leases};
 use super::growth::Grown;
 use super::pods::{self, Attached};
 use super::verdict::Verdict;
@@ -20,6 +21,7 @@ pub(crate) struct Report {
     pub(crate) attachments: Vec<Measured>,
     pub(crate) growth: Vec<Grown>,
     pub(crate) pods: Vec<Attached>,
+    pub(crate) dhcp: Leases,
     pub(crate) beside: Vec<Beside>,
     pub(crate) verdicts: Vec<Verdict>,
 }
@@ -43,6 +45,11 @@ impl Report {
                 println!("* Go's times are of another machine; --go-multus FILE measures it here");
             }
         }
+        if !self.dhcp.measured.is_empty() {
+            heading("One attachment with a lease (times in ms, p50 and p99)");
+            print!("{}", leases(&self.dhcp.measured));
+            println!("The server took {:.2} ms for its two answers", self.dhcp.server_us / 1000.0);
+        }
         if !self.beside.is_empty() {
             heading(
                 "Beside the earlier build (this build's median of its, and the spread of that in this run)",
@@ -63,6 +70,7 @@ impl Report {
             "attachments": self.attachments,
             "growth": self.growth,
             "pods": self.pods,
+            "dhcp": self.dhcp,
             "beside": self.beside,
             "requirements": self.verdicts,
         });
@@ -107,6 +115,36 @@ fn attachments(measured: &[Measured]) -> Table {
                     memory,
                     ratio(go.filter(|_| one.who.is_plugin()).map(|go| go / ours)),
                     ratio(floor.filter(|_| one.who.is_plugin()).map(|floor| ours / floor)),
+                ]);
+            }
+        }
+    }
+    table
+}
+
+fn leases(measured: &[Leased]) -> Table {
+    let mut table =
+        Table::new(["what", "who", ">wall", ">p99", ">CPU", ">p99", ">memory", ">Go is slower by"]);
+    for ipam in Ipam::ALL {
+        for verb in [Verb::Add, Verb::Del] {
+            let rows: Vec<&Leased> =
+                measured.iter().filter(|one| (one.ipam, one.verb) == (ipam, verb)).collect();
+            let go = rows.iter().find(|one| one.who == Who::Go).map(|one| one.figures.wall_p50_us);
+            for (index, one) in rows.iter().enumerate() {
+                if index == 0 {
+                    table.line();
+                }
+                let title = format!("{} {}", ipam.title(), verb.name());
+                let [p50, p99, cpu, cpu_p99, memory] = one.figures.cells();
+                table.row([
+                    if index == 0 { title } else { String::new() },
+                    one.who.title().into(),
+                    p50,
+                    p99,
+                    cpu,
+                    cpu_p99,
+                    memory,
+                    ratio(go.map(|go| go / one.figures.wall_p50_us)),
                 ]);
             }
         }

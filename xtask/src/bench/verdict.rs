@@ -2,6 +2,7 @@
 
 use super::beside::Beside;
 use super::contender::{Verb, Who};
+use super::dhcp::{Ipam, Leases};
 use super::growth::Grown;
 use super::pods::{self, Attached, reference};
 use super::sample::Summary;
@@ -55,6 +56,13 @@ const POD_DEL_WALL: f64 = 3.0;
 const POD_DEL_GROWTH: f64 = 1.5;
 /// Peak memory of multus, in MiB.
 const POD_MEMORY_MIB: f64 = 8.0;
+
+/// Requirements for ADD with a lease: beside the server's own time, against an ADD with a static
+/// address; and against Go.
+const LEASE_OF_STATIC: f64 = 1.5;
+const LEASE_TIMES_GO: f64 = 3.0;
+/// The memory of the dhcp daemon at rest with its leases, in MiB.
+const DAEMON_MIB: f64 = 8.0;
 
 const OURS: [Who; 2] = [Who::Multicall, Who::Separate];
 
@@ -169,6 +177,30 @@ fn judge_pods(pods: &[Attached], verdicts: &mut Vec<Verdict>) {
     if let Some(peak) = peaks.max() {
         let what = "peak memory of our multus".to_owned();
         verdicts.push(Verdict::at_most(what, peak as f64 / 1024.0, POD_MEMORY_MIB, "MiB"));
+    }
+}
+
+/// Judges attachments with leases.
+pub(crate) fn judge_dhcp(leases: &Leases, verdicts: &mut Vec<Verdict>) {
+    let wall = |ipam: Ipam, who: Who| {
+        let found =
+            leases.measured.iter().find(|one| (one.ipam, one.verb, one.who) == (ipam, Verb::Add, who));
+        found.map(|one| one.figures.wall_p50_us)
+    };
+    let Some(ours) = wall(Ipam::Dhcp, Who::Multicall) else { return };
+    if let Some(fixed) = wall(Ipam::Static, Who::Multicall) {
+        let what = "macvlan + dhcp ADD without the server's time: of one with static, wall".to_owned();
+        verdicts.push(Verdict::at_most(what, (ours - leases.server_us) / fixed, LEASE_OF_STATIC, "×"));
+    }
+    if let Some(go) = wall(Ipam::Dhcp, Who::Go) {
+        let what = "macvlan + dhcp ADD: faster than Go, wall".to_owned();
+        verdicts.push(Verdict::at_least(what, go / ours, LEASE_TIMES_GO));
+    }
+    if let Some(idle) = &leases.idle {
+        let what = format!("memory of the dhcp daemon with {} leases", idle.leases);
+        verdicts.push(Verdict::at_most(what, idle.memory_kib as f64 / 1024.0, DAEMON_MIB, "MiB"));
+        let what = "wake-ups of the dhcp daemon while no lease is due".to_owned();
+        verdicts.push(Verdict::at_most(what, idle.wake_ups as f64, 0.0, ""));
     }
 }
 
