@@ -26,9 +26,12 @@ const PACKAGES: [&str; 8] = [
     "runc",
 ];
 
-/// What is run in the machine too: its kernel has the links that this one may lack.
+/// What of that which this kernel lacks is run in the machine, in the newest version: its kernel has the
+/// links, but a process costs forty times as much there.
 const IN_MACHINE: [&str; 8] =
     ["1.1/add/1", "1.1/add/4", "1.1/add/6", "1.1/check/5", "1.1/del/2", "1.1/del/6", "1.1/del/13", "doc"];
+/// The newest version.
+const NEWEST: &str = "1.1.0";
 
 /// Run the conformance suite against our plugins, and the Go plugins and runtimes of Debian.
 ///
@@ -87,11 +90,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         progress.print(format!("{}: {} (exit code {code})", contender.name, run.summary()));
         results.add(run);
     }
+    let table = folder.join("README.md");
+    let write = |results: &Results| {
+        fs::write(&table, results.to_markdown()).context(|| format!("can't write {}", table.display()))
+    };
+    // What is known is kept, should the machine fail.
+    write(&results)?;
     if !args.no_vm {
         in_machine(args, &workspace, &suite, &contenders, &mut results, &progress)?;
     }
-    let table = folder.join("README.md");
-    fs::write(&table, results.to_markdown()).context(|| format!("can't write {}", table.display()))?;
+    write(&results)?;
     progress.print(format!("The table is in {}", table.display()));
     let failed: Vec<String> = contenders
         .iter()
@@ -177,17 +185,17 @@ fn in_machine(
     let machine = vm::prepare(workspace, Duration::from_secs(args.vm_timeout), false, progress)?;
     let mut lines = Vec::new();
     for contender in contenders.iter().filter(|contender| contender.name != "oxcni-separate") {
-        let skipped = results.profiles_skipped_by(&contender.name);
-        if skipped.is_empty() {
+        let (profiles, cases) = results.skipped_by(&contender.name, NEWEST, &IN_MACHINE);
+        if cases.is_empty() {
             continue;
         }
         let reports = machine.results.join(format!("conformance-{}", contender.name));
         let _ = fs::remove_dir_all(&reports);
         let mut words = arguments(&contender.folder, &reports);
-        words.extend(["--limit", "200", "--jobs", "2"].map(str::to_owned));
-        words.extend(skipped.iter().flat_map(|name| ["--profile".to_owned(), name.clone()]));
-        words.extend(IN_MACHINE.iter().flat_map(|case| ["--case".to_owned(), (*case).to_owned()]));
-        lines.push(format!("{} {} > /dev/null", suite.display(), words.join(" ")));
+        words.extend(["--spec", NEWEST, "--limit", "200", "--jobs", "2"].map(str::to_owned));
+        words.extend(profiles.iter().flat_map(|name| ["--profile".to_owned(), name.clone()]));
+        words.extend(cases.iter().flat_map(|case| ["--case".to_owned(), case.clone()]));
+        lines.push(format!("{} {} | tail -n 1", suite.display(), words.join(" ")));
     }
     if lines.is_empty() {
         return Ok(());

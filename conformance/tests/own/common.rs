@@ -54,11 +54,15 @@ pub(crate) fn is_root(test: &str) -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
     }
-    let line = format!("{test}: needs root\n");
-    print!("SKIP {line}");
+    skip(&format!("{test}: needs root"));
+    false
+}
+
+/// Says that a test is skipped, and why.
+pub(crate) fn skip(why: &str) {
+    println!("SKIP {why}");
     if let Some(log) = std::env::var_os("OXCNI_SKIP_LOG") {
         let mut log = OpenOptions::new().create(true).append(true).open(log).expect("the log of skips");
-        log.write_all(line.as_bytes()).expect("the log of skips");
+        log.write_all(format!("{why}\n").as_bytes()).expect("the log of skips");
     }
-    false
 }

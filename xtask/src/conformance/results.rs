@@ -88,13 +88,22 @@ impl Results {
         self.0.push(run);
     }
 
-    /// The profiles of which a run skipped something.
-    pub(super) fn profiles_skipped_by(&self, name: &str) -> BTreeSet<String> {
+    /// What a run skipped in a version, of the cases that begin with one of `wanted`: profiles and ids.
+    pub(super) fn skipped_by(
+        &self,
+        name: &str,
+        version: &str,
+        wanted: &[&str],
+    ) -> (BTreeSet<String>, BTreeSet<String>) {
+        let is_wanted = |entry: &Entry| {
+            let chosen = |prefix: &&str| {
+                entry.id.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            entry.status == "skipped" && entry.version == version && wanted.iter().any(chosen)
+        };
         let run = self.0.iter().filter(|run| run.name == name);
-        run.flat_map(Run::entries)
-            .filter(|(_, entry)| entry.status == "skipped")
-            .map(|(profile, _)| profile.to_owned())
-            .collect()
+        let skipped = run.flat_map(Run::entries).filter(|(_, entry)| is_wanted(entry));
+        skipped.map(|(profile, entry)| (profile.to_owned(), entry.id.clone())).unzip()
     }
 
     /// Puts what another kernel could run in the place of what was skipped.
@@ -223,7 +232,9 @@ mod tests {
             "6.18",
             &[entry("a", "must", "passed"), entry("b", "must", "skipped"), entry("c", "should", "skipped")],
         ));
-        assert_eq!(results.profiles_skipped_by("x").len(), 1);
+        let (profiles, cases) = results.skipped_by("x", "1.1.0", &["b", "d"]);
+        assert_eq!((profiles.len(), cases), (1, ["b".to_owned()].into()));
+        assert!(results.skipped_by("x", "1.0.0", &["b"]).1.is_empty());
         results.fill_in(run("6.1", &[entry("a", "must", "failed"), entry("b", "must", "failed")]));
         assert_eq!(results.failures_of("x"), ["x: bridge b@1.1.0: t (failed)"]);
         let page = results.to_markdown();
