@@ -11,7 +11,8 @@
 //! - [`cache`] keeps them for DEL, CHECK and GC, which work on [`detachment`]s;
 //! - [`status`] and [`event`] are what the cluster gets back.
 //!
-//! The program thin_entrypoint, which writes multus' configuration, is in [`entrypoint`].
+//! The programs that write multus' configuration are thin_entrypoint, for a pod, in [`entrypoint`], and
+//! oxcni-multus-config, for a service of the node, in [`host_config`].
 #![deny(missing_docs)]
 
 mod add;
@@ -31,6 +32,7 @@ mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gc;
+mod host_config;
 mod keys;
 mod link_group;
 mod log;
@@ -97,6 +99,11 @@ pub fn check_config(request: &Request) -> Result<()> {
 /// The whole program `thin_entrypoint`, which installs and configures multus on a node.
 pub fn thin_entrypoint() -> ExitCode {
     entrypoint::main()
+}
+
+/// The whole program `oxcni-multus-config`, which keeps multus configured on a node without a pod.
+pub fn multus_config() -> ExitCode {
+    host_config::main()
 }
 
 /// The caller of the delegates' plugins.

@@ -30,6 +30,18 @@ static PLUGINS: &[&dyn Plugin] = &[
     &oxcni_vlan::Vlan,
 ];
 
+/// A name, and the whole program behind it.
+type Program = (&'static str, fn() -> ExitCode);
+
+/// Programs that are no plugins, by the names that packages link them under.
+#[cfg(feature = "multus")]
+static PROGRAMS: &[Program] = &[
+    ("oxcni-multus-config", oxcni_multus::multus_config),
+    ("thin_entrypoint", oxcni_multus::thin_entrypoint),
+];
+#[cfg(not(feature = "multus"))]
+static PROGRAMS: &[Program] = &[];
+
 const USAGE: &str = "\
 oxcni: CNI plugins in one program, which acts as the one whose name it is called by
 
@@ -41,6 +53,9 @@ oxcni: CNI plugins in one program, which acts as the one whose name it is called
 fn main() -> ExitCode {
     let called_as = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&called_as).file_name().and_then(OsStr::to_str).unwrap_or_default();
+    if let Some((_, program)) = PROGRAMS.iter().find(|(program, _)| *program == name) {
+        return program();
+    }
     match plugin::find(PLUGINS, name) {
         Some(plugin) => plugin::run_named(plugin, PLUGINS),
         None => by_hand(name),

@@ -1,10 +1,11 @@
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::Server;
 use super::cluster::PatchForm;
-use super::kinds::{self, Target};
+use super::kinds::{self, SERVICE_ACCOUNTS, Target};
 use super::status::Status;
 
 /// A request, with all of it that an answer depends on.
@@ -73,6 +74,9 @@ fn authorise(server: &Server, user: &str, request: &ApiRequest, target: &Target)
 }
 
 fn act(server: &Server, request: &ApiRequest, target: &Target) -> Result<(u16, Value), Status> {
+    if target.kind == SERVICE_ACCOUNTS && target.subresource.as_deref() == Some("token") {
+        return issue_token(server, request, target);
+    }
     let mut cluster = server.cluster.lock().unwrap_or_else(PoisonError::into_inner);
     if !matches!(target.subresource.as_deref(), None | Some("status")) {
         return Err(Status::new(404, "the server could not find the requested resource"));
@@ -108,4 +112,20 @@ fn act(server: &Server, request: &ApiRequest, target: &Target) -> Result<(u16, V
         }
         _ => Err(Status::new(405, "the server does not allow this method on the requested resource")),
     }
+}
+
+/// TokenRequest: a token of the service account, which ends when the request wants it to.
+fn issue_token(server: &Server, request: &ApiRequest, target: &Target) -> Result<(u16, Value), Status> {
+    let ("POST", Some(name)) = (request.method.as_str(), target.name.as_deref()) else {
+        return Err(Status::new(405, "the server does not allow this method on the requested resource"));
+    };
+    server.cluster.lock().unwrap_or_else(PoisonError::into_inner).get(target, name)?;
+    let mut body: Value = serde_json::from_slice(&request.body)
+        .map_err(|err| Status::new(400, format!("the body is no JSON: {err}")))?;
+    let seconds = body["spec"]["expirationSeconds"].as_u64().unwrap_or(3600);
+    let user = format!("system:serviceaccount:{}:{name}", target.namespace);
+    let token = server.issue(&user, Duration::from_secs(seconds));
+    body["spec"]["expirationSeconds"] = seconds.into();
+    body["status"] = json!({ "token": token });
+    Ok((201, body))
 }

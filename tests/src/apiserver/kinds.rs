@@ -26,6 +26,16 @@ pub(super) const PODS: &Kind = &Kind {
     has_status: true,
 };
 
+pub(super) const SERVICE_ACCOUNTS: &Kind = &Kind {
+    group: "",
+    version: "v1",
+    plural: "serviceaccounts",
+    kind: "ServiceAccount",
+    short: &["sa"],
+    namespaced: true,
+    has_status: false,
+};
+
 const KINDS: &[&Kind] = &[
     PODS,
     &Kind {
@@ -37,6 +47,7 @@ const KINDS: &[&Kind] = &[
         namespaced: false,
         has_status: false,
     },
+    SERVICE_ACCOUNTS,
     &Kind {
         group: "",
         version: "v1",

@@ -1,7 +1,7 @@
 //! A Kubernetes API server for tests: HTTPS, roles, objects, and faults on request.
 //!
-//! It serves pods, NetworkAttachmentDefinitions, the earlier `Network` objects, namespaces and
-//! events over HTTP/1.1 and HTTP/2, as far as multus and `kubectl get` and `kubectl patch` need
+//! It serves pods, NetworkAttachmentDefinitions, the earlier `Network` objects, namespaces, service
+//! accounts with their tokens, and events over HTTP/1.1 and HTTP/2, as far as multus and `kubectl get` and `kubectl patch` need
 //! it. It listens on the loopback of a [`Host`] and runs on a thread of the test.
 //!
 //! ```no_run
@@ -40,6 +40,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -59,6 +60,7 @@ use kinds::{Kind, Target};
 struct Server {
     cluster: Mutex<Cluster>,
     users: Mutex<Vec<Known>>,
+    issued: Mutex<Vec<Issued>>,
     faults: Mutex<Vec<Planned>>,
     journal: Journal,
     connections: AtomicUsize,
@@ -73,6 +75,13 @@ struct Known {
     certificate: Vec<u8>,
 }
 
+/// A token that was requested for a user.
+struct Issued {
+    user: String,
+    token: String,
+    until: Instant,
+}
+
 impl Server {
     fn users(&self) -> MutexGuard<'_, Vec<Known>> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
@@ -83,7 +92,21 @@ impl Server {
     }
 
     fn user_of_token(&self, token: &str) -> Option<String> {
-        self.users().iter().find(|user| user.token == token).map(|user| user.name.clone())
+        if let Some(user) = self.users().iter().find(|user| user.token == token) {
+            return Some(user.name.clone());
+        }
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let valid = issued.iter().find(|issued| issued.token == token && Instant::now() < issued.until);
+        valid.map(|issued| issued.user.clone())
+    }
+
+    /// Makes a token for a user, which is valid for this long.
+    fn issue(&self, user: &str, lifetime: Duration) -> String {
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = format!("issued-token-{}-of-{user}", issued.len() + 1);
+        let until = Instant::now() + lifetime;
+        issued.push(Issued { user: user.to_owned(), token: token.clone(), until });
+        token
     }
 
     fn role_of(&self, name: &str) -> Option<Role> {
@@ -146,6 +169,7 @@ impl ApiServer {
         let server = Arc::new(Server {
             cluster: Mutex::default(),
             users: Mutex::default(),
+            issued: Mutex::default(),
             faults: Mutex::default(),
             journal: Journal::default(),
             connections: AtomicUsize::new(0),

@@ -58,6 +58,29 @@ fn current(mut kubeconfig: Kubeconfig) -> Result<Current, String> {
     Ok(Current { kubeconfig, proxy })
 }
 
+/// The text of a kubeconfig for the current cluster of another one, and a user with a token. All that
+/// says how the server is reached and trusted is taken over, no credentials are.
+///
+/// # Errors
+/// The kubeconfig can't be read, or its current context names no cluster.
+pub(crate) fn with_token(path: &Path, token: &str) -> Result<String> {
+    let wrong = |why: String| Error::invalid_config(format!("kubeconfig {}: {why}", path.display()));
+    let read = Kubeconfig::read_from(path).map_err(|err| wrong(without_secrets(&err)))?;
+    let current = read.contexts.into_iter().find(|named| Some(&named.name) == read.current_context.as_ref());
+    let name = current.and_then(|named| named.context).map(|context| context.cluster).unwrap_or_default();
+    let cluster = read.clusters.into_iter().find(|named| named.name == name).and_then(|named| named.cluster);
+    let cluster = cluster.ok_or_else(|| wrong("the current context names no cluster".to_owned()))?;
+    let text = serde_json::to_string_pretty(&serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": "local", "cluster": cluster }],
+        "users": [{ "name": "multus", "user": { "token": token } }],
+        "contexts": [{ "name": "multus", "context": { "cluster": "local", "user": "multus" } }],
+        "current-context": "multus",
+    }));
+    text.map(|text| text + "\n").map_err(|_| wrong("its cluster can't be written".to_owned()))
+}
+
 /// The error of a kubeconfig without any of its content: an excerpt in a YAML error may be a token.
 pub(super) fn without_secrets(err: &KubeconfigError) -> String {
     match err {
@@ -116,6 +139,28 @@ mod tests {
         assert!(token("{tokenFile: /nonexistent}").unwrap_err().contains("/nonexistent"));
         std::fs::write(file.path(), "\n").unwrap();
         assert!(token(&format!("{{tokenFile: {path}}}")).is_err());
+    }
+
+    #[test]
+    fn another_user_gets_the_current_cluster_and_none_of_the_credentials() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "current-context: c\ncontexts: [{name: c, context: {cluster: k, user: u}}]\n\
+             clusters: [{name: other, cluster: {server: 'https://x'}}, \
+             {name: k, cluster: {server: 'https://h', tls-server-name: n, certificate-authority-data: Zg==}}]\n\
+             users: [{name: u, user: {client-key-data: s3cret}}]",
+        )
+        .unwrap();
+        let text = with_token(file.path(), "t").unwrap();
+        let read = Kubeconfig::from_yaml(&text).unwrap();
+        let cluster = read.clusters[0].cluster.clone().unwrap();
+        assert_eq!(cluster.server.as_deref(), Some("https://h"));
+        assert_eq!(cluster.tls_server_name.as_deref(), Some("n"));
+        assert_eq!(cluster.certificate_authority_data.as_deref(), Some("Zg=="));
+        assert!(text.contains("\"token\": \"t\"") && !text.contains("s3cret"), "{text}");
+        std::fs::write(file.path(), "current-context: c").unwrap();
+        with_token(file.path(), "t").unwrap_err();
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) mod manifests;
 mod proxy;
 mod resolver;
 mod tls;
+pub(crate) mod token;
 
 use std::fmt;
 use std::sync::Arc;

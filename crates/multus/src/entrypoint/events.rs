@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -54,12 +55,13 @@ impl Events {
         }
     }
 
-    /// Waits for the next event, without a limit.
+    /// Waits for the next event, at most for the limit where there is one: its end counts as a change.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(crate) fn wait(&self) -> Result<Event> {
-        self.watch.wait(Some(self.signals.as_fd()), None).context(|| "can't wait for events".to_owned())?;
+    pub(crate) fn wait(&self, limit: Option<Duration>) -> Result<Event> {
+        let waited = self.watch.wait(Some(self.signals.as_fd()), limit);
+        waited.context(|| "can't wait for events".to_owned())?;
         let signal = self.signals.read_signal().context(|| "can't read a signal".to_owned())?;
         Ok(if signal.is_some() { Event::Stop } else { Event::Changed })
     }

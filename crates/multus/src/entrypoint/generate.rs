@@ -11,7 +11,7 @@ use super::{Context as _, Error, Result, files};
 use crate::config::ConfFile;
 
 /// Up to 0.4.0 the configuration is that of one plugin, from 1.0.0 a list.
-const NAMES: [&str; 2] = ["00-multus.conf", "00-multus.conflist"];
+pub(crate) const NAMES: [&str; 2] = ["00-multus.conf", "00-multus.conflist"];
 
 /// The name of the network without `--override-network-name`.
 const NETWORK_NAME: &str = "multus-cni-network";
@@ -31,9 +31,28 @@ pub(crate) struct Generated {
 /// `bytes` is not a network configuration, its `cniVersion` is missing, unknown or not the required
 /// one, or its `name` is missing where multus' network takes it.
 pub(crate) fn generate(options: &Options, master: &Path, bytes: &[u8]) -> Result<Generated> {
-    let mut delegate: Map<String, Value> =
-        from_json(bytes, "it").context(|| format!("{} is not a network configuration", master.display()))?;
+    let mut delegate = parse(master, bytes)?;
     wrap(options, &mut delegate).context(|| master.display().to_string())
+}
+
+/// As [`generate`], but a list of the newest version whatever the default network's is, so that the
+/// runtime calls STATUS and GC. Multus gives the default network its own version.
+///
+/// # Errors
+/// Those of [`generate`].
+pub(crate) fn generate_newest(options: &Options, master: &Path, bytes: &[u8]) -> Result<Generated> {
+    let mut delegate = parse(master, bytes)?;
+    let mut generated = || -> Result<Generated> {
+        version(options, &mut delegate)?;
+        let name = Value::from(network_name(options, &delegate)?);
+        let text = list(Version::NEWEST, &name, &conf_file(options, &delegate)?)?;
+        Ok(Generated { file_name: NAMES[1], text })
+    };
+    generated().context(|| master.display().to_string())
+}
+
+fn parse(master: &Path, bytes: &[u8]) -> Result<Map<String, Value>> {
+    from_json(bytes, "it").context(|| format!("{} is not a network configuration", master.display()))
 }
 
 fn wrap(options: &Options, delegate: &mut Map<String, Value>) -> Result<Generated> {
@@ -55,10 +74,16 @@ fn wrap(options: &Options, delegate: &mut Map<String, Value>) -> Result<Generate
 pub(crate) fn write(options: &Options, generated: &Generated) -> Result<PathBuf> {
     let path = options.cni_conf_dir.join(generated.file_name);
     files::write(&path, generated.text.as_bytes(), 0o600)?;
-    for other in NAMES.into_iter().filter(|name| *name != generated.file_name) {
-        files::remove(&options.cni_conf_dir.join(other))?;
-    }
+    remove_other(&options.cni_conf_dir, generated.file_name)?;
     Ok(path)
+}
+
+/// Removes the configuration of the other form than that of the file `kept`.
+///
+/// # Errors
+/// Those of removing a file.
+pub(crate) fn remove_other(folder: &Path, kept: &str) -> Result<()> {
+    NAMES.into_iter().filter(|name| *name != kept).try_for_each(|name| files::remove(&folder.join(name)))
 }
 
 /// Removes the files of [`write()`], both forms.

@@ -10,14 +10,14 @@
 //! - [`kubeconfig`] and [`generate`] make the two files, the latter from the [`master`].
 
 mod command_line;
-mod error;
-mod events;
-mod files;
+pub(crate) mod error;
+pub(crate) mod events;
+pub(crate) mod files;
 mod flags;
-mod generate;
+pub(crate) mod generate;
 mod kubeconfig;
 mod master;
-mod options;
+pub(crate) mod options;
 mod run;
 
 use error::{Context, Error, Result};

@@ -65,7 +65,7 @@ fn clean_up(options: &Options) -> Result<()> {
 }
 
 fn wait_for_stop(events: &Events) -> Result<()> {
-    while events.wait()? != Event::Stop {}
+    while events.wait(None)? != Event::Stop {}
     Ok(())
 }
 
@@ -89,7 +89,7 @@ fn follow(node: &mut Node<'_>, events: &mut Events) -> Result<()> {
         if std::mem::take(&mut is_first) {
             println!("following {} and the service account", node.master_path().display());
         }
-        if events.wait()? == Event::Stop {
+        if events.wait(None)? == Event::Stop {
             return Ok(());
         }
     }
