@@ -12,6 +12,8 @@ pub enum Plugins {
     /// Any other folder, which the environment variable `OXCNI_RECORD_FROM` names: for
     /// recording what other plugins do.
     Recorded,
+    /// A folder that a package installed programs in.
+    In(&'static Path),
 }
 
 impl Plugins {
@@ -30,6 +32,7 @@ impl Plugins {
             Self::Multicall => our_dir(),
             Self::Separate => our_dir().join("separate"),
             Self::Go => PathBuf::from("/usr/lib/cni"),
+            Self::In(folder) => folder.to_owned(),
             Self::Recorded => PathBuf::from(
                 std::env::var_os("OXCNI_RECORD_FROM").expect("OXCNI_RECORD_FROM names a plugin folder"),
             ),

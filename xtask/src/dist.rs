@@ -20,7 +20,7 @@ pub(crate) use link::run_as_linker;
 pub(crate) const MULTICALL: &str = "oxcni";
 
 /// The binary for people, which is no plugin and stands in no folder of plugins.
-const TOOL: &str = "cnictl";
+pub(crate) const TOOL: &str = "cnictl";
 
 /// Static, at a fixed address, with a build id: the binaries run on hosts with any libc, start without
 /// relocating themselves, and recognise copies of their own build by the build id.
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// Leave the functions in the linker's order.
     #[arg(long, conflicts_with = "layout")]
     no_layout: bool,
+    /// Build these programs alone; may be given several times.
+    #[arg(long, value_name = "PROGRAM")]
+    only: Vec<String>,
 }
 
 impl Args {
@@ -62,7 +65,7 @@ impl Args {
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
-    let built = build(&Workspace::load()?, &args.layout(), &progress)?;
+    let built = build_only(&Workspace::load()?, &args.only, &args.layout(), &progress)?;
     print!("{}", table(&built)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -77,7 +80,21 @@ pub(crate) struct Built {
 
 /// Builds all binaries and puts them in place.
 pub(crate) fn build(workspace: &Workspace, layout: &Layout, progress: &Progress) -> Result<Vec<Built>> {
-    let binaries = workspace.shipped_binaries();
+    build_only(workspace, &[], layout, progress)
+}
+
+/// Builds the named binaries, all where none is named, and puts them in place.
+pub(crate) fn build_only(
+    workspace: &Workspace,
+    only: &[String],
+    layout: &Layout,
+    progress: &Progress,
+) -> Result<Vec<Built>> {
+    let mut binaries = workspace.shipped_binaries();
+    if let Some(unknown) = only.iter().find(|name| binaries.iter().all(|(_, binary)| binary != name)) {
+        return Err(Failure::new(format!("no package in crates/ has a binary {unknown}")));
+    }
+    binaries.retain(|(_, name)| only.is_empty() || only.iter().any(|wanted| wanted == name));
     if binaries.is_empty() {
         return Err(Failure::new("no package in crates/ has a binary"));
     }
@@ -86,9 +103,14 @@ pub(crate) fn build(workspace: &Workspace, layout: &Layout, progress: &Progress)
     let separate = workspace.dist_separate();
     fs::create_dir_all(&separate).context(|| format!("can't make {}", separate.display()))?;
 
-    let laid_out =
-        layout::lay_out(workspace, &release.join(MULTICALL), &kept_link(&release), layout, progress)?;
-    keep_layout(workspace, laid_out.as_ref().map(|(_, script)| script.as_path()))?;
+    let laid_out = if binaries.iter().any(|(_, name)| *name == MULTICALL) {
+        let program = release.join(MULTICALL);
+        let laid_out = layout::lay_out(workspace, &program, &kept_link(&release), layout, progress)?;
+        keep_layout(workspace, laid_out.as_ref().map(|(_, script)| script.as_path()))?;
+        laid_out
+    } else {
+        None
+    };
 
     let mut built = Vec::new();
     for (package, name) in &binaries {
@@ -110,8 +132,10 @@ pub(crate) fn build(workspace: &Workspace, layout: &Layout, progress: &Progress)
         }
         built.push(Built { path, links });
     }
-    sweep(&workspace.dist_bin(), &built)?;
-    sweep(&separate, &built)?;
+    if only.is_empty() {
+        sweep(&workspace.dist_bin(), &built)?;
+        sweep(&separate, &built)?;
+    }
     Ok(built)
 }
 

@@ -13,6 +13,7 @@ mod fuzz;
 mod private_host;
 mod process;
 mod progress;
+mod rpm;
 mod table;
 mod test;
 mod vm;
@@ -34,6 +35,7 @@ enum Task {
     Demo(demo::Args),
     Test(test::Args),
     Dist(dist::Args),
+    Rpm(rpm::Args),
     Bench(bench::Args),
     Differential(differential::Args),
     Conformance(conformance::Args),
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Dist(args) => dist::run(&args),
+        Task::Rpm(args) => rpm::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Differential(args) => differential::run(&args),
         Task::Conformance(args) => conformance::run(&args),

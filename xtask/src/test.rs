@@ -2,13 +2,14 @@
 
 mod binaries;
 mod guest;
+mod kubectl;
 mod tally;
 
 use crate::error::Result;
 use crate::process::run as run_program;
 use crate::progress::{Progress, short};
 use crate::workspace::{Workspace, cargo};
-use crate::{debian, deny, dist, vm};
+use crate::{debian, deny, dist, rpm, vm};
 use binaries::{Options, TestBinary};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,10 +21,12 @@ pub(crate) use guest::{Args as GuestArgs, run_inside};
 const NAMESPACE_TESTS: &str = "oxcni-tests";
 
 /// What the tests run, beside our own binaries.
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 20] = [
     "busybox-static",
     "containerd",
     "containernetworking-plugins",
+    "createrepo-c",
+    "dnf",
     "dnsmasq-base",
     "iproute2",
     "iptables",
@@ -35,7 +38,10 @@ const PACKAGES: [&str; 15] = [
     "nftables",
     "podman",
     "procps",
+    "rpm",
+    "rpmlint",
     "runc",
+    "systemd",
 ];
 
 /// Check formatting and lints, build the binaries for nodes, and run all tests.
@@ -99,6 +105,10 @@ fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
     }
     total.add(Tally::check("Checking the dependencies", dependencies.is_ok()));
     dist::build(&workspace, &dist::Layout::OfCalls, progress)?;
+    if root {
+        total.add(Tally::check("Fetching kubectl", kubectl::fetch(&workspace, progress).is_ok()));
+        rpm::build(&workspace, &rpm::Programs::Folder(workspace.dist()), None, progress)?;
+    }
     progress.print("Building the tests");
     let binaries = binaries::build(&workspace)?;
     let (namespace, unit): (Vec<TestBinary>, Vec<TestBinary>) =

@@ -1,0 +1,162 @@
+//! `cargo xtask rpm`: the packages of `packaging/rpm/oxcni.spec`.
+
+mod sources;
+
+use crate::error::{Context, Failure, Result};
+use crate::process::{quietly, run as run_program};
+use crate::progress::Progress;
+use crate::table::Table;
+use crate::workspace::Workspace;
+use crate::{debian, dist};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// What rpmbuild needs.
+const PACKAGES: [&str; 1] = ["rpm"];
+
+/// Where rpmbuild finds its folders, in a mount namespace of its own: rpm writes the path into packages.
+const TOP: &str = "/mnt";
+
+/// Build the RPM packages: target/rpm/RPMS/, and with --from-source target/rpm/SRPMS/ too.
+///
+/// Without an option, the programs are those that `cargo xtask dist` makes. With --from-source, a source
+/// package is made that has all crates and the layout of the functions, and the others are built from it
+/// without network, as on another machine. The same sources make the same bytes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Build from the source package.
+    #[arg(long)]
+    from_source: bool,
+    /// Take the programs from this folder, as target/dist is one.
+    #[arg(long, value_name = "DIR", conflicts_with = "from_source")]
+    programs: Option<PathBuf>,
+    /// The release of MicroShift that microshift-multus-oxcni stands in for.
+    #[arg(long, value_name = "VERSION")]
+    microshift: Option<String>,
+}
+
+/// What the programs in the packages are made from.
+pub(crate) enum Programs {
+    /// This folder, with the programs as `cargo xtask dist` puts them.
+    Folder(PathBuf),
+    /// The source package.
+    Source,
+}
+
+/// Runs the task.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let progress = Progress::start();
+    let workspace = Workspace::load()?;
+    let programs = match &args.programs {
+        Some(folder) => {
+            Programs::Folder(fs::canonicalize(folder).context(|| format!("can't read {}", folder.display()))?)
+        }
+        None => {
+            let only = [dist::MULTICALL, dist::TOOL].map(str::to_owned);
+            dist::build_only(&workspace, &only, &dist::Layout::OfCalls, &progress)?;
+            if args.from_source { Programs::Source } else { Programs::Folder(workspace.dist()) }
+        }
+    };
+    let built = build(&workspace, &programs, args.microshift.as_deref(), &progress)?;
+    let mut table = Table::new(["package", ">bytes"]);
+    for path in built {
+        let size = fs::metadata(&path).context(|| format!("can't read {}", path.display()))?.len();
+        table.row([path.file_name().unwrap_or_default().to_string_lossy().into_owned(), size.to_string()]);
+    }
+    print!("{table}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the packages and gives their paths, below `target/rpm`.
+pub(crate) fn build(
+    workspace: &Workspace,
+    programs: &Programs,
+    microshift: Option<&str>,
+    progress: &Progress,
+) -> Result<Vec<PathBuf>> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Failure::new("packages are built in a mount namespace, which needs root"));
+    }
+    debian::ensure(&PACKAGES, progress)?;
+    progress.print("Building the RPM packages");
+    let top = workspace.target.join("rpm");
+    for folder in ["BUILD", "BUILDROOT", "RPMS", "SRPMS", "SOURCES", "SPECS"] {
+        let _ = fs::remove_dir_all(top.join(folder));
+        let folder = top.join(folder);
+        fs::create_dir_all(&folder).context(|| format!("can't make {}", folder.display()))?;
+    }
+    let version = version(workspace)?;
+    sources::write_tree(workspace, &top.join("SOURCES"), &version)?;
+    write_spec(workspace, &top, &version, microshift)?;
+    match programs {
+        Programs::Folder(folder) => {
+            let prebuilt = format!("oxcni_prebuilt {}", folder.display());
+            rpmbuild(workspace, &top, &["-bb", "--define", &prebuilt, "SPECS/oxcni.spec"])?;
+        }
+        Programs::Source => {
+            sources::write_crates(workspace, &top.join("SOURCES"), &version)?;
+            rpmbuild(workspace, &top, &["-bs", "SPECS/oxcni.spec"])?;
+            let [source] = &packages(&top.join("SRPMS"))?[..] else {
+                return Err(Failure::new("rpmbuild made no source package"));
+            };
+            let source = source.strip_prefix(&top).unwrap_or(source).display().to_string();
+            rpmbuild(workspace, &top, &["--rebuild", &source])?;
+        }
+    }
+    Ok([packages(&top.join("RPMS"))?, packages(&top.join("SRPMS"))?].concat())
+}
+
+/// The version of the workspace.
+pub(crate) fn version(workspace: &Workspace) -> Result<String> {
+    let multicall = workspace.packages.iter().find(|package| package.name == dist::MULTICALL);
+    let package = multicall.ok_or_else(|| Failure::new("the workspace has no package oxcni"))?;
+    Ok(package.version.clone())
+}
+
+/// The time of the last commit, in seconds since 1970: that of the files in packages.
+pub(crate) fn time_of_release(workspace: &Workspace) -> Result<String> {
+    let time = quietly(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(&workspace.root))?;
+    Ok(time.trim().to_owned())
+}
+
+/// Writes the specification with what only this checkout knows before it.
+fn write_spec(workspace: &Workspace, top: &Path, version: &str, microshift: Option<&str>) -> Result<()> {
+    let from = workspace.root.join("packaging/rpm/oxcni.spec");
+    let spec = fs::read_to_string(&from).context(|| format!("can't read {}", from.display()))?;
+    let microshift = microshift.map(|version| format!("%global microshift_version {version}\n"));
+    let text = format!("%global oxcni_version {version}\n{}{spec}", microshift.unwrap_or_default());
+    let to = top.join("SPECS/oxcni.spec");
+    fs::write(&to, text).context(|| format!("can't write {}", to.display()))
+}
+
+/// Runs rpmbuild in `top`, without network and in a mount namespace where that folder is [`TOP`].
+fn rpmbuild(workspace: &Workspace, top: &Path, arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--net", "--mount", "sh", "-c"])
+        .arg(r#"mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@""#)
+        .arg("sh")
+        .args([top, Path::new(TOP)])
+        // Debian has none of the packages that Fedora builds with under their names.
+        .args(["rpmbuild", "--quiet", "--nodeps", "--define", &format!("_topdir {TOP}")])
+        .args(arguments)
+        .env("SOURCE_DATE_EPOCH", time_of_release(workspace)?)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    run_program(&mut command)
+}
+
+/// The packages in a folder and its folders.
+fn packages(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).context(|| format!("can't read {}", folder.display()))?;
+    let mut found = Vec::new();
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.is_dir() {
+            found.extend(packages(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rpm") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
