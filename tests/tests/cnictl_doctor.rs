@@ -148,3 +148,74 @@ both_flavours! {
         assert!(pod.reaches("10.211.5.1"));
     }
 }
+
+/// Configures multus with a pod `ns/p` on two bridges, its second network that of a definition.
+fn configure_multus(host: &Host) {
+    let multus = json!({
+        "cniVersion": "1.1.0", "name": "multus-net", "type": "multus", "manifestDir": "/run/manifests",
+        "binDir": "/opt/cni/bin",
+        "delegates": [{ "cniVersion": "1.1.0", "name": "default-net", "type": "bridge", "bridge": "br0", "isGateway": true,
+            "ipam": { "type": "host-local", "subnet": "10.211.6.0/24" } }],
+    });
+    let second = json!({
+        "cniVersion": "1.1.0", "name": "second", "type": "bridge", "bridge": "br1", "isGateway": true,
+        "ipam": { "type": "host-local", "subnet": "10.211.7.0/24" },
+    });
+    host.configure("00-multus.conf", multus.to_string());
+    host.configure("20-second.conf", second.to_string());
+    std::fs::create_dir_all(host.path("/run/manifests")).expect("a folder");
+    let manifests = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  namespace: ns\n  annotations: {{k8s.v1.cni.cncf.io/networks: second}}\n\
+         ---\napiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {{name: second, namespace: ns}}\n\
+         spec:\n  config: '{second}'\n"
+    );
+    std::fs::write(host.path("/run/manifests/all.yaml"), manifests).expect("manifests");
+}
+
+both_flavours! {
+    fn the_networks_of_a_pod_are_listed_kept_and_mended(host) {
+        configure_multus(&host);
+        let pod = host.container();
+        let arguments = "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p";
+        host.cnictl_call("add multus-net c1").env("CNI_ARGS", arguments).run().succeeds();
+        is_healthy(&host);
+        let listed = host.cnictl_json("list");
+        let networks: Vec<_> = listed.as_array().expect("a list").iter()
+            .map(|it| (it["network"].as_str().unwrap_or_default(), it["cache"].as_str().unwrap_or_default(), it["ifname"].as_str().unwrap_or_default())).collect();
+        assert_eq!(networks, [("multus-net", "libcni", "eth0"), ("default-net", "multus", "eth0"), ("second", "multus", "net1")]);
+        assert!(listed.as_array().is_some_and(|all| all.iter().all(|it| it["pod"] == "ns/p")), "{listed}");
+
+        pod.ip("link del net1");
+        repairs(&host, &["broken", "broken"]);
+        assert!(pod.reaches("10.211.7.1") && pod.reaches("10.211.6.1"));
+
+        // An ADD that has not finished has no result: what multus plans stays.
+        host.sh("rm /var/lib/cni/multus/results/second-*");
+        host.cnictl("gc second").succeeds();
+        assert!(host.sh("ls /var/lib/cni/networks/second").contains("10.211.7.2"));
+        let found = host.cnictl_json("doctor");
+        assert!(!kinds(&found).contains(&"reservation"), "{found}");
+
+        host.cnictl("del multus-net c1").succeeds();
+        assert_eq!(host.sh("ls /var/lib/cni/networks/second /var/lib/cni/networks/default-net | grep ^10 || true"), "");
+        is_healthy(&host);
+    }
+
+    fn rules_of_macspoofchk_are_found_and_mended(host) needs [NftBridge] {
+        let conf = json!({
+            "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "br0", "isGateway": true, "macspoofchk": true,
+            "ipam": { "type": "host-local", "subnet": "10.211.8.0/24" },
+        });
+        host.configure("10-net.conf", conf.to_string());
+        let pod = host.container();
+        host.cnictl("add net c1 --container-id one").succeeds();
+        is_healthy(&host);
+        host.sh("nft flush chain bridge nat cni-br-iface-one-eth0-mac");
+        repairs(&host, &["broken"]);
+        host.sh("nft add chain bridge nat cni-br-iface-gone-eth0 && nft add chain bridge nat cni-br-iface-gone-eth0-mac
+                 nft 'add rule bridge nat PREROUTING iifname veth00000000 jump cni-br-iface-gone-eth0 comment \"macspoofchk-gone-eth0\"'");
+        repairs(&host, &["macspoofchk"]);
+        assert!(!host.sh("nft list ruleset").contains("gone-eth0"));
+        assert!(pod.reaches("10.211.8.1"));
+    }
+}

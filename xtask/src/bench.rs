@@ -161,6 +161,10 @@ fn measure(
     let mut report = Report::default();
     if args.wants(Part::Attachments) {
         for workload in Workload::ALL {
+            let mut contenders = contenders.clone();
+            if workload == Workload::BridgeHostLocal {
+                contenders.push(Contender { who: Who::Cnictl, folder: ours.to_owned() });
+            }
             report.attachments.extend(workload.measure(bench, &contenders, rounds)?.into_iter().flatten());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cni_core::spec::{AddResult, IpConfig, Result};
+use cni_core::spec::{AddResult, Attachment, ContainerId, IpConfig, NetworkName, Result};
 use cni_runtime::{Cached, Invocation, Runtime};
 use serde_json::{Value, json};
 
@@ -40,6 +40,17 @@ pub(crate) fn all(node: &Node) -> Result<Vec<Attached>> {
         all.extend(results.all()?.into_iter().map(|cached| Attached::new(cached, cache)));
     }
     Ok(all)
+}
+
+/// The attachments that multus plans, of pods that are not gone: of one that is being made there is no
+/// result yet.
+pub(crate) fn planned(node: &Node, all: &[Attached]) -> Vec<(NetworkName, Attachment)> {
+    let of_container = |id: &ContainerId, life: Life| {
+        all.iter().any(|it| it.cached.invocation.attachment.container_id == *id && it.life == life)
+    };
+    let is_gone = |id: &ContainerId| of_container(id, Life::Gone) && !of_container(id, Life::Living);
+    let planned = oxcni_multus::planned_attachments(&node.multus_dir);
+    planned.into_iter().filter(|(_, attachment)| !is_gone(&attachment.container_id)).collect()
 }
 
 impl Attached {

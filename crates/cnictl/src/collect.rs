@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use cni_core::request::Command;
-use cni_core::spec::{Attachment, Error, Result};
+use cni_core::spec::{Attachment, Error, NetworkName, Result};
 use cni_runtime::NetworkConf;
 use serde_json::json;
 
@@ -18,10 +18,11 @@ use crate::{Outcome, plan};
 pub(crate) fn gc(node: &Node, args: &Gc, output: &Output) -> Result<Outcome> {
     let networks = node.networks(args.network.as_ref())?;
     let all = attached::all(node)?;
+    let planned = attached::planned(node, &all);
     let mut errors = Vec::new();
     let mut collected = Vec::new();
     for network in &networks {
-        let (valid, gone) = valid_and_gone(&all, network);
+        let (valid, gone) = valid_and_gone(&all, &planned, network);
         collected.extend(gone.iter().map(|attached| attached.to_json()));
         if args.dry_run {
             show(node, network, &valid, &gone, output)?;
@@ -41,12 +42,17 @@ pub(crate) fn gc(node: &Node, args: &Gc, output: &Output) -> Result<Outcome> {
 
 /// The attachments of a network that stay, of either cache, and those of libcni's that are gone. Multus
 /// collects its own.
-fn valid_and_gone<'a>(all: &'a [Attached], network: &NetworkConf) -> (Vec<Attachment>, Vec<&'a Attached>) {
+fn valid_and_gone<'a>(
+    all: &'a [Attached],
+    planned: &[(NetworkName, Attachment)],
+    network: &NetworkConf,
+) -> (Vec<Attachment>, Vec<&'a Attached>) {
     let of_network = all.iter().filter(|attached| attached.cached.network == *network.name());
     let (gone, stay): (Vec<&Attached>, Vec<&Attached>) =
         of_network.partition(|attached| attached.life == Life::Gone);
-    let valid: HashSet<Attachment> =
-        stay.iter().map(|attached| attached.cached.invocation.attachment.clone()).collect();
+    let planned = planned.iter().filter(|(name, _)| name == network.name()).map(|(_, attachment)| attachment);
+    let stay = stay.iter().map(|attached| &attached.cached.invocation.attachment);
+    let valid: HashSet<Attachment> = stay.chain(planned).cloned().collect();
     let is_collected = |attached: &&Attached| {
         attached.cache == Cache::Libcni && !valid.contains(&attached.cached.invocation.attachment)
     };

@@ -20,6 +20,8 @@ pub(crate) struct Node {
     pub(crate) conf_dir: PathBuf,
     /// How plugins are called, and libcni's cache.
     pub(crate) runtime: Runtime,
+    /// The folder of multus.
+    pub(crate) multus_dir: PathBuf,
     /// The cache of the results of multus' delegates.
     pub(crate) multus: ResultCache,
 }
@@ -38,6 +40,7 @@ impl Node {
                 exec,
                 netns_override: std::env::var_os("CNI_NETNS_OVERRIDE").is_some_and(|value| value == "1"),
             },
+            multus_dir: options.multus_dir.clone(),
             multus: ResultCache::new(options.multus_dir.join("results")),
         }
     }

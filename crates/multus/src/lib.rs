@@ -45,13 +45,15 @@ mod status;
 mod time;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use cni_core::plugin::{About, Kind, Plugin};
 use cni_core::request::{ExecOptions, Request};
-use cni_core::spec::{AddResult, Result};
-use cni_runtime::{ResultCache, Runtime};
+use cni_core::spec::{AddResult, Attachment, IfName, NetworkName, Result};
+use cni_runtime::{Inherited, ResultCache, Runtime};
 
+use cache::{CachedDelegates, DelegateCache};
 use config::MultusConf;
 pub use keys::KEYS;
 
@@ -94,6 +96,24 @@ impl Plugin for Multus {
 /// Those of an invalid configuration, with the wrong value.
 pub fn check_config(request: &Request) -> Result<()> {
     MultusConf::parse(request).map(drop)
+}
+
+/// The attachments of the pods in a cache (`cniDir`), from before their ADD until after their DEL, each with
+/// its network. The first interface of a pod, which the cache does not name, is taken for `eth0`.
+pub fn planned_attachments(cni_dir: &Path) -> Vec<(NetworkName, Attachment)> {
+    let cache = DelegateCache::new(cni_dir);
+    let first: IfName = "eth0".parse().expect("it is a name");
+    let mut planned = Vec::new();
+    for container_id in cache.containers() {
+        let attachment = Attachment { container_id, ifname: first.clone() };
+        if let CachedDelegates::Known(delegates, _) = cache.get(&attachment, &Inherited::default()) {
+            planned.extend(delegates.into_iter().map(|delegate| {
+                let container_id = attachment.container_id.clone();
+                (delegate.network.name().clone(), Attachment { container_id, ifname: delegate.ifname })
+            }));
+        }
+    }
+    planned
 }
 
 /// The whole program `thin_entrypoint`, which installs and configures multus on a node.

@@ -1,10 +1,12 @@
 //! What is measured: a folder of plugins, called as a runtime calls them.
 
 use super::sample::{Meter, Sample};
-use crate::error::Result;
+use crate::dist;
+use crate::error::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A folder of plugins under a name.
@@ -32,6 +34,8 @@ pub(crate) enum Who {
     Floor,
     /// A static process that does nothing.
     Empty,
+    /// cnictl, which calls our multicall binary.
+    Cnictl,
 }
 
 impl Who {
@@ -48,6 +52,7 @@ impl Who {
             Self::EarlierSeparate => "earlier, separate",
             Self::Floor => "kernel floor",
             Self::Empty => "empty process",
+            Self::Cnictl => "cnictl, one binary",
         }
     }
 
@@ -75,6 +80,7 @@ impl Who {
             Self::EarlierSeparate => "olds",
             Self::Floor => "floor",
             Self::Empty => "empty",
+            Self::Cnictl => "ctl",
         }
     }
 }
@@ -99,7 +105,13 @@ impl Verb {
 impl Contender {
     /// Whether all these plugins are there.
     pub(crate) fn has(&self, plugins: &[&str]) -> bool {
-        plugins.iter().all(|plugin| self.folder.join(plugin).is_file())
+        let has_tool = self.who != Who::Cnictl || self.tool().is_file();
+        has_tool && plugins.iter().all(|plugin| self.folder.join(plugin).is_file())
+    }
+
+    /// cnictl, which stands beside the folder.
+    fn tool(&self) -> PathBuf {
+        self.folder.with_file_name(dist::TOOL)
     }
 
     /// Calls a plugin once.
@@ -112,6 +124,9 @@ impl Contender {
         container_id: &str,
         config: &Value,
     ) -> Result<Sample> {
+        if self.who == Who::Cnictl {
+            return self.call_tool(meter, verb, netns, container_id, config);
+        }
         let environment = [
             ("CNI_COMMAND", OsStr::new(verb.name())),
             ("CNI_CONTAINERID", OsStr::new(container_id)),
@@ -120,5 +135,40 @@ impl Contender {
             ("CNI_PATH", self.folder.as_os_str()),
         ];
         meter.run::<&str>(&self.folder.join(plugin), &[], &environment, &config.to_string())
+    }
+
+    /// The same call by cnictl; the configuration and the cache are in the folder of reservations.
+    fn call_tool(
+        &self,
+        meter: &Meter,
+        verb: Verb,
+        netns: &Path,
+        container_id: &str,
+        config: &Value,
+    ) -> Result<Sample> {
+        let folder = PathBuf::from(config["ipam"]["dataDir"].as_str().unwrap_or_default());
+        let conf_dir = folder.join("net.d");
+        let file = conf_dir.join("10-bench.conf");
+        if !file.exists() {
+            fs::create_dir_all(&conf_dir)
+                .and_then(|()| fs::write(&file, config.to_string()))
+                .context(|| format!("can't write {}", file.display()))?;
+        }
+        let network = config["name"].as_str().unwrap_or_default();
+        let (netns, cache) = (netns.display().to_string(), folder.join("cache").display().to_string());
+        let verb = verb.name().to_lowercase();
+        let arguments = [
+            &verb,
+            network,
+            &netns,
+            "--container-id",
+            container_id,
+            "--cache-dir",
+            &cache,
+            "--output",
+            "json",
+        ];
+        let environment = [("CNI_PATH", self.folder.as_os_str()), ("NETCONFPATH", conf_dir.as_os_str())];
+        meter.run(&self.tool(), &arguments, &environment, "")
     }
 }

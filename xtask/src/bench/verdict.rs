@@ -44,6 +44,8 @@ const TIMES_FLOOR: f64 = 1.5;
 const DEL_OF_GO: f64 = 1.1;
 /// The most reservations may make this much of the cost without any.
 const GROWTH: f64 = 1.5;
+/// `cnictl add` and `del` may take this much of the two calls of the plugin.
+const TOOL_OF_PLUGIN: f64 = 1.2;
 /// Peak memory of a plugin, in MiB, and size of the multicall binary, in MB.
 const MEMORY_MIB: f64 = 2.5;
 const MULTICALL_MB: f64 = 9.0;
@@ -125,6 +127,11 @@ fn judge_workload(workload: Workload, measured: &[Measured], verdicts: &mut Vec<
     if let Some(floor) = figures(Verb::Add, Who::Floor) {
         let ratio = ours.wall_p50_us / floor.wall_p50_us;
         verdicts.push(Verdict::at_most(format!("{title} ADD: of the floor, wall"), ratio, TIMES_FLOOR, "×"));
+    }
+    let both = |who| Some(figures(Verb::Add, who)?.wall_p50_us + figures(Verb::Del, who)?.wall_p50_us);
+    if let (Some(plugin), Some(tool)) = (both(Who::Multicall), both(Who::Cnictl)) {
+        let what = format!("{title}: cnictl add + del, of the two calls, wall");
+        verdicts.push(Verdict::at_most(what, tool / plugin, TOOL_OF_PLUGIN, "×"));
     }
     if let (Some(ours), Some(go)) = (figures(Verb::Del, Who::Multicall), figures(Verb::Del, Who::Go)) {
         let ratio = ours.wall_p50_us / go.wall_p50_us;
@@ -249,6 +256,22 @@ mod tests {
         assert!(!met(&verdicts, "size").met);
         let slower = [add(Who::Multicall, 100.1), add(Who::Go, 400.0)];
         assert!(!met(&judge(&slower, &[], &[], None, &[]), "Go, CPU").met);
+    }
+
+    #[test]
+    fn cnictl_is_held_to_both_calls_together() {
+        let call = |verb, who, us| Measured { verb, ..add(who, us) };
+        let judged = |tool| {
+            let calls = [
+                add(Who::Multicall, 20.0),
+                call(Verb::Del, Who::Multicall, 80.0),
+                add(Who::Cnictl, 30.0),
+                call(Verb::Del, Who::Cnictl, tool),
+            ];
+            met(&judge(&calls, &[], &[], None, &[]), "cnictl").met
+        };
+        assert!(judged(90.0));
+        assert!(!judged(91.0));
     }
 
     #[test]

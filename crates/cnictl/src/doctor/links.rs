@@ -14,9 +14,12 @@ use crate::attached::Attached;
 ///
 /// # Errors
 /// When the kernel can't list the links.
-pub(crate) fn examine(networks: &[NetworkConf], living: &[Attached]) -> Result<Vec<Ailment>> {
+pub(crate) fn examine<'a>(
+    networks: &[NetworkConf],
+    attached: impl Iterator<Item = &'a Attached>,
+) -> Result<Vec<Ailment>> {
     let bridges: HashSet<String> = networks.iter().flat_map(bridges).collect();
-    let results = living.iter().filter_map(|attached| attached.cached.result.as_ref());
+    let results = attached.filter_map(|attached| attached.cached.result.as_ref());
     let interfaces = results.flat_map(|result| &result.interfaces);
     let known: HashSet<&str> = interfaces
         .filter(|interface| interface.sandbox.is_empty())

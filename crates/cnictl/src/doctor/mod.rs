@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::Outcome;
 use crate::attach::of_cache;
-use crate::attached::{self, Attached};
+use crate::attached::{self, Attached, Cache};
 use crate::cli::Doctor;
 use crate::namespace::Life;
 use crate::node::Node;
@@ -75,12 +75,15 @@ fn show(ailments: &[Ailment], report: &[Value], output: &Output) {
 /// entry in a cache first, because its DEL takes most of the rest away.
 fn examine(node: &Node) -> Result<Vec<Ailment>> {
     let all = attached::all(node)?;
-    let (gone, living): (Vec<Attached>, Vec<Attached>) =
+    let planned = attached::planned(node, &all);
+    let (gone, mut living): (Vec<Attached>, Vec<Attached>) =
         all.into_iter().partition(|attached| attached.life == Life::Gone);
+    // The delegates of multus before what it is itself attached to: its CHECK is that of its delegates.
+    living.sort_by_key(|attached| attached.cache == Cache::Libcni);
     let mut ailments = Vec::new();
     let networks = records::networks(node, living.iter().chain(&gone))?;
-    ailments.extend(records::examine(&networks, &living, &gone)?);
-    ailments.extend(links::examine(&networks, &living)?);
+    ailments.extend(records::examine(&networks, living.iter().chain(&gone), &planned)?);
+    ailments.extend(links::examine(&networks, living.iter().chain(&gone))?);
     let mut first: Vec<Ailment> = gone.into_iter().map(Ailment::Gone).collect();
     first.extend(living.into_iter().filter_map(|attached| check(node, attached)));
     first.extend(ailments);

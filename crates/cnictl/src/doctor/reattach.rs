@@ -139,18 +139,22 @@ fn restore_mac(invocation: &Invocation, before: &AddResult, result: &mut AddResu
     Ok(())
 }
 
+/// Requires the addresses and routes of before. Routes differ where multus had removed some for a pod's
+/// `default-route`.
 fn require_same(before: &AddResult, after: &AddResult) -> Result<()> {
-    let addresses = |result: &AddResult| {
-        let mut addresses: Vec<String> = result.ips.iter().map(|ip| ip.address.to_string()).collect();
-        addresses.sort();
-        addresses
+    let shown = |result: &AddResult| {
+        let ips = result.ips.iter().map(|ip| ip.address.to_string());
+        let routes = result.routes.iter().map(|route| format!("the route to {}", route.dst));
+        let mut all: Vec<String> = ips.chain(routes).collect();
+        all.sort();
+        all
     };
-    let (before, after) = (addresses(before), addresses(after));
+    let (before, after) = (shown(before), shown(after));
     if before == after {
         return Ok(());
     }
     let msg = format!("it was attached again with {}, not with {}", after.join(", "), before.join(", "));
-    Err(Error::check(msg).details("its IPAM plugin does not take requests for addresses"))
+    Err(Error::check(msg))
 }
 
 #[cfg(test)]

@@ -45,16 +45,14 @@ struct Ipam {
 ///
 /// # Errors
 /// Those of reading reservations and rules.
-pub(crate) fn examine(
+pub(crate) fn examine<'a>(
     networks: &[NetworkConf],
-    living: &[Attached],
-    gone: &[Attached],
+    attached: impl Iterator<Item = &'a Attached>,
+    planned: &[(NetworkName, Attachment)],
 ) -> Result<Vec<Ailment>> {
-    let entries: Vec<(&NetworkName, &Attachment)> = living
-        .iter()
-        .chain(gone)
-        .map(|attached| (&attached.cached.network, &attached.cached.invocation.attachment))
-        .collect();
+    let entries = attached.map(|it| (&it.cached.network, &it.cached.invocation.attachment));
+    let planned = planned.iter().map(|(network, attachment)| (network, attachment));
+    let entries: Vec<(&NetworkName, &Attachment)> = entries.chain(planned).collect();
     let mut ailments = reservations(networks, &entries)?;
     ailments.extend(leases(networks, &entries));
     let is_orphan = |comment: &String| {
