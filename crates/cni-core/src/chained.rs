@@ -116,6 +116,7 @@ impl<P: ChainedPlugin> Plugin for Chained<P> {
 
     fn add(&self, request: &Request) -> Result<AddResult> {
         let config = self.0.config(request)?;
+        request.conf.dns()?;
         let mut result = request.conf.prev_result()?.ok_or_else(|| {
             let [name, ..] = self.about().names else {
                 return Error::invalid_config("prevResult is missing");
@@ -145,6 +146,7 @@ impl<P: ChainedPlugin> Plugin for Chained<P> {
 
     fn check(&self, request: &Request) -> Result<()> {
         let config = self.0.config(request)?;
+        request.conf.dns()?;
         request.conf.required_prev_result()?;
         let context = Context::open(request)?;
         let link = context.container().link(context.ifname())?;

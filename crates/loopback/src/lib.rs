@@ -30,6 +30,7 @@ impl Plugin for Loopback {
     fn add(&self, request: &Request) -> Result<AddResult> {
         // Read before anything is changed: it may be invalid.
         let prev = request.conf.prev_result()?;
+        request.conf.dns()?;
         let namespaces = Namespaces::open(request)?;
         let container = &namespaces.container;
         let link = loopback(container)?;

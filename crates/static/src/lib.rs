@@ -53,6 +53,7 @@ impl Plugin for Static {
     /// Every configured address must be in `prevResult`, with its gateway.
     fn check(&self, request: &Request) -> Result<()> {
         let config = Config::parse(request)?;
+        request.conf.dns()?;
         let result = request.conf.required_prev_result()?;
         for wanted in &config.ips {
             let ip = wanted.address.ip();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cni_core::diagnostics::note;
 use cni_core::fs::{self, Folder};
 use cni_core::netlink::{Link, Netlink};
-use cni_core::spec::{Attachment, Error, NetworkName, Result};
+use cni_core::spec::{Attachment, Error, NetworkName, Result, from_json};
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::Attributes;
@@ -21,14 +21,27 @@ pub(crate) struct Backups {
 }
 
 /// The contents of a file.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub(crate) struct Backup {
     #[serde(flatten)]
     attributes: Attributes,
     /// The network that they were changed for; absent in the Go plugin's files.
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<NetworkName>,
+}
+
+/// The key of a file that the Go plugin does not have.
+#[derive(Deserialize)]
+struct Owner {
+    #[serde(default)]
+    network: Option<NetworkName>,
+}
+
+impl Backup {
+    fn parse(text: &[u8]) -> Result<Backup> {
+        let Owner { network } = from_json(text, "backup")?;
+        Ok(Backup { attributes: from_json(text, "backup")?, network })
+    }
 }
 
 impl Backups {
@@ -61,7 +74,7 @@ impl Backups {
     /// The backup of an attachment. One that can't be read counts as absent: nothing can be
     /// restored from it.
     pub(crate) fn load(&self, attachment: &Attachment) -> Result<Option<Backup>> {
-        self.read(&name(attachment)).map(|text| text.and_then(|text| serde_json::from_slice(&text).ok()))
+        self.read(&name(attachment)).map(|text| text.and_then(|text| Backup::parse(&text).ok()))
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
@@ -109,8 +122,8 @@ impl Backups {
                     continue;
                 }
             };
-            let backup: Option<Backup> = serde_json::from_slice(&text).ok();
-            if backup.is_some_and(|backup| backup.network.as_ref() == Some(network)) {
+            let backup = Backup::parse(&text);
+            if backup.is_ok_and(|backup| backup.network.as_ref() == Some(network)) {
                 let removed = folder.remove(name);
                 errors.extend(
                     removed.err().map(|err| fs::failed("removing the backup", &self.folder.join(name), err)),
@@ -177,7 +190,7 @@ mod tests {
  "mtu": 1500,
  "txQLen": 0
 }"#;
-        let backup: Backup = serde_json::from_str(text).unwrap();
+        let backup = Backup::parse(text.as_bytes()).unwrap();
         let expected = Attributes {
             mac: "02:00:00:00:00:01".parse().ok(),
             promisc: Some(false),
@@ -187,6 +200,13 @@ mod tests {
         assert_eq!((backup.attributes.clone(), backup.network.clone()), (expected, None));
         let again = serde_json::to_value(&backup).unwrap();
         assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+    }
+
+    #[test]
+    fn a_backup_is_read_as_go_reads_it() {
+        let backup = Backup::parse(br#"{"MTU": 1400, "TXQLEN": 7, "mac": null, "Network": "net"}"#).unwrap();
+        assert_eq!(backup.attributes, Attributes { tx_q_len: Some(7), ..mtu(1400) });
+        assert_eq!(backup.network, "net".parse().ok());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Keys {
     mtu: u32,
     allmulti: Option<bool>,
     #[serde(rename = "txQLen")]
-    tx_q_len: Option<u32>,
+    tx_q_len: Option<i64>,
     runtime_config: MacKey,
     args: ConfArgs,
 }
@@ -56,7 +56,7 @@ struct CniKeys {
     mtu: Option<u32>,
     allmulti: Option<bool>,
     #[serde(rename = "txQLen")]
-    tx_q_len: Option<u32>,
+    tx_q_len: Option<i64>,
 }
 
 #[derive(serde::Deserialize)]
@@ -138,10 +138,17 @@ impl TuningConf {
             promisc: Some(true).filter(|_| promisc.unwrap_or(keys.promisc)),
             mtu: (mtu != 0).then_some(mtu),
             allmulti: allmulti.or(keys.allmulti),
-            tx_q_len: tx_q_len.or(keys.tx_q_len),
+            tx_q_len: tx_q_len.or(keys.tx_q_len).map(queue_len),
         };
         Ok(TuningConf { data_dir: folder(keys.data_dir), sysctls, attributes })
     }
+}
+
+/// A queue length as the kernel has it, in 32 bits. The Go plugin passes these of any integer, so that -1
+/// means the longest queue.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // that is what the Go plugin does
+fn queue_len(len: i64) -> u32 {
+    len as u32
 }
 
 /// The folder of the backups, for DEL and GC: also when another key has become invalid.

@@ -96,12 +96,15 @@ fn settings(ifname: &IfName, dad: Dad, ipv6: bool) -> Result<()> {
 }
 
 /// Adds to a result, for each family that it has an address of, the default route through that
-/// address's gateway, unless it has a default route with a next hop already.
+/// address's gateway, unless it has a default route with a next hop already. They have the order of the
+/// addresses.
 pub fn add_default_routes(result: &mut AddResult) {
-    for v4 in [true, false] {
-        let Some(ip) = result.ips.iter().find(|ip| ip.address.is_ipv4() == v4) else {
-            continue;
-        };
+    let first_of_family = |(index, ip): &(usize, IpConfig)| {
+        !result.ips[..*index].iter().any(|earlier| earlier.address.is_ipv4() == ip.address.is_ipv4())
+    };
+    let ips: Vec<_> = result.ips.iter().cloned().enumerate().filter(first_of_family).collect();
+    for (_, ip) in ips {
+        let v4 = ip.address.is_ipv4();
         let has_one = result.routes.iter().any(|r| r.is_default() && r.gw.is_some() && r.dst.is_ipv4() == v4);
         if !has_one {
             let dst: Cidr = Cidr::default_of(ip.address.ip());
@@ -132,7 +135,12 @@ mod tests {
             ..AddResult::default()
         };
         add_default_routes(&mut result);
-        assert_eq!(result.routes.len(), 2);
-        assert_eq!(result.routes[1], Route::new("0.0.0.0/0".parse().unwrap(), "10.0.0.1".parse().ok()));
+        let of_ipv4 = Route::new("0.0.0.0/0".parse().unwrap(), "10.0.0.1".parse().ok());
+        assert_eq!(result.routes[1], of_ipv4);
+        let of_ipv6 = Route::new("::/0".parse().unwrap(), "fd00::1".parse().ok());
+        let mut turned = AddResult { routes: vec![], ..result };
+        turned.ips.reverse();
+        add_default_routes(&mut turned);
+        assert_eq!(turned.routes, [of_ipv6, Route { gw: "10.1.0.1".parse().ok(), ..of_ipv4 }]);
     }
 }

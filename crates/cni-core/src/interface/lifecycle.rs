@@ -11,7 +11,7 @@ use crate::namespaces::Namespaces;
 use crate::netlink::Link;
 use crate::plugin::{About, LinkAtDel, Plugin};
 use crate::request::{Command, Request};
-use crate::spec::{AddResult, Code, Error, PluginType, Result};
+use crate::spec::{AddResult, Code, Dns, Error, PluginType, Result};
 
 impl<P: InterfacePlugin> Plugin for P {
     fn about(&self) -> About {
@@ -20,6 +20,7 @@ impl<P: InterfacePlugin> Plugin for P {
 
     fn add(&self, request: &Request) -> Result<AddResult> {
         let config = self.config(request)?;
+        let dns = request.conf.dns()?;
         let context = Context::open(request)?;
         let release = ReleaseOnUndo::after_the_link(&context, self.link_kind());
 
@@ -34,7 +35,7 @@ impl<P: InterfacePlugin> Plugin for P {
         }
         self.finish(&context, &config, &mut links, &addresses)?;
 
-        let result = result(&context, &links, addresses);
+        let result = result(&context, &links, addresses, dns);
         // A version that can't express the result fails here, while all can still be undone.
         result.to_json(request.conf.cni_version)?;
         context.undo.keep();
@@ -160,7 +161,7 @@ impl ReleaseOnUndo {
 }
 
 /// The result of an ADD: its links, and the addresses, which are the container's interface's.
-fn result<L: Links>(context: &Context<'_>, links: &L, addresses: AddResult) -> AddResult {
+fn result<L: Links>(context: &Context<'_>, links: &L, addresses: AddResult, dns: Dns) -> AddResult {
     let listed = links.listed();
     let container = listed.iter().position(|link| matches!(link, Located::Container(_)));
     let mut result = AddResult {
@@ -170,8 +171,8 @@ fn result<L: Links>(context: &Context<'_>, links: &L, addresses: AddResult) -> A
     for ip in &mut result.ips {
         ip.interface = container;
     }
-    if !context.request.conf.dns.is_empty() {
-        result.dns = context.request.conf.dns.clone();
+    if !dns.is_empty() {
+        result.dns = dns;
     }
     result
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{
     AddResult, ContainerId, Dns, Error, IfName, NetworkName, PluginType, Result, Spelling, Version,
-    from_json_spelled,
+    from_json, from_json_spelled,
 };
 
 /// The keys of a plugin configuration that the specification defines (section 1).
@@ -22,10 +22,10 @@ pub struct NetConf {
     pub plugin_type: Option<PluginType>,
     /// `ipam.type`; `None` where `ipam` or its type is absent or empty: layer 2 only.
     pub ipam: Option<PluginType>,
-    /// `dns`.
-    pub dns: Dns,
     /// The keys that are read here and differ in case from the documented names.
     pub spellings: Vec<Spelling>,
+    /// `dns`, not yet read: of some plugins no command needs it, of others only ADD.
+    dns: Option<Box<RawValue>>,
     /// `prevResult`, not yet read.
     prev_result: Option<Box<RawValue>>,
     /// `cni.dev/valid-attachments`: what GC must keep; `None` when the key is absent.
@@ -54,7 +54,7 @@ struct Wire {
     #[serde(default)]
     ipam: Option<Ipam>,
     #[serde(default)]
-    dns: Option<Dns>,
+    dns: Option<Box<RawValue>>,
     #[serde(default)]
     prev_result: Option<Box<RawValue>>,
     #[serde(default, rename = "cni.dev/valid-attachments")]
@@ -84,11 +84,22 @@ impl NetConf {
             plugin_type: optional_type(&wire.plugin_type)?,
             ipam: optional_type(wire.ipam.as_ref().map_or("", |ipam| &ipam.plugin_type))
                 .map_err(|e| e.context("ipam"))?,
-            dns: wire.dns.unwrap_or_default(),
+            dns: wire.dns,
             spellings,
             prev_result: wire.prev_result,
             valid_attachments: wire.valid_attachments,
         })
+    }
+
+    /// `dns`.
+    ///
+    /// # Errors
+    /// When its values have other types.
+    pub fn dns(&self) -> Result<Dns> {
+        match &self.dns {
+            Some(raw) => from_json(raw.get().as_bytes(), "dns"),
+            None => Ok(Dns::default()),
+        }
     }
 
     /// Whether the configuration has a `prevResult`: the plugin is chained after another, or checked.
