@@ -209,10 +209,6 @@ impl InterfacePlugin for Bridge {
         Ok(())
     }
 
-    fn needs_clean_up(&self, config: Option<&BridgeConf>) -> bool {
-        config.is_none_or(|config| config.macspoofchk || config.ip_masq)
-    }
-
     fn clean_up(&self, config: Option<&BridgeConf>, request: &Request) -> Result<()> {
         // With an invalid configuration, the rules may exist.
         let (macspoofchk, ip_masq) =
@@ -246,11 +242,14 @@ fn masquerade(context: &Context<'_>, config: &BridgeConf, addresses: &AddResult)
     }
     let (network, attachment) = (context.request.conf.name.clone(), context.attachment.clone());
     let addresses: Vec<Cidr> = addresses.ips.iter().map(|ip| ip.address).collect();
-    Masquerade { network: &network, attachment: &attachment }.set_up(&addresses)?;
-    context
-        .undo
-        .push("masquerading", move || Masquerade { network: &network, attachment: &attachment }.tear_down());
-    Ok(())
+    {
+        let (network, attachment) = (network.clone(), attachment.clone());
+        // Before they are added: where no answer comes they may have been.
+        context.undo.push("masquerading", move || {
+            Masquerade { network: &network, attachment: &attachment }.tear_down()
+        });
+    }
+    Masquerade { network: &network, attachment: &attachment }.set_up(&addresses)
 }
 
 fn gone(name: &str) -> Error {

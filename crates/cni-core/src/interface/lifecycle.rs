@@ -8,6 +8,7 @@ use super::{InterfacePlugin, Links, configure, verify};
 use crate::context::{Context, Located};
 use crate::ipam;
 use crate::namespaces::Namespaces;
+use crate::netfilter::close_after;
 use crate::netlink::Link;
 use crate::plugin::{About, LinkAtDel, Plugin};
 use crate::request::{Command, Request};
@@ -45,16 +46,10 @@ impl<P: InterfacePlugin> Plugin for P {
     fn del(&self, request: &Request) -> Result<()> {
         // A configuration that has become invalid since ADD must not keep a pod from terminating.
         let config = self.config(request).ok();
-        if !self.needs_clean_up(config.as_ref()) {
-            return detach(request, self.link_kind());
-        }
-        // The kernel waits for an RCU grace period after it deleted a link, and after it deleted firewall
-        // rules. At the same time, both take as long as one.
-        let (cleaned_up, detached) = std::thread::scope(|scope| {
-            let cleaning_up = scope.spawn(|| self.clean_up(config.as_ref(), request));
-            let detached = detach(request, self.link_kind());
-            (cleaning_up.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), detached)
-        });
+        // The kernel waits for an RCU grace period after it deleted firewall rules, and after it deleted a
+        // link. In this order both wait for the same one.
+        let (cleaned_up, detached) =
+            close_after(|| (self.clean_up(config.as_ref(), request), detach(request, self.link_kind())));
         Error::all(detached.err().into_iter().chain(cleaned_up.err()).collect())
     }
 

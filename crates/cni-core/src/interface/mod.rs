@@ -117,14 +117,8 @@ pub trait InterfacePlugin: Sync {
         true
     }
 
-    /// Whether the host may have something of an attachment beside the links. The configuration is
-    /// `None` when it has become invalid.
-    fn needs_clean_up(&self, _config: Option<&Self::Config>) -> bool {
-        false
-    }
-
-    /// Removes, for DEL, what the host has beside the links, while the link is deleted on another
-    /// thread; called only where [`InterfacePlugin::needs_clean_up`].
+    /// Removes, for DEL, what the host has beside the links, before the link is deleted. The configuration
+    /// is `None` when it has become invalid.
     ///
     /// # Errors
     /// When something could not be removed.

@@ -5,11 +5,13 @@
 //!
 //! What a transaction costs is mostly waiting: where it deletes or updates anything, the close of its
 //! socket waits for an RCU grace period, of some 15 ms (`nft_rcv_nl_event` in
-//! net/netfilter/nf_tables_api.c). So a caller looks up what exists, and adds only what is missing.
+//! net/netfilter/nf_tables_api.c). So a caller looks up what exists, and adds only what is missing. What
+//! waits for such a period anyway is done within [`close_after`].
 //!
 //! Which attributes and expressions are sent follows what nft(8) sends, so that nft lists the
 //! objects as if it had made them.
 
+mod closing;
 mod expression;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -29,6 +31,7 @@ use crate::netlink::message::Message;
 use uapi::*;
 
 pub use crate::netlink::{Failure, Result};
+pub use closing::close_after;
 pub use expression::{Comparison, Expression, Field, Header, Verdict};
 pub use transaction::Transaction;
 

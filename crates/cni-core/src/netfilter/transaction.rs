@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::uapi::*;
-use super::{Chain, Element, Netfilter, Result, Rule, Set, Table, message};
+use super::{Chain, Element, Netfilter, Result, Rule, Set, Table, closing, message};
 use crate::netlink::message::{Message, NESTED};
 
 /// Changes that the kernel applies atomically.
@@ -209,7 +209,10 @@ impl Netfilter {
             let Some(netfilter) = Netfilter::open()? else { return Ok(None) };
             match change(&netfilter) {
                 Err(failure) if tries < TRIES && is_race(failure.errno) => tries += 1,
-                changed => return changed.map(Some),
+                changed => {
+                    closing::close(netfilter);
+                    return changed.map(Some);
+                }
             }
         }
     }
