@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ExitStatus};
 
@@ -19,6 +20,60 @@ use crate::Call;
 pub fn kill_at_syscall(call: &Call<'_>, stop: u64) -> (u64, ExitStatus) {
     let (trace, status) = traced(call, stop);
     (trace.stops, status)
+}
+
+/// How a call ended in which a system call failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// How many system calls were made.
+    pub made: u64,
+    /// The number of the one that failed, such as `SYS_openat`; `None` where so many were not made.
+    pub syscall: Option<i64>,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output and standard error.
+    pub said: String,
+}
+
+/// Runs a call in which the `number`th system call (counted from 1, over all its threads and children) is
+/// not executed, and fails with `errno`.
+///
+#[cfg(target_arch = "x86_64")]
+pub fn fail_syscall(call: &Call<'_>, number: u64, errno: Errno) -> Failed {
+    let (mut trace, mut child) = seized(call);
+    let (mut entered, mut failing, mut failed) = (0, None, None);
+    let ended = trace.run(&mut |_, pid| {
+        let set = |change: &dyn Fn(&mut libc::user_regs_struct)| {
+            let mut registers = ptrace::getregs(pid).expect("the registers of a stopped child");
+            change(&mut registers);
+            ptrace::setregs(pid, registers).expect("setting the registers of a stopped child");
+        };
+        let info = ptrace::syscall_info(pid).expect("the system call of a stopped child");
+        if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
+            entered += 1;
+            if entered == number {
+                let syscall = ptrace::getregs(pid).expect("the registers of a stopped child").orig_rax;
+                failed = Some(syscall.cast_signed());
+                failing = Some(pid);
+                // close(2) always closes.
+                if failed != Some(libc::SYS_close) {
+                    set(&|registers| registers.orig_rax = u64::MAX);
+                }
+            }
+        } else if failing == Some(pid) {
+            failing = None;
+            set(&|registers| registers.rax = (errno as i64).wrapping_neg().cast_unsigned());
+        }
+        After::Continue
+    });
+    let Ended::Exited(status) = ended else { unreachable!() };
+    let mut said = String::new();
+    for output in [child.stdout.take().map(io::read_to_string), child.stderr.take().map(io::read_to_string)] {
+        said += &output.expect("its output is a pipe").expect("its output is text");
+    }
+    // Was reaped above: this only tells `Child` so.
+    drop(child.wait());
+    Failed { made: entered, syscall: failed, status, said }
 }
 
 /// How many programs a call executes, itself counted; see execve(2).

@@ -54,6 +54,8 @@ pub use budget::{cases, slowed};
 pub use call::{Call, CniError, Outcome};
 pub use dns::{DnsServer, Reply};
 pub use host::{Container, Host, get_xattr};
+#[cfg(target_arch = "x86_64")]
+pub use interrupt::{Failed, fail_syscall};
 pub use interrupt::{Paused, kill_at_syscall, programs_executed};
 pub use manifest::nad_config;
 pub use node::{Node, Pod, bridge, gateway};

@@ -28,6 +28,7 @@ impl Masks {
             .filter(|link| link["linkinfo"]["info_kind"] == "veth")
             .filter_map(|link| Some((link["ifindex"].as_u64()?, link["ifname"].as_str()?.to_owned())))
             .filter(|(_, name)| name.starts_with("veth") && !self.keep.contains(&format!(" {name} ")))
+            .filter(|(_, name)| !self.names.contains_key(name))
             .collect();
         veths.sort();
         for (_, name) in veths {

@@ -51,7 +51,13 @@ fn create(context: &Context<'_>, config: &BridgeConf) -> Result<Link> {
         Err(Failure { errno: Errno::EEXIST, .. }) => {
             host.link(&config.bridge)?.ok_or_else(|| gone(&config.bridge))
         }
-        Err(err) => Err(err.into()),
+        Err(failure) => {
+            let unheard = host.link(&config.bridge).ok().flatten().filter(|_| failure.unanswered);
+            if let Some(bridge) = unheard.filter(|link| link.is("bridge")) {
+                revert_later(context, &bridge, "creation", Netlink::delete_link);
+            }
+            Err(failure.into())
+        }
     }
 }
 

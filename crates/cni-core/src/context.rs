@@ -63,7 +63,9 @@ impl<'r> Context<'r> {
     /// # Errors
     /// See [`Netlink::create_link`].
     pub fn create_on_host(&self, new: &NewLink<'_>) -> netlink::Result<Link> {
-        let link = self.host().create_link(new)?;
+        let link = self.host().create_link(new).inspect_err(|failure| {
+            self.delete_unheard_on_undo(failure, new, |namespaces| &namespaces.host)
+        })?;
         self.delete_on_undo(&link, |namespaces| &namespaces.host);
         Ok(link)
     }
@@ -73,7 +75,9 @@ impl<'r> Context<'r> {
     /// # Errors
     /// See [`Netlink::create_link`].
     pub fn create_in_container(&self, new: &NewLink<'_>) -> netlink::Result<Link> {
-        let link = self.container().create_link(new)?;
+        let link = self.container().create_link(new).inspect_err(|failure| {
+            self.delete_unheard_on_undo(failure, new, |namespaces| &namespaces.container);
+        })?;
         self.delete_on_undo(&link, |namespaces| &namespaces.container);
         Ok(link)
     }
@@ -83,6 +87,27 @@ impl<'r> Context<'r> {
         let (namespaces, created) = (Rc::clone(&self.namespaces), link.clone());
         self.undo
             .push(format!("interface {}", link.name), move || Ok(of(&namespaces).delete_link(&created)?));
+    }
+
+    /// Registers the deletion of a link whose creation the kernel did not answer.
+    fn delete_unheard_on_undo(&self, failure: &Failure, new: &NewLink<'_>, of: fn(&Namespaces) -> &Netlink) {
+        if failure.unanswered {
+            self.delete_by_name_on_undo(new, of);
+        }
+    }
+
+    /// Registers the deletion of a link that was created but not yet looked up. Where no answer came the
+    /// kernel may have refused the name, which an interface has that is in use: that one is up.
+    pub(crate) fn delete_by_name_on_undo(&self, new: &NewLink<'_>, of: fn(&Namespaces) -> &Netlink) {
+        let (namespaces, name) = (Rc::clone(&self.namespaces), new.name().to_owned());
+        let (kind, up) = (new.kind_name(), new.is_up());
+        self.undo.push(format!("interface {name}"), move || {
+            let netlink = of(&namespaces);
+            match netlink.link(&name)?.filter(|link| link.is(kind) && link.up == up) {
+                Some(link) => Ok(netlink.delete_link(&link)?),
+                None => Ok(()),
+            }
+        });
     }
 
     /// The entry of the result for a link.

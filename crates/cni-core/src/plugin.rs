@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::read;
 
+use crate::diagnostics::note;
 use crate::netns;
 use crate::request::{Command, Environment, ExecOptions, report_spellings};
 use crate::spec::{AddResult, Code, Error, NetConf, Result, Version, from_json};
@@ -44,7 +45,9 @@ pub fn run_named(plugin: &'static dyn Plugin, plugins: &'static [&'static dyn Pl
         return plugin.by_hand(&args).unwrap_or_else(|| introduce(plugin.about()));
     }
     let mut version = Version::NEWEST;
-    let answered = match catch_unwind(AssertUnwindSafe(|| answer(plugin, plugins, &mut version))) {
+    let mut added = None;
+    let answered = match catch_unwind(AssertUnwindSafe(|| answer(plugin, plugins, &mut version, &mut added)))
+    {
         Ok(answered) => answered,
         Err(_) => Err(Error::new(Code::PANIC, format!("defect in {}: it panicked", plugin.about().names[0]))
             .details("what it had created was undone; standard error has the place")),
@@ -54,10 +57,16 @@ pub fn run_named(plugin: &'static dyn Plugin, plugins: &'static [&'static dyn Pl
         Err(err) => (err.to_json(version), ExitCode::FAILURE),
     };
     let mut stdout = std::io::stdout().lock();
-    if !text.is_empty() && writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
-        return ExitCode::FAILURE;
+    if text.is_empty() || writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok() {
+        return code;
     }
-    code
+    // An ADD whose result nobody gets has failed.
+    if let Some(request) = added
+        && let Err(err) = plugin.del(&request.with_command(Command::Del))
+    {
+        note(format_args!("oxcni: undoing an ADD whose result can't be written failed: {err}"));
+    }
+    ExitCode::FAILURE
 }
 
 /// Whether a variable of the protocol is set. A runtime that leaves out CNI_COMMAND gets the error for it.
@@ -87,11 +96,13 @@ fn introduce(about: About) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Reads the call, makes it, and returns what goes to standard output.
+/// Reads the call, makes it, and returns what goes to standard output. `added` gets the request of an ADD
+/// that succeeded.
 fn answer(
     plugin: &'static dyn Plugin,
     plugins: &'static [&'static dyn Plugin],
     version: &mut Version,
+    added: &mut Option<Request>,
 ) -> Result<String> {
     let env =
         Environment::read(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))?;
@@ -104,7 +115,10 @@ fn answer(
     report_spellings(&conf.spellings);
     let request = Request { env, conf, text, plugins, exec: ExecOptions::default() };
     match call(plugin, &request)? {
-        Some(result) => result.to_json(*version),
+        Some(result) => {
+            *added = Some(request);
+            result.to_json(*version)
+        }
         None => Ok(String::new()),
     }
 }

@@ -138,19 +138,26 @@ impl<'c> Master<'c> {
     fn create_from_host(&self, context: &Context<'_>, new: NewLink<'_>) -> netlink::Result<Link> {
         let (host, container) = (self.namespace, context.container());
         let new = new.in_namespace(&context.namespaces().netns);
+        let create = |new: &NewLink<'_>| {
+            let created = host.create_link_in_namespace(new);
+            if created.as_ref().map_or_else(|failure| failure.unanswered, |()| true) {
+                context.delete_by_name_on_undo(new, |namespaces| &namespaces.container);
+            }
+            created
+        };
         let find = |name: &str| {
-            let link = container.link(name)?.ok_or_else(|| deleted(&new))?;
+            let link = container.link(name)?.ok_or_else(|| new.deleted_at_once())?;
             context.delete_on_undo(&link, |namespaces| &namespaces.container);
             Ok(link)
         };
-        match host.create_link_in_namespace(&new) {
+        match create(&new) {
             // Older kernels register it on the host first, where the name may be taken.
             Err(Failure { errno: Errno::EEXIST, .. }) if container.link(new.name())?.is_none() => {
                 let name = temporary_name(new.name());
                 if let Some(stale) = container.link(&name)? {
                     container.delete_link(&stale)?;
                 }
-                host.create_link_in_namespace(&new.renamed(&name))?;
+                create(&new.renamed(&name))?;
                 let mut link = find(&name)?;
                 container.rename(&link, new.name())?;
                 link.name = new.name().to_owned();
@@ -220,11 +227,6 @@ impl<'c> Master<'c> {
         Err(Error::check(format!("interface {} is on {found}, not on master {}", link.name, master.name))
             .details("the master was renamed, moved or created again"))
     }
-}
-
-fn deleted(new: &NewLink<'_>) -> Failure {
-    let kernel_message = "it was deleted as soon as it was created".to_owned();
-    Failure { operation: new.to_string(), errno: Errno::ENODEV, kernel_message }
 }
 
 /// The temporary name of an interface whose final one is taken on the host. It follows from the

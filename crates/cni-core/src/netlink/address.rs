@@ -6,10 +6,11 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc;
 
+use super::connection::Refusal;
 use super::link::{Link, gone_is_fine};
 use super::message::{Answer, Message, attributes, u32_at};
 use super::uapi::*;
-use super::{Failure, Netlink, Result};
+use super::{Netlink, Result};
 use crate::spec::Cidr;
 
 /// An address of a link as the kernel has it.
@@ -182,7 +183,7 @@ impl Netlink {
             let addresses = self.addresses(link)?;
             if let Some(duplicate) = addresses.iter().find(|address| address.duplicate) {
                 let kernel_message = format!("another node on the link has {}", duplicate.cidr.ip());
-                return Err(Failure { operation: operation(), errno: Errno::EADDRINUSE, kernel_message });
+                return Err(Refusal::new(Errno::EADDRINUSE, kernel_message).during(operation()));
             }
             Ok(addresses.iter().all(|address| !address.tentative).then_some(()))
         })

@@ -28,6 +28,9 @@ const RECEIVE_LIMIT: Duration = Duration::from_secs(5);
 /// How long all answers to one request may take.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(20);
 
+/// How often one answer is received again after an error of the socket.
+const RECEIVE_TRIES: u32 = 3;
+
 /// How often a list is requested again that changed while the kernel sent it.
 const DUMP_TRIES: u32 = 5;
 
@@ -43,11 +46,13 @@ pub(crate) struct Refusal {
     pub(crate) errno: Errno,
     /// The message that the kernel gave with it; empty where it gave none.
     pub(crate) kernel_message: String,
+    /// No answer arrived, so that the kernel may have done what was requested.
+    pub(crate) unanswered: bool,
 }
 
 impl Refusal {
-    fn new(errno: Errno, kernel_message: impl Into<String>) -> Refusal {
-        Refusal { errno, kernel_message: kernel_message.into() }
+    pub(crate) fn new(errno: Errno, kernel_message: impl Into<String>) -> Refusal {
+        Refusal { errno, kernel_message: kernel_message.into(), unanswered: false }
     }
 }
 
@@ -199,12 +204,13 @@ impl Connection {
         let started = Instant::now();
         let mut buffer = self.buffer.borrow_mut();
         loop {
-            self.receive_into(&mut buffer)?;
+            self.receive_into(&mut buffer).map_err(|refusal| Refusal { unanswered: true, ..refusal })?;
             if let Some(end) = reading.take(&buffer, read) {
                 return end;
             }
             if started.elapsed() > EXCHANGE_LIMIT {
-                return Err(Refusal::new(Errno::ETIMEDOUT, "the answer does not end"));
+                let refusal = Refusal::new(Errno::ETIMEDOUT, "the answer does not end");
+                return Err(Refusal { unanswered: true, ..refusal });
             }
         }
     }
@@ -223,13 +229,17 @@ impl Connection {
     }
 }
 
+/// Receives until there is an answer. An error of the socket takes no message out of its queue
+/// (`sock_error` in include/net/sock.h tells it once): the answer may follow.
 fn uninterrupted(mut receive: impl FnMut() -> std::io::Result<usize>) -> Result<usize, Refusal> {
+    let mut failed = 0;
     loop {
         match receive() {
             Err(err) if err.kind() == ErrorKind::Interrupted => {}
             Err(err) if err.kind() == ErrorKind::WouldBlock => {
                 return Err(Refusal::new(Errno::ETIMEDOUT, "the kernel does not answer"));
             }
+            Err(_) if failed < RECEIVE_TRIES => failed += 1,
             received => return Ok(received?),
         }
     }

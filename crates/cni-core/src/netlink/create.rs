@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
+use super::connection::Refusal;
 use super::link::{Link, ifinfomsg};
 use super::message::Message;
 use super::uapi::*;
@@ -207,6 +208,21 @@ impl<'a> NewLink<'a> {
         self.name
     }
 
+    /// The kernel's name of its kind.
+    pub fn kind_name(&self) -> &'static str {
+        self.kind.name()
+    }
+
+    /// Whether it is set up as soon as it is created.
+    pub fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// The failure where the link that was created does not exist.
+    pub(crate) fn deleted_at_once(&self) -> Failure {
+        Refusal::new(Errno::ENODEV, "another process deleted it at once").during(self.to_string())
+    }
+
     fn header(&self) -> [u8; 16] {
         let flags = if self.up { IFF_UP } else { 0 };
         ifinfomsg(libc::AF_UNSPEC, 0, flags, flags)
@@ -306,15 +322,15 @@ impl Netlink {
     /// Creates a link in the namespace of this socket and returns it as the kernel made it.
     ///
     /// # Errors
-    /// `EEXIST` when the name is taken, here or in the namespace of a veth's peer.
+    /// `EEXIST` when the name is taken, here or in the namespace of a veth's peer. A failure that is
+    /// [`unanswered`](Failure::unanswered) may leave the link.
     pub fn create_link(&self, new: &NewLink<'_>) -> Result<Link> {
         match self.request_link(new)? {
             Some(link) => Ok(link),
-            None => self.link(new.name)?.ok_or_else(|| Failure {
-                operation: new.to_string(),
-                errno: Errno::ENODEV,
-                kernel_message: "another process deleted it at once".to_owned(),
-            }),
+            None => self
+                .link(new.name)
+                .map_err(|failure| Failure { unanswered: true, ..failure })?
+                .ok_or_else(|| new.deleted_at_once()),
         }
     }
 

@@ -56,6 +56,8 @@ pub struct Failure {
     pub errno: Errno,
     /// The kernel message; empty where there is none.
     pub kernel_message: String,
+    /// The kernel may have done it all the same: its answer did not arrive.
+    pub unanswered: bool,
 }
 
 impl fmt::Display for Failure {
@@ -149,8 +151,8 @@ impl Netlink {
 impl Refusal {
     /// The failure of an operation.
     pub(crate) fn during(self, operation: impl Into<String>) -> Failure {
-        let Refusal { errno, kernel_message } = self;
-        Failure { operation: operation.into(), errno, kernel_message }
+        let Refusal { errno, kernel_message, unanswered } = self;
+        Failure { operation: operation.into(), errno, kernel_message, unanswered }
     }
 }
 
