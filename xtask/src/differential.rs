@@ -50,8 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
     let workspace = Workspace::load()?;
     let mut test = cargo();
-    test.args(["test", "--package", "oxcni-tests", "--test", "differential"]);
-    test.args(["--features", "differential-in-the-machine", "--", "--nocapture"]);
+    test.args(["test", "--package", "oxcni-tests", "--test", "differential", "--", "--nocapture"]);
     let chosen: Vec<&str> = if args.plugins.is_empty() {
         FAMILIES.to_vec()
     } else {

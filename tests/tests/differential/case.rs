@@ -38,6 +38,15 @@ pub(crate) struct Case {
     pub(crate) del_with_result: bool,
 }
 
+impl Case {
+    /// The value of a key of the configuration, whatever the key's case.
+    pub(crate) fn key(&self, key: &str) -> &Value {
+        let fields = self.config.as_object();
+        let found = fields.and_then(|fields| fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)));
+        found.map_or(&Value::Null, |(_, value)| value)
+    }
+}
+
 /// How the cases of a family are generated; `newer` where the Go plugins are newer than Debian's.
 pub(crate) fn cases(family: Family, newer: bool) -> BoxedStrategy<Case> {
     let surroundings = (
@@ -92,17 +101,17 @@ fn object(fields: Vec<Field>) -> BoxedStrategy<Value> {
 }
 
 fn config(family: Family, newer: bool) -> BoxedStrategy<Value> {
-    let mut fields = vec![version(newer), field(0.98, "name", &[json!("net")]), plugin(family)];
+    let mut fields = vec![version(newer), field(0.99, "name", &[json!("net")]), plugin(family)];
     fields.extend(match family {
-        Family::Bridge => bridge(),
-        Family::BridgeVlan => [bridge(), vlans(newer)].concat(),
-        Family::Macvlan => macvlan(),
-        Family::Ipvlan => ipvlan(),
-        Family::Vlan => vlan(),
+        Family::Bridge => bridge(newer),
+        Family::BridgeVlan => [bridge(newer), vlans(newer)].concat(),
+        Family::Macvlan => macvlan(newer),
+        Family::Ipvlan => ipvlan(newer),
+        Family::Vlan => vlan(newer),
         Family::HostLocal => vec![generated(0.98, "ipam", host_local())],
         Family::Static => vec![generated(0.98, "ipam", static_addresses())],
         Family::Loopback => vec![],
-        Family::Tuning => tuning(),
+        Family::Tuning => tuning(newer),
     });
     fields.push(runtime_config());
     fields.push(field(
@@ -218,8 +227,8 @@ fn runtime_config() -> Field {
     generated(0.1, "runtimeConfig", object(fields))
 }
 
-fn bridge() -> Vec<Field> {
-    vec![
+fn bridge(newer: bool) -> Vec<Field> {
+    let mut fields = vec![
         mostly(
             0.8,
             "bridge",
@@ -234,15 +243,20 @@ fn bridge() -> Vec<Field> {
         field(0.1, "hairpinMode", &[json!(true), json!(false)]),
         field(0.1, "promiscMode", &[json!(true), json!(false)]),
         field(0.05, "enabledad", &[json!(true)]),
-        field(0.05, "disableContainerInterface", &[json!(true), json!(false)]),
         ipam(),
-    ]
+    ];
+    if newer {
+        fields.push(field(0.05, "disableContainerInterface", &[json!(true), json!(false)]));
+    }
+    fields
 }
 
 fn vlans(newer: bool) -> Vec<Field> {
-    let mut fields = vec![
-        mostly(0.5, "vlan", &[json!(100), json!(0), json!(4094)], &[json!(1), json!(4095), json!(-1)]),
-        field(
+    let mut fields =
+        vec![mostly(0.5, "vlan", &[json!(100), json!(0), json!(4094)], &[json!(1), json!(4095), json!(-1)])];
+    if newer {
+        fields.push(field(0.3, "preserveDefaultVlan", &[json!(true), json!(false)]));
+        fields.push(field(
             0.5,
             "vlanTrunk",
             &[
@@ -254,10 +268,7 @@ fn vlans(newer: bool) -> Vec<Field> {
                 json!([{ "id": 100 }]),
                 json!([{ "minID": 20 }]),
             ],
-        ),
-    ];
-    if newer {
-        fields.push(field(0.3, "preserveDefaultVlan", &[json!(true), json!(false)]));
+        ));
     }
     fields
 }
@@ -272,13 +283,21 @@ fn mtu() -> Field {
 }
 
 fn master() -> Field {
-    mostly(0.85, "master", &[json!("eth1")], &[json!("eth7"), json!("")])
+    prop_oneof![
+        12 => field(1.0, "master", &[json!("eth1")]),
+        1 => field(0.5, "master", &[json!("eth7"), json!("")]),
+    ]
+    .boxed()
 }
 
-fn macvlan() -> Vec<Field> {
-    vec![
+fn link_in_container() -> Field {
+    field(0.1, "linkInContainer", &[json!(true), json!(false)])
+}
+
+fn macvlan(newer: bool) -> Vec<Field> {
+    let mut fields = vec![
         master(),
-        field(
+        mostly(
             0.5,
             "mode",
             &[
@@ -288,42 +307,52 @@ fn macvlan() -> Vec<Field> {
                 json!("vepa"),
                 json!("passthru"),
                 json!(""),
-                json!("bride"),
             ],
+            &[json!("bride")],
         ),
         mostly(0.2, "mtu", &[json!(0), json!(1400), json!(1500)], &[json!(1501)]),
         mostly(0.15, "mac", &[json!("c2:11:22:33:44:55"), json!("")], &[json!("c2:11:22:33:44")]),
-        field(0.1, "linkInContainer", &[json!(true), json!(false)]),
         ipam(),
-    ]
+    ];
+    if newer {
+        fields.push(link_in_container());
+    }
+    fields
 }
 
-fn ipvlan() -> Vec<Field> {
-    vec![
+fn ipvlan(newer: bool) -> Vec<Field> {
+    let mut fields = vec![
         master(),
         mostly(0.5, "mode", &[json!("l2"), json!("l3"), json!("l3s"), json!("")], &[json!("l4")]),
         field(0.2, "mtu", &[json!(0), json!(1400), json!(1500)]),
-        field(0.1, "linkInContainer", &[json!(true), json!(false)]),
         ipam(),
-    ]
+    ];
+    if newer {
+        fields.push(link_in_container());
+    }
+    fields
 }
 
-fn vlan() -> Vec<Field> {
-    vec![
+fn vlan(newer: bool) -> Vec<Field> {
+    let mut fields = vec![
         master(),
         mostly(0.97, "vlanId", &[json!(100), json!(0), json!(4094)], &[json!(4095), json!(-1)]),
         mostly(0.2, "mtu", &[json!(0), json!(1400), json!(1500)], &[json!(1501)]),
-        field(0.1, "linkInContainer", &[json!(true), json!(false)]),
-        ipam(),
-    ]
+        // The Go plugin requires it.
+        generated(1.0, "ipam", addresses()),
+    ];
+    if newer {
+        fields.push(link_in_container());
+    }
+    fields
 }
 
-fn tuning() -> Vec<Field> {
+fn tuning(newer: bool) -> Vec<Field> {
     let before = |version: &str| {
         json!({ "cniVersion": version, "interfaces": [{ "name": "eth0", "sandbox": "/run/netns/c1" }],
             "ips": [{ "address": "10.1.2.2/24", "interface": 0 }] })
     };
-    vec![
+    let mut fields = vec![
         field(0.95, "prevResult", &[before("1.0.0")]),
         field(
             0.4,
@@ -341,13 +370,20 @@ fn tuning() -> Vec<Field> {
         field(0.3, "promisc", &[json!(true), json!(false)]),
         field(0.3, "allmulti", &[json!(true), json!(false)]),
         field(0.3, "mtu", &[json!(0), json!(1400), json!(1), json!(70_000)]),
-        field(0.2, "txQLen", &[json!(500), json!(0), json!(-1)]),
-    ]
+    ];
+    if newer {
+        fields.push(field(0.2, "txQLen", &[json!(500), json!(0), json!(-1)]));
+    }
+    fields
 }
 
 fn ipam() -> Field {
     let none = select(vec![json!({}), json!({ "type": "unheard-of" })]).boxed();
-    generated(0.95, "ipam", prop_oneof![28 => host_local(), 8 => static_addresses(), 1 => none].boxed())
+    generated(0.95, "ipam", prop_oneof![36 => addresses(), 1 => none].boxed())
+}
+
+fn addresses() -> BoxedStrategy<Value> {
+    prop_oneof![7 => host_local(), 2 => static_addresses()].boxed()
 }
 
 fn range() -> BoxedStrategy<Value> {
@@ -406,14 +442,14 @@ fn host_local() -> BoxedStrategy<Value> {
 }
 
 fn static_addresses() -> BoxedStrategy<Value> {
-    let address = select(vec![
+    let usual = select(vec![
         json!({ "address": "10.1.2.30/24" }),
         json!({ "address": "10.1.2.30/24", "gateway": "10.1.2.1" }),
         json!({ "address": "10.1.3.30/24", "gateway": "10.1.3.1" }),
         json!({ "address": "fd00:1::30/64", "gateway": "fd00:1::1" }),
         json!({ "address": "fd00:1::31/64" }),
-        json!({ "address": "10.1.2.31" }),
     ]);
+    let address = prop_oneof![19 => usual, 1 => Just(json!({ "address": "10.1.2.31" }))];
     let dns = [json!({ "nameservers": ["10.8.8.8"], "search": ["example.net"] })];
     object(vec![
         field(1.0, "type", &[json!("static")]),
@@ -437,7 +473,7 @@ fn args(family: Family) -> BoxedStrategy<&'static str> {
     } else {
         choices.extend(["IgnoreUnknown=1;IP=10.1.2.77", "IP=10.1.2.77"]);
     }
-    prop_oneof![9 => Just(""), 1 => select(choices)].boxed()
+    prop_oneof![14 => Just(""), 1 => select(choices)].boxed()
 }
 
 fn host_links(family: Family) -> Vec<&'static str> {
@@ -464,13 +500,15 @@ fn host_links(family: Family) -> Vec<&'static str> {
 
 fn container_links(family: Family) -> Vec<&'static str> {
     const TAKEN: &str = "link add name eth0 type bridge";
+    const MASTER: &str = "link add name eth1 address c2:00:00:00:00:03 type veth peer name far; link set far up; link set eth1 up";
     const OTHER_DEFAULT: &str = "link add name net9 type bridge; link set net9 up; addr add 10.200.0.2/24 dev net9; route add default via 10.200.0.1 dev net9";
     match family {
         Family::Tuning => vec![
             "link add name eth0 address c2:00:00:00:00:07 type veth peer name far; link set far up; link set eth0 up",
         ],
         Family::HostLocal | Family::Static | Family::Loopback => vec![""],
-        _ => [vec![""; 24], vec![OTHER_DEFAULT, TAKEN]].concat(),
+        Family::Bridge | Family::BridgeVlan => [vec![""; 24], vec![OTHER_DEFAULT, TAKEN]].concat(),
+        _ => [vec![""; 18], vec![MASTER; 6], vec![OTHER_DEFAULT, TAKEN]].concat(),
     }
 }
 

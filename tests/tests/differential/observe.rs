@@ -30,13 +30,14 @@ pub(crate) fn observe(plugins: Plugins, case: &Case, fault: Option<&Fault>) -> V
     let mut masks =
         Masks::new(&format!("{} {} {} {}", case.config, case.args, case.host_links, case.container_links));
 
+    let before = state(&host, &containers, &masks);
     let mut adds = Vec::new();
     for container in &containers {
         adds.push(run(&of_container(&net, case, container), "ADD", container));
         masks.learn(&host);
     }
     let after_add = state(&host, &containers, &masks);
-    if !case.change.is_empty() {
+    if !case.change.is_empty() && adds[0].ok() {
         // What can't be changed, because there is no such link, is the same for all.
         let _nothing_to_change = containers[0].try_ip(case.change);
     }
@@ -60,7 +61,7 @@ pub(crate) fn observe(plugins: Plugins, case: &Case, fault: Option<&Fault>) -> V
     let results: Vec<_> =
         (0..adds.len()).map(|number| result(number).map(|result| masks.mask(&result))).collect();
     json!({
-        "add": adds.iter().map(exit).collect::<Vec<_>>(), "results": results, "after add": after_add,
+        "before": before, "add": adds.iter().map(exit).collect::<Vec<_>>(), "results": results, "after add": after_add,
         "check": checks, "del": dels, "after del": state(&host, &containers, &masks),
     })
 }
@@ -71,13 +72,13 @@ fn ifname(case: &Case) -> &'static str {
 
 /// A chained plugin is given the result of the container that it is called for.
 fn of_container<'h>(net: &Network<'h>, case: &Case, container: &Container<'_>) -> Network<'h> {
-    let mut before = case.config["prevResult"].clone();
+    let mut before = case.key("prevResult").clone();
     if before.is_null() {
         return net.clone();
     }
     before["interfaces"][0]["sandbox"] = json!(container.netns());
     // The result has the version of its configuration, as libcni sees to.
-    let version = case.config["cniVersion"].as_str().unwrap_or("0.1.0");
+    let version = case.key("cniVersion").as_str().unwrap_or("0.1.0");
     before["cniVersion"] = json!(version);
     match version {
         "0.1.0" | "0.2.0" => before = json!({ "cniVersion": version, "ip4": { "ip": "10.1.2.2/24" } }),
@@ -88,7 +89,7 @@ fn of_container<'h>(net: &Network<'h>, case: &Case, container: &Container<'_>) -
 }
 
 fn has_check(case: &Case) -> bool {
-    ["0.4.0", "1.0.0", "1.1.0"].contains(&case.config["cniVersion"].as_str().unwrap_or_default())
+    ["0.4.0", "1.0.0", "1.1.0"].contains(&case.key("cniVersion").as_str().unwrap_or_default())
 }
 
 /// How a call ended: with success, with an error of a kind, or without saying why.
