@@ -184,6 +184,21 @@ both_flavours! {
         net.check(&kept, &result).succeeds();
     }
 
+    fn a_lease_of_a_namespace_that_is_gone_is_not_logged_as_released(host) needs [Macvlan] {
+        let machine = server(&host);
+        let dnsmasq = Dnsmasq::start(&machine, RANGE, &[]);
+        let daemon = host.dhcp_daemon(&[]);
+        let net = host.network(config(json!({})));
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        pod.vanish();
+        net.del(&pod).succeeds();
+        daemon.prints("event=given-up", 1);
+        assert!(daemon.log().contains("namespace is gone: the lease is not renewed any more"), "{}", daemon.log());
+        assert!(!daemon.log().contains("event=released"), "{}", daemon.log());
+        assert_eq!((dnsmasq.leased().len(), host.sh("ls /run/cni/dhcp")), (1, "lock\n".to_owned()));
+    }
+
     fn servers_options_become_routes_dns_and_mtu(host) needs [Macvlan] {
         let machine = server(&host);
         let options = [

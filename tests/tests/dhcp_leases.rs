@@ -182,6 +182,25 @@ both_flavours! {
         assert!(eventually(|| addresses(&pod).is_empty()));
     }
 
+    fn an_address_that_the_daemon_configures_is_looked_for_too(host) {
+        let server = machine(&host, "server", "10.1.2.1/24");
+        let _squatter = machine(&host, "squatter", "10.1.2.51/24");
+        let kea = Kea::with_leases_of(&server, [1, 4, 10], 50);
+        let daemon = host.dhcp_daemon(&[]);
+        let net = host.network(config());
+        let pod = host.container();
+        assert_eq!(address(&net.add(&pod).result()), "10.1.2.50");
+        drop(kea);
+        host.sh("rm /run/kea-dhcp4-server/leases.csv");
+        let _kea = Kea::start(&server, json!({
+            "valid-lifetime": 4000, "authoritative": true,
+            "subnet4": [{ "id": 1, "subnet": "10.1.2.0/24", "pools": [{ "pool": "10.1.2.51-10.1.2.51" }] }],
+        }));
+        daemon.prints("event=address-changed", 1);
+        daemon.prints("event=address-in-use", 1);
+        assert!(eventually(|| addresses(&pod).is_empty()), "{:?}", addresses(&pod));
+    }
+
     fn a_lease_is_listed_and_renewed_by_hand(host) {
         let server = machine(&host, "server", "10.1.2.1/24");
         let kea = Kea::with_leases_of(&server, [1000, 2000, 4000], 99);

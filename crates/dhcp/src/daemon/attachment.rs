@@ -346,6 +346,10 @@ impl Attachment {
 
     /// Releases the lease, and waits until the message was sent.
     pub(crate) async fn release(&self) {
+        // Nobody can send it, and the log must not say that somebody did.
+        if let Err(gone) = self.place.again() {
+            return self.end(gone);
+        }
         self.step_release();
         let port = self.port.borrow().clone();
         if let Some(port) = port {

@@ -4,7 +4,7 @@
 //! does: the kernel gets the lease's lifetime, so that an address ends also where the daemon is
 //! dead, and another address of a server takes the place of the earlier one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use cni_core::netlink::{Errno, Link, Netlink};
@@ -58,6 +58,10 @@ impl Attachment {
                 self.change_routes(&found, &earlier.map_or_else(Vec::new, |it| it.routes), &wanted.routes);
                 // Neighbours learn of it.
                 let _ = found.netlink.announce(&found.link);
+                if let Some(attachment) = self.itself.upgrade() {
+                    let address = lease.address;
+                    spawn_local(async move { look_for_conflict(&attachment, &found, address).await });
+                }
             }
         }
         self.on_link.replace(Some(wanted));
@@ -141,9 +145,14 @@ async fn settle(attachment: Rc<Attachment>, lease: Lease) {
     let _ = found.netlink.announce(&found.link);
     attachment.on_link.replace(Some(wanted));
     attachment.configures.set(true);
-    match conflict::probe(&attachment.daemon.clock, &found.netns, &attachment.place, lease.address).await {
-        Ok(Some(mac)) if attachment.holds(lease.address) => {
-            attachment.log(Level::Error, "address-in-use", &[("address", &lease.address), ("by", &mac)]);
+    look_for_conflict(&attachment, &found, lease.address).await;
+}
+
+/// Looks whether another host has an address, and has it declined then.
+async fn look_for_conflict(attachment: &Attachment, found: &Found, address: Ipv4Addr) {
+    match conflict::probe(&attachment.daemon.clock, &found.netns, &attachment.place, address).await {
+        Ok(Some(mac)) if attachment.holds(address) => {
+            attachment.log(Level::Error, "address-in-use", &[("address", &address), ("by", &mac)]);
             attachment.step(Event::Conflict);
         }
         Ok(_) => {}

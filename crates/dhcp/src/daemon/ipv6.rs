@@ -26,8 +26,9 @@ use crate::protocol::{Hex, Id, Ipv6Report};
 /// The association of each attachment: its DUID is its own.
 const IAID: u32 = 1;
 
-/// How long the kernel's events are listened to; after that the interface is looked at as often.
+/// How long the kernel's events are listened to; after that the interface is looked at again and again.
 const WATCHED: u64 = 60 * SECOND;
+const LOOK: u64 = 10 * SECOND;
 
 /// How long a RELEASE may take: DEL waits for it. The first one is repeated once in this time.
 const RELEASE: u64 = 1500;
@@ -152,7 +153,7 @@ impl Attachment {
             }
             let deadline = ipv6.client.borrow().deadline();
             let look_again =
-                ipv6.is_watched().then(|| clock.now().after(if events.is_some() { WATCHED } else { SECOND }));
+                ipv6.is_watched().then(|| clock.now().after(if events.is_some() { WATCHED } else { LOOK }));
             let port = ipv6.port.borrow().clone();
             tokio::select! {
                 biased;
