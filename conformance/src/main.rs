@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Holds CNI plugins to the specification and to their documentation.
+/// Holds CNI plugins and runtimes to the specification and to their documentation.
 #[derive(Parser)]
 #[command(name = "cni-conformance", version, disable_help_subcommand = true)]
 struct Cli {
@@ -35,7 +35,7 @@ enum Task {
     Worker,
 }
 
-/// Run the cases that apply to the plugins of a folder.
+/// Run the cases that apply to the plugins and runtimes of a folder.
 ///
 /// Each case runs in namespaces of its own: nothing touches this machine's network, and nothing stays.
 /// Needs root, iproute2, and nft for the cases that say so. Exits with 0 if nothing failed, 1 if
@@ -46,7 +46,7 @@ enum Task {
     cni-conformance run --plugins bin --profile my-plugin.yaml --strict --report-dir out\n  \
     cni-conformance run --plugins /opt/cni/bin --profile bridge --case 1.1/del --dry-run")]
 struct RunArgs {
-    /// The folder of plugins under test.
+    /// The folder of the plugins, or of the runtimes, under test.
     #[arg(long, value_name = "DIR")]
     plugins: PathBuf,
     #[command(flatten)]
