@@ -2,6 +2,7 @@
 
 mod bench;
 mod conformance;
+mod deb;
 mod debian;
 mod demo;
 mod deny;
@@ -13,6 +14,7 @@ mod fuzz;
 mod private_host;
 mod process;
 mod progress;
+mod release;
 mod rpm;
 mod table;
 mod test;
@@ -36,6 +38,7 @@ enum Task {
     Test(test::Args),
     Dist(dist::Args),
     Rpm(rpm::Args),
+    Release(release::Args),
     Bench(bench::Args),
     Differential(differential::Args),
     Conformance(conformance::Args),
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Dist(args) => dist::run(&args),
         Task::Rpm(args) => rpm::run(&args),
+        Task::Release(args) => release::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Differential(args) => differential::run(&args),
         Task::Conformance(args) => conformance::run(&args),

@@ -1,6 +1,6 @@
 //! `cargo xtask rpm`: the packages of `packaging/rpm/oxcni.spec`.
 
-mod sources;
+pub(crate) mod sources;
 
 use crate::error::{Context, Failure, Result};
 use crate::process::{quietly, run as run_program};
@@ -14,6 +14,9 @@ use std::process::{Command, ExitCode};
 
 /// What rpmbuild needs.
 const PACKAGES: [&str; 1] = ["rpm"];
+
+/// The one plugin that has a package of its own.
+pub(crate) const DHCP: &str = "dhcp";
 
 /// Where rpmbuild finds its folders, in a mount namespace of its own: rpm writes the path into packages.
 const TOP: &str = "/mnt";
@@ -75,12 +78,48 @@ pub(crate) fn build(
     microshift: Option<&str>,
     progress: &Progress,
 ) -> Result<Vec<PathBuf>> {
+    let top = workspace.target.join("rpm");
+    match programs {
+        Programs::Folder(folder) => {
+            prepare(workspace, &top, &folder.join("bin"), microshift, progress)?;
+            let prebuilt = format!("oxcni_prebuilt {}", folder.display());
+            rpmbuild(workspace, &top, &["-bb", "--define", &prebuilt, "SPECS/oxcni.spec"])?;
+        }
+        Programs::Source => {
+            let source = build_source(workspace, microshift, progress)?;
+            let source = source.strip_prefix(&top).unwrap_or(&source).display().to_string();
+            rpmbuild(workspace, &top, &["--rebuild", &source])?;
+        }
+    }
+    Ok([packages(&top.join("RPMS"))?, packages(&top.join("SRPMS"))?].concat())
+}
+
+/// Builds the source package and gives its path. `cargo xtask dist` has made the program and the layout.
+pub(crate) fn build_source(
+    workspace: &Workspace,
+    microshift: Option<&str>,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let top = workspace.target.join("rpm");
+    prepare(workspace, &top, &workspace.dist_bin(), microshift, progress)?;
+    sources::write_crates(workspace, &top.join("SOURCES"), &version(workspace)?)?;
+    rpmbuild(workspace, &top, &["-bs", "SPECS/oxcni.spec"])?;
+    packages(&top.join("SRPMS"))?.pop().ok_or_else(|| Failure::new("rpmbuild made no source package"))
+}
+
+/// Writes the specification and the archive of the sources; nothing else is left in the folders.
+fn prepare(
+    workspace: &Workspace,
+    top: &Path,
+    programs: &Path,
+    microshift: Option<&str>,
+    progress: &Progress,
+) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Failure::new("packages are built in a mount namespace, which needs root"));
     }
     debian::ensure(&PACKAGES, progress)?;
     progress.print("Building the RPM packages");
-    let top = workspace.target.join("rpm");
     for folder in ["BUILD", "BUILDROOT", "RPMS", "SRPMS", "SOURCES", "SPECS"] {
         let _ = fs::remove_dir_all(top.join(folder));
         let folder = top.join(folder);
@@ -88,23 +127,10 @@ pub(crate) fn build(
     }
     let version = version(workspace)?;
     sources::write_tree(workspace, &top.join("SOURCES"), &version)?;
-    write_spec(workspace, &top, &version, microshift)?;
-    match programs {
-        Programs::Folder(folder) => {
-            let prebuilt = format!("oxcni_prebuilt {}", folder.display());
-            rpmbuild(workspace, &top, &["-bb", "--define", &prebuilt, "SPECS/oxcni.spec"])?;
-        }
-        Programs::Source => {
-            sources::write_crates(workspace, &top.join("SOURCES"), &version)?;
-            rpmbuild(workspace, &top, &["-bs", "SPECS/oxcni.spec"])?;
-            let [source] = &packages(&top.join("SRPMS"))?[..] else {
-                return Err(Failure::new("rpmbuild made no source package"));
-            };
-            let source = source.strip_prefix(&top).unwrap_or(source).display().to_string();
-            rpmbuild(workspace, &top, &["--rebuild", &source])?;
-        }
-    }
-    Ok([packages(&top.join("RPMS"))?, packages(&top.join("SRPMS"))?].concat())
+    let plugins = plugins(programs)?.into_iter().filter(|name| name != DHCP).collect::<Vec<_>>().join(" ");
+    let macros = [("oxcni_version", &*version), ("plugins", &plugins)];
+    let microshift = microshift.map(|version| ("microshift_version", version));
+    write_spec(workspace, top, macros.into_iter().chain(microshift))
 }
 
 /// The version of the workspace.
@@ -120,14 +146,23 @@ pub(crate) fn time_of_release(workspace: &Workspace) -> Result<String> {
     Ok(time.trim().to_owned())
 }
 
-/// Writes the specification with what only this checkout knows before it.
-fn write_spec(workspace: &Workspace, top: &Path, version: &str, microshift: Option<&str>) -> Result<()> {
+/// The names that the program in a folder lists.
+pub(crate) fn plugins(programs: &Path) -> Result<Vec<String>> {
+    let names = quietly(Command::new(programs.join(dist::MULTICALL)).arg("list"))?;
+    Ok(names.lines().map(str::to_owned).collect())
+}
+
+/// Writes the specification, below the macros that only this checkout knows.
+fn write_spec<'m>(
+    workspace: &Workspace,
+    top: &Path,
+    macros: impl Iterator<Item = (&'static str, &'m str)>,
+) -> Result<()> {
     let from = workspace.root.join("packaging/rpm/oxcni.spec");
     let spec = fs::read_to_string(&from).context(|| format!("can't read {}", from.display()))?;
-    let microshift = microshift.map(|version| format!("%global microshift_version {version}\n"));
-    let text = format!("%global oxcni_version {version}\n{}{spec}", microshift.unwrap_or_default());
+    let macros: String = macros.map(|(name, value)| format!("%global {name} {value}\n")).collect();
     let to = top.join("SPECS/oxcni.spec");
-    fs::write(&to, text).context(|| format!("can't write {}", to.display()))
+    fs::write(&to, macros + &spec).context(|| format!("can't write {}", to.display()))
 }
 
 /// Runs rpmbuild in `top`, without network and in a mount namespace where that folder is [`TOP`].

@@ -34,7 +34,13 @@ pub(crate) fn write_crates(workspace: &Workspace, folder: &Path, version: &str) 
 }
 
 /// Writes files of the folder `within` to a compressed archive, below the folder `below`.
-fn archive(workspace: &Workspace, within: &Path, files: &[&str], below: &str, to: &Path) -> Result<()> {
+pub(crate) fn archive(
+    workspace: &Workspace,
+    within: &Path,
+    files: &[&str],
+    below: &str,
+    to: &Path,
+) -> Result<()> {
     let time = time_of_release(workspace)?;
     let mut tar = Command::new("tar");
     tar.args(["--create", "--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu"])
