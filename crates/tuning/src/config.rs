@@ -165,6 +165,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_queue_length_has_32_bits_of_any_integer() {
+        for (len, expected) in [(0, 0), (500, 500), (-1, u32::MAX), (1 << 32, 0)] {
+            assert_eq!(queue_len(len), expected);
+        }
+    }
+
+    #[test]
     fn a_sysctl_that_stands_twice_is_refused() {
         let keys = |text: &str| serde_json::from_str::<Keys>(text);
         assert_eq!(keys(r#"{"sysctl":{"a":"1","b":"2"}}"#).unwrap().sysctl.0.len(), 2);

@@ -78,7 +78,7 @@ fn of_container<'h>(net: &Network<'h>, case: &Case, container: &Container<'_>) -
     }
     before["interfaces"][0]["sandbox"] = json!(container.netns());
     // The result has the version of its configuration, as libcni sees to.
-    let version = case.key("cniVersion").as_str().unwrap_or("0.1.0");
+    let version = case.key("cniVersion").as_str().filter(|text| !text.is_empty()).unwrap_or("0.1.0");
     before["cniVersion"] = json!(version);
     match version {
         "0.1.0" | "0.2.0" => before = json!({ "cniVersion": version, "ip4": { "ip": "10.1.2.2/24" } }),

@@ -394,6 +394,19 @@ pub(crate) const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "a next hop behind a route without one",
+        reason: "the kernel takes it where that route has link scope, and refuses Go's ADD",
+        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan],
+        of: Any,
+        rare: true,
+        explains: |context, difference| {
+            let routes = context.key("ipam")["routes"].as_array().cloned().unwrap_or_default();
+            let direct = routes.iter().position(|route| route["gw"].is_null());
+            let behind = direct.is_some_and(|at| routes[at..].iter().any(|route| route["gw"].is_string()));
+            behind && context.refused_by_go() && !difference.path.contains("/host/")
+        },
+    },
+    Rule {
         name: "routes without a next hop have link scope",
         reason: "as with `ip route`, so that later routes can go by way of them",
         families: &[Macvlan, Bridge, BridgeVlan, Ipvlan, Vlan],

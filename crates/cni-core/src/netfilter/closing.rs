@@ -35,3 +35,35 @@ pub(super) fn close(netfilter: Netfilter) {
         None => drop(netfilter),
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::connection::Connection;
+
+    /// A connection that closes as any other does. The kernel has the protocol in every configuration.
+    fn connection() -> Netfilter {
+        let connection = Connection::open(netlink_sys::protocols::NETLINK_ROUTE).unwrap();
+        Netfilter { connection, generation: 0 }
+    }
+
+    fn open() -> Option<usize> {
+        OPEN.with_borrow(|open| open.as_ref().map(Vec::len))
+    }
+
+    #[test]
+    fn connections_stay_open_until_the_function_returns() {
+        close(connection());
+        assert_eq!(open(), None);
+        close_after(|| {
+            close(connection());
+            close_after(|| {
+                close(connection());
+                close(connection());
+                assert_eq!(open(), Some(2));
+            });
+            assert_eq!(open(), Some(1));
+        });
+        assert_eq!(open(), None);
+    }
+}

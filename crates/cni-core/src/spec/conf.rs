@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn dns_is_read_by_those_who_ask_for_it() {
+        let conf = |dns: &str| NetConf::parse(format!(r#"{{"name":"n","dns":{dns}}}"#).as_bytes()).unwrap();
+        assert_eq!(conf(r#"{"NAMESERVERS":["10.0.0.1"]}"#).dns().unwrap().nameservers, ["10.0.0.1"]);
+        assert!(conf("null").dns().unwrap().is_empty());
+        assert_eq!(conf("true").dns().unwrap_err().code(), Code::INVALID_CONFIG);
+    }
+
+    #[test]
     fn prev_result_takes_the_version_of_the_configuration() {
         let text = br#"{"name":"n","cniVersion":"0.4.0","prevResult":{"ips":[{"version":"4","address":"10.0.0.2/8"}]}}"#;
         let result = NetConf::parse(text).unwrap().required_prev_result().unwrap();
