@@ -8,15 +8,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The plugins that are compared, each in a test of this name.
-const FAMILIES: [&str; 9] =
-    ["bridge", "bridge_vlans", "macvlan", "ipvlan", "vlan", "host_local", "static", "loopback", "tuning"];
+const FAMILIES: [&str; 10] = [
+    "bridge",
+    "bridge_vlans",
+    "macvlan",
+    "ipvlan",
+    "vlan",
+    "host_local",
+    "static",
+    "loopback",
+    "tuning",
+    "multus",
+];
 
 /// Compare the plugins with Go's by generated cases: exits, results, kinds of errors, the kernel's
 /// state and files after ADD, CHECK and DEL.
 ///
 /// A case that differs is made smaller and printed with its seed. Differences that are accepted, each
 /// with its reason, are listed in tests/tests/differential/rules.rs. Plugins whose kernel support is
-/// missing here are skipped: `cargo xtask vm -- cargo xtask differential` runs them in the machine.
+/// missing here are skipped: `cargo xtask vm -- cargo xtask differential` runs them in the machine. Multus
+/// is compared where the folder of `--go` has one.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask differential --cases 2000 --seed 7\n  \
@@ -50,7 +61,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
     let workspace = Workspace::load()?;
     let mut test = cargo();
-    test.args(["test", "--package", "oxcni-tests", "--test", "differential", "--", "--nocapture"]);
+    test.args(["test", "--package", "oxcni-tests", "--test", "differential"]);
+    test.args(["--test", "multus_differential", "--", "--nocapture"]);
     let chosen: Vec<&str> = if args.plugins.is_empty() {
         FAMILIES.to_vec()
     } else {

@@ -35,8 +35,8 @@ pub(crate) fn derive(network: &NetworkConf, plugin: &PluginConf, purpose: &Purpo
             if !supported.is_empty() {
                 set_member(&mut members, "runtimeConfig", to_raw(&supported)?);
             }
-            // The oldest versions have no prevResult and no form for every result.
-            if let Some(text) = prev_result.and_then(|result| result.to_json(network.version()).ok()) {
+            if let Some(result) = prev_result {
+                let text = result.to_json_of_others(network.version())?;
                 let raw = serde_json::value::RawValue::from_string(text)
                     .map_err(|err| cni_core::spec::Error::invalid_config(format!("prevResult: {err}")))?;
                 members.insert("prevResult".to_owned(), raw);

@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::failure::Failure;
 use crate::object::Pod;
 use crate::pod_args::PodArgs;
-use crate::status::StatusText;
+use crate::status::{NETWORK_STATUS, StatusText};
 use crate::{default_route, log, plan, readiness};
 
 /// The folder in `cniDir` with the counts of events.
@@ -117,7 +117,10 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) ->
         });
         reported?;
     }
-    cluster.report(pod, Some(&report.status.value()), &report.events)?;
+    // As in the Go program, a pod without any entry gets no status, unless that of an earlier sandbox is there.
+    let status = Some(report.status.value());
+    let status = status.filter(|_| !report.status.is_empty() || pod.annotation(NETWORK_STATUS).is_some());
+    cluster.report(pod, status.as_deref(), &report.events)?;
     undo.keep();
     Ok(master.unwrap_or_default())
 }
@@ -144,7 +147,7 @@ fn add_one(
     }
     let mut result = runtime.add(&delegate.network, invocation).inspect_err(|_| info::forget(invocation))?;
     let network = &delegate.network;
-    let text = result.to_json(network.version()).unwrap_or_default();
+    let text = result.to_json_of_others(network.version()).unwrap_or_default();
     log::verbose(format_args!("Add: {}({}):{ifname} {text}", delegate.label, network.name()));
     let changed = default_route::apply(delegate, &container.netns, ifname, &mut result).and_then(|changed| {
         // CHECK and DEL compare with the kernel's state as it is now.

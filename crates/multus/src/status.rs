@@ -109,6 +109,11 @@ impl StatusText {
         Ok(())
     }
 
+    /// Whether it has no entry.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The annotation's value: each entry indented by four spaces.
     pub(crate) fn value(&self) -> String {
         format!("[{}]", self.0)

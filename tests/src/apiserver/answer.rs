@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Server;
 use super::cluster::PatchForm;
 use super::kinds::{self, SERVICE_ACCOUNTS, Target};
+use super::protobuf;
 use super::status::Status;
 
 /// A request, with all of it that an answer depends on.
@@ -82,6 +83,9 @@ fn act(server: &Server, request: &ApiRequest, target: &Target) -> Result<(u16, V
         return Err(Status::new(404, "the server could not find the requested resource"));
     }
     let body = || {
+        if request.content_type.ends_with("protobuf") {
+            return protobuf::object(&request.body).ok_or_else(|| Status::new(400, "the body is no object"));
+        }
         serde_json::from_slice::<Value>(&request.body)
             .map_err(|err| Status::new(400, format!("the body is no JSON: {err}")))
     };

@@ -27,6 +27,7 @@ mod journal;
 mod kinds;
 mod kubeconfig;
 mod patch;
+mod protobuf;
 mod role;
 mod serve;
 mod status;

@@ -18,8 +18,23 @@ impl AddResult {
     /// # Errors
     /// 0.1.0 and 0.2.0 have no form for a result without addresses.
     pub fn to_json(&self, version: Version) -> Result<String> {
+        if version < Version::V0_3_0 && self.ips.is_empty() {
+            let msg = format!("cniVersion {version} has no form for a result without addresses");
+            return Err(
+                Error::invalid_config(msg).details("a network without ipam needs cniVersion 0.3.0 or later")
+            );
+        }
+        self.to_json_of_others(version)
+    }
+
+    /// As [`AddResult::to_json`], for the result of another plugin, which may print one without addresses
+    /// in all versions: Go's library takes it.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn to_json_of_others(&self, version: Version) -> Result<String> {
         let text = if version < Version::V0_3_0 {
-            serde_json::to_string(&Wire020::from_result(self, version)?)
+            serde_json::to_string(&Wire020::from_result(self, version))
         } else {
             serde_json::to_string(&Wire100::from_result(self, version))
         };
@@ -170,7 +185,7 @@ struct Wire020Route {
 
 impl Wire020 {
     /// The first address of each family with the routes of that family. There is no form for more.
-    fn from_result(result: &AddResult, version: Version) -> Result<Wire020> {
+    fn from_result(result: &AddResult, version: Version) -> Wire020 {
         let of_family = |v4: bool| {
             let ip = result.ips.iter().find(|ip| ip.address.is_ipv4() == v4)?;
             let routes = result.routes.iter().filter(|route| route.dst.is_ipv4() == v4);
@@ -181,13 +196,7 @@ impl Wire020 {
             })
         };
         let (ip4, ip6) = (of_family(true), of_family(false));
-        if ip4.is_none() && ip6.is_none() {
-            return Err(Error::invalid_config(format!(
-                "cniVersion {version} has no form for a result without addresses"
-            ))
-            .details("a network without ipam needs cniVersion 0.3.0 or later"));
-        }
-        Ok(Wire020 { cni_version: version.as_str().to_owned(), ip4, ip6, dns: result.dns.clone() })
+        Wire020 { cni_version: version.as_str().to_owned(), ip4, ip6, dns: result.dns.clone() }
     }
 
     fn into_result(self) -> AddResult {
@@ -253,6 +262,11 @@ mod tests {
         assert_eq!(back.ips.len(), 2);
         assert_eq!(back.routes.len(), 2);
         assert!(AddResult::default().to_json(Version::V0_1_0).is_err());
+        let of_others = AddResult::default().to_json_of_others(Version::V0_1_0).unwrap();
+        assert_eq!(
+            AddResult::from_json(of_others.as_bytes(), Version::V0_1_0).unwrap(),
+            AddResult::default()
+        );
     }
 
     #[test]
