@@ -35,6 +35,9 @@ pub(crate) fn examine<'a>(
     for link in links.iter().filter(|link| is_named_by_bridge(link) && !known.contains(link.name.as_str())) {
         let Some(bridge) = bridge_of(link) else { continue };
         let namespaces = namespaces.get_or_insert_with(Namespaces::of_node);
+        if is_being_removed(link, namespaces) {
+            continue;
+        }
         ailments.push(Ailment::Link {
             name: link.name.clone(),
             bridge: bridge.name.clone(),
@@ -44,15 +47,17 @@ pub(crate) fn examine<'a>(
     Ok(ailments)
 }
 
+/// Whether the other end is in a namespace that no path leads to: the kernel removes the namespace of a
+/// container, and both ends, some time after its last process and its path are gone.
+fn is_being_removed(port: &Link, namespaces: &Namespaces) -> bool {
+    // Without a namespace ID, it is on the host, too.
+    port.lower_netnsid.is_some() && namespaces.peer_of(port).is_none()
+}
+
 /// Why the other end may be of use, where it may.
 fn use_of(port: &Link, namespaces: &Namespaces) -> Option<String> {
-    // Without a namespace ID, it is on the host, too.
-    port.lower_netnsid?;
-    match namespaces.peer_of(port) {
-        Some((netns, true)) => Some(format!("its other end in {netns} has addresses")),
-        Some((_, false)) => None,
-        None => Some("its other end is in a namespace without a path".to_owned()),
-    }
+    let (netns, has_addresses) = namespaces.peer_of(port)?;
+    has_addresses.then(|| format!("its other end in {netns} has addresses"))
 }
 
 /// Whether the bridge plugin, ours or the Go plugin, gave it its name.
