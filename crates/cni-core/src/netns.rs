@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, fstatfs};
@@ -19,10 +20,10 @@ const OWN: &str = "/proc/thread-self/ns/net";
 /// `NSFS_MAGIC` of include/uapi/linux/magic.h: the file system of namespace files.
 const NSFS: FsType = FsType(0x6e73_6673);
 
-/// An open network namespace.
-#[derive(Debug)]
+/// An open network namespace. Clones share one descriptor.
+#[derive(Debug, Clone)]
 pub struct Netns {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
 }
 
@@ -47,7 +48,7 @@ impl Netns {
             return Err(Error::new(Code::INVALID_ENVIRONMENT, msg)
                 .details("an empty file remains where a namespace was unmounted or never mounted"));
         }
-        Ok(Some(Netns { file, path: path.to_owned() }))
+        Ok(Some(Netns { file: Arc::new(file), path: path.to_owned() }))
     }
 
     /// Opens the namespace at a path that must exist.
@@ -79,7 +80,7 @@ impl Netns {
     /// Where `/proc` is not mounted.
     pub fn own() -> Result<Netns> {
         let file = File::open(OWN).map_err(|err| Error::io(format!("opening {OWN}"), err))?;
-        Ok(Netns { file, path: OWN.into() })
+        Ok(Netns { file: Arc::new(file), path: OWN.into() })
     }
 
     /// Refuses the namespace of this thread, as [`refuse_own`] does. The path may lead elsewhere by the
@@ -94,15 +95,6 @@ impl Netns {
             }
             _ => Ok(()),
         }
-    }
-
-    /// A second handle of the same namespace.
-    ///
-    /// # Errors
-    /// When the process may have no more open files.
-    pub fn try_clone(&self) -> Result<Netns> {
-        let file = self.file.try_clone().map_err(|err| Error::io("duplicating a namespace handle", err))?;
-        Ok(Netns { file, path: self.path.clone() })
     }
 
     /// The path that it was opened by.

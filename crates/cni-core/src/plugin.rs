@@ -96,8 +96,8 @@ fn introduce(about: About) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Reads the call, makes it, and returns what goes to standard output. `added` gets the request of an ADD
-/// that succeeded.
+/// Reads the call, makes it, and returns what goes to standard output. The namespace of this thread is no
+/// container's, unless `CNI_NETNS_OVERRIDE` is set. `added` gets the request of an ADD that succeeded.
 fn answer(
     plugin: &'static dyn Plugin,
     plugins: &'static [&'static dyn Plugin],
@@ -114,6 +114,9 @@ fn answer(
     *version = conf.cni_version;
     report_spellings(&conf.spellings);
     let request = Request { env, conf, text, plugins, exec: ExecOptions::default() };
+    if let (Some(path), false) = (&request.env.netns, request.env.netns_override) {
+        netns::refuse_own(path)?;
+    }
     match call(plugin, &request)? {
         Some(result) => {
             *added = Some(request);
@@ -126,13 +129,9 @@ fn answer(
 /// Calls the function of the plugin that belongs to the request's command.
 ///
 /// # Errors
-/// Those of the plugin; [`Code::INVALID_ENVIRONMENT`] when `CNI_NETNS` is the namespace of this thread
-/// and `CNI_NETNS_OVERRIDE` is not set; [`Code::INCOMPATIBLE_VERSION`] for a command that the
-/// configuration's version does not have.
+/// Those of the plugin; [`Code::INCOMPATIBLE_VERSION`] for a command that the configuration's version
+/// does not have.
 pub fn call(plugin: &dyn Plugin, request: &Request) -> Result<Option<AddResult>> {
-    if let (Some(path), false) = (&request.env.netns, request.env.netns_override) {
-        netns::refuse_own(path)?;
-    }
     let version = request.conf.cni_version;
     let since = |allowed: bool, since: Version| {
         let command = request.env.command.as_str();

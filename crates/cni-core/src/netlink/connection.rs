@@ -1,8 +1,8 @@
 //! One socket to a protocol of netlink(7): requests are sent, answers received.
 //!
-//! What a container's namespace holds may make a request fail, but never wait for ever: the size
-//! of an answer is asked before it is received, every receive and every exchange has a time
-//! limit, and a list has a limit of entries.
+//! What a container's namespace holds may make a request fail, but never wait for ever: an answer
+//! that is longer than the buffer is requested again with a longer one, every receive and every
+//! exchange has a time limit, and a list has a limit of entries.
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
@@ -31,8 +31,9 @@ const EXCHANGE_LIMIT: Duration = Duration::from_secs(20);
 /// How often one answer is received again after an error of the socket.
 const RECEIVE_TRIES: u32 = 3;
 
-/// How often a list is requested again that changed while the kernel sent it.
-const DUMP_TRIES: u32 = 5;
+/// How often an answer is requested: a list may have changed while the kernel sent it, and an answer
+/// may be longer than the buffer.
+const TRIES: u32 = 5;
 
 /// The most entries that are kept of one list.
 const LIST_MAX: usize = 1 << 16;
@@ -115,17 +116,25 @@ impl Connection {
         Ok(Connection { socket, seq: Cell::new(0), buffer })
     }
 
-    /// Sends a request and hands each message of the answer to `read`, until the kernel ends the
-    /// answer or `read` does.
-    pub(crate) fn exchange(
+    /// Sends a request for a change, and hands the object that the kernel sends back to `read`, until the kernel
+    /// acknowledges the change or `read` ends it.
+    pub(crate) fn change(
         &self,
+        message: &Message,
+        read: impl FnMut(&Answer<'_>) -> Result<Next, Refusal>,
+    ) -> Result<(), Refusal> {
+        self.request(Expected::Acknowledgement, message, read)
+    }
+
+    fn request(
+        &self,
+        expected: Expected,
         message: &Message,
         mut read: impl FnMut(&Answer<'_>) -> Result<Next, Refusal>,
     ) -> Result<(), Refusal> {
         let seq = self.next_seq();
         self.send(&message.finish(seq)?)?;
-        let mut reading = Reading { first: seq, last: seq, interrupted: false, failed: None };
-        self.receive(&mut reading, &mut read)
+        self.receive(Reading::of(expected, seq, seq), &mut read)
     }
 
     /// Sends several messages at once, which the kernel applies as one transaction, and waits for
@@ -143,8 +152,7 @@ impl Connection {
         }
         self.send(&bytes)?;
         let last = first.wrapping_add(acknowledged as u32);
-        let mut reading = Reading { first, last, interrupted: false, failed: None };
-        self.receive(&mut reading, &mut |_| Ok(Next::Continue))
+        self.receive(Reading::of(Expected::Acknowledgement, first, last), &mut |_| Ok(Next::Continue))
     }
 
     /// Sends a request for a list and returns what `read` makes of each entry. A list that changes
@@ -154,22 +162,18 @@ impl Connection {
         message: &Message,
         read: impl Fn(&Answer<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Refusal> {
-        let mut tries = 1;
-        loop {
+        tried(Errno::EINTR, || {
             let mut found = Vec::new();
-            let listed = self.exchange(message, |answer| {
+            self.request(Expected::List, message, |answer| {
                 found.extend(read(answer));
                 if found.len() > LIST_MAX {
                     let message = format!("the list has more than {LIST_MAX} entries");
                     return Err(Refusal::new(Errno::E2BIG, message));
                 }
                 Ok(Next::Continue)
-            });
-            match listed {
-                Err(Refusal { errno: Errno::EINTR, .. }) if tries < DUMP_TRIES => tries += 1,
-                listed => return listed.map(|()| found),
-            }
-        }
+            })?;
+            Ok(found)
+        })
     }
 
     /// Sends a request for one object, which the kernel sends without an acknowledgement.
@@ -178,12 +182,14 @@ impl Connection {
         message: &Message,
         read: impl Fn(&Answer<'_>) -> Option<T>,
     ) -> Result<T, Refusal> {
-        let mut found = None;
-        self.exchange(message, |answer| {
-            found = read(answer);
-            Ok(Next::Stop)
-        })?;
-        found.ok_or(Refusal::from(Malformed))
+        tried(Errno::EMSGSIZE, || {
+            let mut found = None;
+            self.request(Expected::Object, message, |answer| {
+                found = read(answer);
+                Ok(Next::Stop)
+            })?;
+            found.ok_or(Refusal::from(Malformed))
+        })
     }
 
     fn next_seq(&self) -> u32 {
@@ -198,15 +204,23 @@ impl Connection {
 
     fn receive(
         &self,
-        reading: &mut Reading,
+        mut reading: Reading,
         read: &mut dyn FnMut(&Answer<'_>) -> Result<Next, Refusal>,
     ) -> Result<(), Refusal> {
         let started = Instant::now();
         let mut buffer = self.buffer.borrow_mut();
         loop {
-            self.receive_into(&mut buffer).map_err(|refusal| Refusal { unanswered: true, ..refusal })?;
-            if let Some(end) = reading.take(&buffer, read) {
-                return end;
+            buffer.clear();
+            // With MSG_TRUNC the length of the datagram is returned, also where it did not fit.
+            let length = uninterrupted(|| self.socket.recv(&mut *buffer, libc::MSG_TRUNC))
+                .map_err(|refusal| Refusal { unanswered: true, ..refusal })?;
+            if length <= buffer.len() {
+                if let Some(end) = reading.take(&buffer, read) {
+                    return end;
+                }
+            } else {
+                buffer.reserve(length);
+                reading.cut(length)?;
             }
             if started.elapsed() > EXCHANGE_LIMIT {
                 let refusal = Refusal::new(Errno::ETIMEDOUT, "the answer does not end");
@@ -214,18 +228,16 @@ impl Connection {
             }
         }
     }
+}
 
-    /// Receives one datagram, whole: what doesn't fit into the buffer would be lost.
-    fn receive_into(&self, buffer: &mut Vec<u8>) -> Result<(), Refusal> {
-        let mut nothing: &mut [u8] = &mut [];
-        let size = uninterrupted(|| self.socket.recv(&mut nothing, libc::MSG_PEEK | libc::MSG_TRUNC))?;
-        buffer.clear();
-        buffer.reserve(size);
-        let received = uninterrupted(|| self.socket.recv(buffer, libc::MSG_TRUNC))?;
-        if received > buffer.len() {
-            return Err(Malformed.into());
+/// Repeats a request that changes nothing, where it fails by an error that the next try may not have.
+fn tried<T>(passing: Errno, mut request: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    let mut tries = 1;
+    loop {
+        match request() {
+            Err(refusal) if refusal.errno == passing && tries < TRIES => tries += 1,
+            answered => return answered,
         }
-        Ok(())
     }
 }
 
@@ -251,18 +263,47 @@ impl AsFd for Connection {
     }
 }
 
+/// What the answer to a request is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// One object.
+    Object,
+    /// Objects, and a message that ends them.
+    List,
+    /// An acknowledgement, and the object that was changed where the request has NLM_F_ECHO.
+    Acknowledgement,
+}
+
 /// The answer to one request or transaction, as far as it was read.
 struct Reading {
     /// The sequence numbers of its messages.
     first: u32,
     last: u32,
-    /// The list changed between two parts of it.
+    expected: Expected,
+    /// The list changed between two parts of it, or a part did not fit into the buffer.
     interrupted: bool,
     /// Why an earlier message of the transaction was refused.
     failed: Option<Refusal>,
 }
 
 impl Reading {
+    fn of(expected: Expected, first: u32, last: u32) -> Reading {
+        Reading { expected, first, last, interrupted: false, failed: None }
+    }
+
+    /// Notes that a datagram did not fit into the buffer. A list is read to its end before it is requested again,
+    /// since the kernel sends one at a time. An acknowledgement always fits.
+    fn cut(&mut self, length: usize) -> Result<(), Refusal> {
+        match self.expected {
+            Expected::Object => {
+                return Err(Refusal::new(Errno::EMSGSIZE, format!("the answer has {length} bytes")));
+            }
+            Expected::List => self.interrupted = true,
+            Expected::Acknowledgement => {}
+        }
+        Ok(())
+    }
+
     /// Takes in one datagram; how the answer ended, where it did. A list that changed while it
     /// was sent ends with `EINTR`.
     fn take(
@@ -387,13 +428,22 @@ mod tests {
     #[test]
     fn an_answer_may_be_longer_than_the_buffer() {
         let mut long = Message::new(KIND, 0, &7u32.to_ne_bytes());
-        (0..50).for_each(|kind| {
+        (0..12).for_each(|kind| {
             long.attr(kind, &[0; 3000]);
         });
-        let mut bytes = long.finish(1).unwrap();
-        assert!(bytes.len() > 2 * RECEIVE_BUFFER);
-        bytes.extend(datagram(1, &[(DONE, 0, 0)]));
-        assert_eq!(list(&[vec![bytes]]), (Ok(vec![7]), 1));
+        let answer = |seq| {
+            let bytes = long.finish(seq).unwrap();
+            assert!(bytes.len() > RECEIVE_BUFFER);
+            vec![bytes, datagram(seq, &[(KIND, 0, 8), (DONE, 0, 0)])]
+        };
+        assert_eq!(list(&[answer(1), answer(2)]), (Ok(vec![7, 8]), 2));
+
+        let (connection, kernel) = to_test(Duration::from_millis(200));
+        for seq in [1, 2] {
+            kernel.send(&answer(seq)[0]).unwrap();
+        }
+        let get = || connection.get(&Message::new(KIND, 0, &[]), |answer| u32_at(answer.body, 0));
+        assert_eq!(get(), Ok(7));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Netlink {
     /// When the namespace can't be entered or the socket can't be opened.
     pub fn open_in(netns: &Netns) -> crate::spec::Result<Netlink> {
         let netlink = netns.enter(Netlink::open)??;
-        Ok(Netlink { netns: Some(netns.try_clone()?), ..netlink })
+        Ok(Netlink { netns: Some(netns.clone()), ..netlink })
     }
 
     /// Sends a request that changes something and waits for its acknowledgement. `read` gets
@@ -115,7 +115,7 @@ impl Netlink {
         operation: impl FnOnce() -> String,
         mut read: impl FnMut(&Answer<'_>),
     ) -> Result<()> {
-        let changed = self.connection.exchange(message, |answer| {
+        let changed = self.connection.change(message, |answer| {
             read(answer);
             Ok(Next::Continue)
         });
