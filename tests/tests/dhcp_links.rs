@@ -1,11 +1,20 @@
 //! The dhcp plugin over the links that are not macvlan or bridge.
 
 use oxcni_tests::dhcp::Dnsmasq;
-use oxcni_tests::{both_flavours, eventually};
+use oxcni_tests::{Container, both_flavours, eventually};
 use serde_json::{Value, json};
 
 /// The clock of an emulated machine may run ten times too fast for a while.
 const PATIENT: [&str; 2] = ["-resendtimeout", "5m"];
+
+/// What dnsmasq needs to announce a prefix and to lease its addresses.
+const IPV6: [&str; 2] = ["--dhcp-range=fd00:1::50,fd00:1::99,64,12h", "--enable-ra"];
+
+/// Waits until a link has a link-local address that can be used.
+fn settled(machine: &Container<'_>, link: &str) {
+    let list = || machine.sh(&format!("ip -6 addr show dev {link}"));
+    assert!(eventually(|| list().contains("scope link") && !list().contains("tentative")), "{}", list());
+}
 
 fn address(result: &Value) -> String {
     let cidr = result["ips"][0]["address"].as_str().expect("an address");
@@ -35,6 +44,28 @@ both_flavours! {
         assert!(eventually(|| dnsmasq.leased() == [address(&results[1])]), "{:?}", dnsmasq.leases());
     }
 
+    fn containers_that_share_a_mac_address_have_ipv6_leases_of_their_own(host) needs [Ipvlan] {
+        let machine = host.veth_pair("eth1", "server", &["10.1.2.1/24", "fd00:1::1/64"]);
+        settled(&machine, "eth0");
+        let dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,12h", &IPV6);
+        let _daemon = host.dhcp_daemon(&PATIENT);
+        let net = host.network(json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth1",
+            "ipam": { "type": "dhcp", "family": "ipv6" },
+        }));
+        let (one, two) = (host.container(), host.container());
+        let results = [net.add(&one).result(), net.add(&two).result()];
+        let mut addresses = results.each_ref().map(address);
+        addresses.sort();
+        assert_ne!(addresses[0], addresses[1]);
+        assert!(addresses.iter().all(|address| dnsmasq.leased().contains(address)), "{:?}", dnsmasq.leases());
+        assert!(one.reaches("fd00:1::1") && two.reaches("fd00:1::1"));
+        net.check(&one, &results[0]).succeeds();
+        net.del(&one).succeeds();
+        let released = address(&results[0]);
+        assert!(eventually(|| !dnsmasq.leased().contains(&released)), "{:?}", dnsmasq.leases());
+    }
+
     fn modes_that_pass_no_broadcast_are_refused(host) needs [Ipvlan] {
         host.veth_pair("eth1", "outside", &[]);
         let _daemon = host.dhcp_daemon(&[]);
@@ -51,9 +82,10 @@ both_flavours! {
 
     fn a_vlan_master_carries_dhcp(host) needs [Vlan, Macvlan] {
         let machine = host.veth_pair("eth1", "server", &[]);
-        machine.sh("ip link add link eth0 name v type vlan id 7; ip link set eth0 up; ip link set v up; ip addr add 10.1.2.1/24 dev v");
+        machine.sh("ip link add link eth0 name v type vlan id 7; ip link set eth0 up; ip link set v up; ip addr add 10.1.2.1/24 dev v; ip addr add fd00:1::1/64 dev v nodad");
+        settled(&machine, "v");
         host.sh("ip link add link eth1 name eth1.7 type vlan id 7; ip link set eth1.7 up");
-        let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,12h", &["--interface=v"]);
+        let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,12h", &["--interface=v", IPV6[0], IPV6[1]]);
         let _daemon = host.dhcp_daemon(&PATIENT);
         let net = host.network(json!({
             "cniVersion": "1.1.0", "name": "net", "type": "macvlan", "master": "eth1.7", "ipam": { "type": "dhcp" },
@@ -62,6 +94,13 @@ both_flavours! {
         let result = net.add(&pod).result();
         assert!(pod.reaches("10.1.2.1"));
         net.check(&pod, &result).succeeds();
+        net.del(&pod).succeeds();
+        let net = host.network(json!({
+            "cniVersion": "1.1.0", "name": "six", "type": "macvlan", "master": "eth1.7",
+            "ipam": { "type": "dhcp", "family": "ipv6" },
+        }));
+        let result = net.add(&pod).result();
+        assert!(address(&result).starts_with("fd00:1::") && pod.reaches("fd00:1::1"), "{result}");
         net.del(&pod).succeeds();
     }
 }
