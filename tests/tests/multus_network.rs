@@ -122,7 +122,7 @@ on_scripted_node! {
 
     fn a_proxy_of_another_kind_is_refused_and_not_bypassed(node) {
         let text = node.api.kubeconfig(&node.user, &Proof::Token, Trust::Authority);
-        node.write("/run/kubeconfig", &text.replacen("    server:", "    proxy-url: socks5://proxy:3128\n    server:", 1));
+        node.write("/run/kubeconfig", &text.replacen("    server:", "    proxy-url: socks4://proxy:3128\n    server:", 1));
         let text = node.plain_pod("p").add().error().text();
         assert!(text.contains("proxy-url") && text.contains("/run/kubeconfig"), "{text}");
         assert_eq!(node.api.requests(), []);

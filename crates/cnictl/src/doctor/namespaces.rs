@@ -39,8 +39,9 @@ impl Namespaces {
     }
 
     /// The namespace with the other end of a veth pair, and whether that has addresses beside its
-    /// link-local one.
+    /// link-local one; `None` where both ends are on the host.
     pub(crate) fn peer_of(&self, port: &Link) -> Option<(String, bool)> {
+        port.lower_netnsid?;
         self.0.iter().find_map(|namespace| {
             let is_peer = |(link, _): &&(Link, Vec<IpAddr>)| {
                 link.is("veth") && Some(link.index) == port.lower && link.lower == Some(port.index)
