@@ -124,8 +124,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut ours = args.ours.clone().unwrap_or_else(|| workspace.dist_bin());
     let mut earlier = args.beside.clone();
     if let Some(earlier) = &mut earlier {
-        ours = copy::build(&ours, &folder.path().join("this-build"))?;
-        *earlier = copy::build(earlier, &folder.path().join("earlier-build"))?;
+        ours = copy::build(&ours, &folder.path().join("this-build/bin"))?;
+        *earlier = copy::build(earlier, &folder.path().join("earlier-build/bin"))?;
     }
     let mut report = measure(args, &bench, &ours, earlier.as_deref(), apiserver.as_deref())?;
     report.load = load;

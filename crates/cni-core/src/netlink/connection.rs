@@ -4,7 +4,7 @@
 //! that is longer than the buffer is requested again with a longer one, every receive and every
 //! exchange has a time limit, and a list has a limit of entries.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -81,11 +81,15 @@ impl From<TooLong> for Refusal {
     }
 }
 
+thread_local! {
+    /// The receive buffer of all connections: a plugin has two or three, and reads from one at a time.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// A socket, in the network namespace in which it was opened.
 pub(crate) struct Connection {
     socket: Socket,
     seq: Cell<u32>,
-    buffer: RefCell<Vec<u8>>,
 }
 
 /// What to do after a message of an answer.
@@ -112,8 +116,7 @@ impl Connection {
     fn with_limit(socket: Socket, limit: Duration) -> std::io::Result<Connection> {
         let limit = TimeVal::new(limit.as_secs() as i64, i64::from(limit.subsec_micros()));
         setsockopt(&socket, sockopt::ReceiveTimeout, &limit)?;
-        let buffer = RefCell::new(Vec::with_capacity(RECEIVE_BUFFER));
-        Ok(Connection { socket, seq: Cell::new(0), buffer })
+        Ok(Connection { socket, seq: Cell::new(0) })
     }
 
     /// Sends a request for a change, and hands the object that the kernel sends back to `read`, until the kernel
@@ -207,15 +210,28 @@ impl Connection {
         mut reading: Reading,
         read: &mut dyn FnMut(&Answer<'_>) -> Result<Next, Refusal>,
     ) -> Result<(), Refusal> {
+        let mut buffer = BUFFER.take();
+        buffer.clear();
+        buffer.reserve(RECEIVE_BUFFER);
+        let received = self.receive_by(&mut buffer, &mut reading, read);
+        BUFFER.set(buffer);
+        received
+    }
+
+    fn receive_by(
+        &self,
+        buffer: &mut Vec<u8>,
+        reading: &mut Reading,
+        read: &mut dyn FnMut(&Answer<'_>) -> Result<Next, Refusal>,
+    ) -> Result<(), Refusal> {
         let started = Instant::now();
-        let mut buffer = self.buffer.borrow_mut();
         loop {
             buffer.clear();
             // With MSG_TRUNC the length of the datagram is returned, also where it did not fit.
-            let length = uninterrupted(|| self.socket.recv(&mut *buffer, libc::MSG_TRUNC))
+            let length = uninterrupted(|| self.socket.recv(buffer, libc::MSG_TRUNC))
                 .map_err(|refusal| Refusal { unanswered: true, ..refusal })?;
             if length <= buffer.len() {
-                if let Some(end) = reading.take(&buffer, read) {
+                if let Some(end) = reading.take(buffer, read) {
                     return end;
                 }
             } else {
