@@ -251,7 +251,8 @@ impl<'h> Container<'h> {
 
     /// Takes the namespace away, as a runtime does before a late DEL.
     pub fn vanish(&self) {
-        self.host.sh(&format!("umount {0} && rm {0}", self.netns));
+        // As runtimes do: a process that looks at the namespace at this moment does not keep the path.
+        self.host.sh(&format!("umount --lazy {0} && rm {0}", self.netns));
     }
 }
 
