@@ -1,19 +1,24 @@
 //! The daemon: one process, one thread, a task for each attachment.
 
+mod add;
 mod attachment;
+mod begin;
 mod clock;
 mod closer;
 mod configure;
 mod conflict;
 mod events;
 mod flags;
+mod ipv4;
 mod ipv6;
+mod ipv6_lease;
 mod ipv6_port;
 mod listen;
 mod log;
 mod on_link;
 mod place;
 mod port;
+mod report;
 mod serve;
 mod store;
 mod systemd;
@@ -183,7 +188,7 @@ impl Daemon {
     fn start(&self, attachment: Rc<Attachment>) {
         self.attachments.borrow_mut().insert(attachment.target.id.clone(), attachment.clone());
         spawn_local(attachment.clone().run_ipv6());
-        spawn_local(attachment.run());
+        spawn_local(attachment.run_ipv4());
     }
 
     /// The attachment of an id.
