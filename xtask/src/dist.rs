@@ -33,7 +33,7 @@ pub(crate) const STATIC_FLAGS: &str =
 /// separate/ every plugin is a static binary of its own. A binary is replaced in one step: a process
 /// that runs the old one is not disturbed.
 ///
-/// The multicall binary is linked twice. The second time, the functions that calls of a node use stand
+/// The multicall binary is linked twice. The second time, the functions and constants that calls of a node use stand
 /// together, which halves the memory of a call; they are noted by making such calls, in network
 /// namespaces under ptrace(2). This needs root. Without it, or where either is not permitted, the binary
 /// has the linker's order, and a line reports that. The order is written to target/dist/layout.ld. A

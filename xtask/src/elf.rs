@@ -1,10 +1,16 @@
-//! Facts about a binary: whether it is static, and its build id.
+//! Facts about programs and object files.
 
 use crate::error::{Context, Failure, Result};
+use object::elf::FileHeader64;
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::{
+    LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SymbolKind,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Facts from the program headers of a 64-bit little-endian ELF file, see elf(5).
+/// Facts about a 64-bit little-endian program.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Elf {
     /// No program interpreter: it needs no dynamic loader and no libc of the host.
@@ -13,75 +19,85 @@ pub(crate) struct Elf {
     pub(crate) build_id: Option<String>,
 }
 
-const LOADER: u32 = 3; // PT_INTERP
-const NOTES: u32 = 4; // PT_NOTE
-const BUILD_ID: u32 = 3; // NT_GNU_BUILD_ID
-
 impl Elf {
     /// Reads the file's headers.
+    ///
+    /// # Errors
+    /// The file can't be read, or is no 64-bit ELF file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).context(|| format!("can't read {}", path.display()))?;
-        parse(&bytes).ok_or_else(|| Failure::new(format!("{} is not a 64-bit ELF file", path.display())))
+        of_file(path, |file| {
+            let header: &FileHeader64<LittleEndian> = file.elf_header();
+            let segments = header.program_headers(LittleEndian, file.data())?;
+            let is_static =
+                !segments.iter().any(|segment| segment.p_type(LittleEndian) == object::elf::PT_INTERP);
+            let build_id = file.build_id()?.map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect());
+            Ok(Self { is_static, build_id })
+        })
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<Elf> {
-    if !bytes.starts_with(b"\x7fELF\x02\x01") {
-        return None;
-    }
-    let table = size(bytes, 32, 8)?;
-    let entry_size = size(bytes, 54, 2)?;
-    let mut elf = Elf { is_static: true, build_id: None };
-    for index in 0..size(bytes, 56, 2)? {
-        let entry = bytes.get(table + index * entry_size..)?;
-        match u32::try_from(size(entry, 0, 4)?).ok()? {
-            LOADER => elf.is_static = false,
-            NOTES => {
-                let (start, length) = (size(entry, 8, 8)?, size(entry, 32, 8)?);
-                elf.build_id = elf.build_id.or_else(|| build_id(bytes.get(start..start + length)?));
+/// The addresses of all functions of a program that has its symbols.
+///
+/// # Errors
+/// The file can't be read, or is no 64-bit ELF file.
+pub(crate) fn functions(program: &Path) -> Result<BTreeSet<u64>> {
+    of_file(program, |file| {
+        let functions = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Text);
+        Ok(functions.filter(|symbol| !symbol.is_undefined()).map(|symbol| symbol.address()).collect())
+    })
+}
+
+/// The sections of an object file, each with the sections that it refers to.
+pub(crate) type References = BTreeMap<String, BTreeSet<String>>;
+
+/// Reads which section refers to which from the relocations of an object file.
+///
+/// # Errors
+/// The file can't be read, or is no 64-bit ELF file.
+pub(crate) fn references(object: &Path) -> Result<References> {
+    of_file(object, |file| {
+        let mut all = References::new();
+        for section in file.sections() {
+            let mut to = BTreeSet::new();
+            for (_, relocation) in section.relocations() {
+                let RelocationTarget::Symbol(symbol) = relocation.target() else { continue };
+                if let Some(target) = file.symbol_by_index(symbol)?.section_index() {
+                    to.insert(file.section_by_index(target)?.name()?.to_owned());
+                }
             }
-            _ => {}
+            if !to.is_empty() {
+                all.entry(section.name()?.to_owned()).or_default().append(&mut to);
+            }
         }
-    }
-    Some(elf)
+        Ok(all)
+    })
 }
 
-/// Looks through notes for GNU's build id.
-fn build_id(mut notes: &[u8]) -> Option<String> {
-    loop {
-        let (name_size, content_size) = (size(notes, 0, 4)?, size(notes, 4, 4)?);
-        let kind = u32::try_from(size(notes, 8, 4)?).ok()?;
-        let content = 12 + name_size.next_multiple_of(4);
-        if kind == BUILD_ID && notes.get(12..12 + name_size)? == b"GNU\0" {
-            let id = notes.get(content..content + content_size)?;
-            return Some(id.iter().map(|byte| format!("{byte:02x}")).collect());
-        }
-        notes = notes.get(content + content_size.next_multiple_of(4)..)?;
-    }
-}
-
-/// A little-endian number of up to eight bytes.
-fn size(bytes: &[u8], at: usize, width: usize) -> Option<usize> {
-    let field = bytes.get(at..at.checked_add(width)?)?;
-    let number = field.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    usize::try_from(number).ok()
+fn of_file<T>(
+    path: &Path,
+    read: impl FnOnce(&ElfFile64<'_, LittleEndian>) -> object::Result<T>,
+) -> Result<T> {
+    let bytes = fs::read(path).context(|| format!("can't read {}", path.display()))?;
+    ElfFile64::parse(&*bytes)
+        .and_then(|file| read(&file))
+        .map_err(|error| Failure::new(format!("{} is not a 64-bit ELF file: {error}", path.display())))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Elf, parse};
+    use super::{Elf, functions};
     use std::path::Path;
 
     #[test]
-    fn a_test_binary_is_dynamic() {
-        let elf = Elf::read(&std::env::current_exe().unwrap()).unwrap();
-        assert!(!elf.is_static);
+    fn a_test_binary_is_dynamic_and_has_functions() {
+        let this = std::env::current_exe().unwrap();
+        assert!(!Elf::read(&this).unwrap().is_static);
+        assert!(functions(&this).unwrap().len() > 100);
     }
 
     #[test]
     fn other_files_are_refused() {
-        assert_eq!(parse(b"#!/bin/sh\n"), None);
-        assert_eq!(parse(b"\x7fELF\x02\x01"), None);
         assert!(Elf::read(Path::new("/etc/passwd")).is_err());
+        assert!(Elf::read(Path::new("/proc/self/nothing")).is_err());
     }
 }

@@ -11,7 +11,7 @@ use crate::process::quietly;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,12 +20,15 @@ use std::process::Command;
 /// The name of the task that this program runs itself as.
 const TASK: &str = "note-calls";
 
-/// Addresses of functions that were entered.
+/// Addresses of functions that were entered, with the number of calls that entered them.
+pub(crate) type Counts = BTreeMap<u64, u32>;
+
+/// Which functions were entered.
 #[derive(Debug)]
 pub(crate) struct Called {
-    pub(crate) by_plugins: BTreeSet<u64>,
+    pub(crate) by_plugins: Counts,
     /// By plugins and by multus.
-    pub(crate) by_all: BTreeSet<u64>,
+    pub(crate) by_all: Counts,
 }
 
 /// Run by `cargo xtask dist`.
@@ -69,9 +72,14 @@ pub(crate) fn note(
     Ok(Called { by_plugins: read(&folder.join("called-by-plugins"))?, by_all: read(&folder.join("called"))? })
 }
 
-fn read(file: &Path) -> Result<BTreeSet<u64>> {
+/// Reads a file that has a line for each function of each call.
+fn read(file: &Path) -> Result<Counts> {
     let text = fs::read_to_string(file).context(|| format!("can't read {}", file.display()))?;
-    Ok(text.lines().filter_map(|line| u64::from_str_radix(line, 16).ok()).collect())
+    let mut counts = Counts::new();
+    for address in text.lines().filter_map(|line| u64::from_str_radix(line, 16).ok()) {
+        *counts.entry(address).or_default() += 1;
+    }
+    Ok(counts)
 }
 
 /// Makes the calls; the tracer adds to `called` in the folder.

@@ -1,21 +1,24 @@
-//! The order of the multicall program's functions: those that calls use stand together.
+//! The order of the multicall program's functions and constants: those that calls use stand together.
 //!
 //! The kernel maps a program in pieces of 64 KiB around each page that is touched. A call of a plugin
-//! uses a twelfth of the program, but spread over all of it. A linker script puts these functions in
-//! one place. It is made for each build: the program is linked with its symbols, called as a
-//! node calls it, under a tracer that notes which functions are entered, and linked once more.
+//! uses a twelfth of the program, but spread over all of it. A linker script puts these functions, and
+//! the constants that they refer to, in one place. It is made for each build: the program is linked with
+//! its symbols, called as a node calls it, under a tracer that notes which functions are entered, and
+//! linked once more.
+
+mod script;
+mod sections;
 
 use super::link::Link;
 use crate::bench::calls;
-use crate::elf::Elf;
+use crate::elf::{self, Elf, References};
 use crate::error::{Context, Failure, Result};
-use crate::process::{is_installed, quietly};
+use crate::process::is_installed;
 use crate::progress::Progress;
 use crate::workspace::Workspace;
-use std::collections::{BTreeMap, BTreeSet};
+use sections::Sections;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Where the order comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,11 +30,6 @@ pub(crate) enum Layout {
     /// The linker's own order.
     Linker,
 }
-
-const HEADER: &str = "\
-/* The functions that ADD, DEL, STATUS and VERSION enter, first those of the plugins and then those that
-   multus adds. Made by `cargo xtask dist`; `cargo xtask dist --layout FILE` links with it again. */
-";
 
 /// What was made, below `target/layout`.
 struct Files {
@@ -111,8 +109,8 @@ fn of_calls(
             "the calls that it follows are made in network namespaces, which needs root",
         ));
     }
-    if let Some(missing) = ["ip", "nm"].iter().find(|program| !is_installed(program)) {
-        return Err(Failure::new(format!("the program `{missing}` is not installed")));
+    if !is_installed("ip") {
+        return Err(Failure::new("the program `ip` is not installed"));
     }
     let link = Link::read(link)?;
     let _ = fs::remove_dir_all(&files.folder);
@@ -120,10 +118,14 @@ fn of_calls(
 
     let (with_symbols, map) = (files.folder.join("with-symbols"), files.folder.join("map"));
     link.repeat(&with_symbols, true, &[format!("-Wl,-Map={}", map.display())])?;
-    let functions = functions(&with_symbols)?;
+    let functions = elf::functions(&with_symbols)?;
     let called = calls::note(workspace, &files.folder, &with_symbols, &functions, progress)?;
     let map = fs::read_to_string(&map).context(|| format!("can't read {}", map.display()))?;
-    let script = script(&sections(&map), &called.by_plugins, &called.by_all);
+    let mut references = References::new();
+    for object in link.objects() {
+        references.append(&mut elf::references(object)?);
+    }
+    let script = script::script(&Sections::of(&map), &references, &called);
     fs::write(files.script(), script).context(|| format!("can't write {}", files.script().display()))?;
     relink(&link, &files.script(), &files.program())?;
     fs::write(files.made_for(), build_id)
@@ -135,127 +137,4 @@ fn of_calls(
         called.by_all.len() - called.by_plugins.len()
     ));
     Ok(())
-}
-
-/// The linker script.
-fn script(
-    sections: &BTreeMap<u64, (u64, &str)>,
-    by_plugins: &BTreeSet<u64>,
-    by_all: &BTreeSet<u64>,
-) -> String {
-    let first = patterns(sections, by_plugins);
-    let second: BTreeSet<String> = patterns(sections, by_all).difference(&first).cloned().collect();
-    [HEADER, &output_section("plugins", &first), &output_section("multus", &second)].concat()
-}
-
-/// A part of the linker script.
-fn output_section(name: &str, patterns: &BTreeSet<String>) -> String {
-    let lines: String = patterns.iter().map(|pattern| format!("    {pattern}\n")).collect();
-    format!("SECTIONS {{\n  .text.{name} : {{\n{lines}  }}\n}}\nINSERT BEFORE .text;\n")
-}
-
-/// The addresses of all functions, as nm(1) gives them.
-fn functions(binary: &Path) -> Result<BTreeSet<u64>> {
-    let table = quietly(Command::new("nm").args(["--defined-only", "--format=sysv"]).arg(binary))?;
-    let function = |line: &str| {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let [_, address, _, kind, ..] = cells[..] else { return None };
-        let is_function = ["FUNC", "IFUNC", "GNU_IFUNC"].contains(&kind);
-        is_function.then(|| u64::from_str_radix(address, 16).ok()).flatten()
-    };
-    Ok(table.lines().filter_map(function).collect())
-}
-
-/// Input sections by address: length, and `FILE:(SECTION)`, from the map of LLVM's linker.
-fn sections(map: &str) -> BTreeMap<u64, (u64, &str)> {
-    let section = |line| {
-        let line: &str = line;
-        let mut columns = line.split_whitespace();
-        let address = u64::from_str_radix(columns.next()?, 16).ok()?;
-        let length = u64::from_str_radix(columns.nth(1)?, 16).ok()?;
-        columns.next()?;
-        let name = line[line.find(columns.next()?)?..].trim();
-        (length > 0 && name.ends_with(')') && name.contains(":(")).then_some((address, (length, name)))
-    };
-    map.lines().filter_map(section).collect()
-}
-
-/// What names the sections of the called functions in a linker script, in this and later builds.
-fn patterns(sections: &BTreeMap<u64, (u64, &str)>, called: &BTreeSet<u64>) -> BTreeSet<String> {
-    let of_address = |address: &u64| {
-        let (start, (length, name)) = sections.range(..=*address).next_back()?;
-        (*address < start + length).then_some(*name)
-    };
-    called.iter().filter_map(of_address).filter_map(pattern).collect()
-}
-
-/// `FILE:(.text.NAME)` without what changes from build to build; libraries of C have no section
-/// for each function, but a file.
-fn pattern(section: &str) -> Option<String> {
-    let (file, section) = section.strip_suffix(')')?.rsplit_once(":(")?;
-    if let Some((library, member)) = file.strip_suffix(')').and_then(|file| file.rsplit_once('('))
-        && let Some(library) = library.rsplit('/').next().filter(|library| library.ends_with(".a"))
-    {
-        return Some(format!("*{library}:{member}(.text .text.*)"));
-    }
-    let name = section.strip_prefix(".text.")?;
-    Some(format!("*(.text.{})", without_hashes(name)))
-}
-
-/// A mangled name with wildcards for the hashes of crates and types, and for what linker scripts
-/// give a meaning of its own.
-fn without_hashes(name: &str) -> String {
-    // Legacy: `17h` and sixteen hexadecimal digits at the end. v0: `Cs`, base 62, `_` for each crate.
-    let name = match name.rfind("17h") {
-        Some(at) if name.len() == at + 20 && name.ends_with('E') => format!("{}*", &name[..at]),
-        _ => name.to_owned(),
-    };
-    let mut parts = name.split("Cs");
-    let mut cleaned = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.split_once('_') {
-            Some((hash, rest))
-                if (9..=12).contains(&hash.len())
-                    && hash.bytes().all(|byte| byte.is_ascii_alphanumeric()) =>
-            {
-                cleaned = format!("{cleaned}Cs*_{rest}");
-            }
-            _ => cleaned = format!("{cleaned}Cs{part}"),
-        }
-    }
-    cleaned.replace('$', "?")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{pattern, patterns, sections};
-    use std::collections::BTreeSet;
-
-    const MAP: &str = "             VMA              LMA     Size Align Out     In      Symbol\n  \
-          403340           403340     2000    64 .text\n          \
-          403340           403340       10    16         /x/crt1.o:(.text)\n          \
-          403350           403350       20    16         /x/a.o:(.text._ZN8cni_core4main17h0123456789abcdefE)\n          \
-          403350           403350       20     1                 _ZN8cni_core4main17h0123456789abcdefE\n          \
-          403370           403370       30    16         /x/libc.a(malloc.o):(.text)\n";
-
-    #[test]
-    fn a_call_is_found_in_its_section() {
-        let sections = sections(MAP);
-        assert_eq!(sections.len(), 3);
-        let patterns = patterns(&sections, &BTreeSet::from([0x403350, 0x403380, 0x500000]));
-        let expected = ["*(.text._ZN8cni_core4main*)", "*libc.a:malloc.o(.text .text.*)"];
-        assert_eq!(patterns, expected.map(str::to_owned).into());
-    }
-
-    #[test]
-    fn a_pattern_fits_other_builds() {
-        let v0 = "/x/a.o:(.text._RNvXsK_NtCsgEmfK2I1SDS_4core3fmtNtB5_5ErrorNtB5_5Debug3fmt)";
-        assert_eq!(
-            pattern(v0).as_deref(),
-            Some("*(.text._RNvXsK_NtCs*_4core3fmtNtB5_5ErrorNtB5_5Debug3fmt)")
-        );
-        let legacy = "/x/a.o:(.text._ZN4core3ptr9drop$LT$a..B$GT$17h0123456789abcdefE)";
-        assert_eq!(pattern(legacy).as_deref(), Some("*(.text._ZN4core3ptr9drop?LT?a..B?GT?*)"));
-        assert_eq!(pattern("/x/crt1.o:(.text)"), None);
-    }
 }

@@ -120,6 +120,14 @@ impl Link {
         serde_json::from_str(&text).context(|| format!("can't read {}", file.display()))
     }
 
+    /// The object files among its inputs; libraries are archives.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Path> {
+        self.arguments
+            .iter()
+            .map(Path::new)
+            .filter(|file| is_input(file) && file.extension() == Some("o".as_ref()))
+    }
+
     /// Links to `output` with further arguments; with or without the symbols.
     ///
     /// # Errors
