@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::fs::lock::within;
+use crate::fs::lock::{self, within};
 use crate::plugin::{self, Plugin};
 use crate::request::Request;
 use crate::spec::{AddResult, Code, Error, PluginType, Result};
@@ -37,6 +37,11 @@ const DEFAULT_LIMIT: Duration = Duration::from_secs(110);
 
 fn time_limit(request: &Request) -> Duration {
     request.exec.time_limit.unwrap_or(DEFAULT_LIMIT)
+}
+
+/// How long the plugin that runs in the process of its caller may still take; `None` where it is the process.
+pub fn remaining() -> Option<Duration> {
+    lock::remaining()
 }
 
 /// A plugin that panics in this process fails like one that crashes in its own: its caller goes on, and

@@ -1,11 +1,13 @@
 //! The plugin's side of the socket.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use cni_core::delegate;
 use cni_core::spec::{Code, Error, Result};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::protocol::{self, Answer, Call, Command, VERSION};
 use crate::sockets;
@@ -13,10 +15,74 @@ use crate::sockets;
 /// How long a daemon that is alive takes to react.
 const REACTION: Duration = Duration::from_secs(10);
 
+/// How long a call takes at most, whatever the daemon reports: no runtime waits longer. The socket's path may
+/// be a tenant's choice, and the program behind it the tenant's own.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The most that the daemon may report until its answer, in messages and in bytes of one text.
+const MAX_REPORTS: usize = 32;
+const MAX_TEXT: usize = 1024;
+
 /// A connection to the daemon.
 pub(crate) struct Caller {
-    stream: UnixStream,
+    stream: Timed,
     path: PathBuf,
+    limits: Limits,
+}
+
+/// How long the daemon may take to react, and the whole call.
+#[derive(Clone, Copy)]
+struct Limits {
+    reaction: Duration,
+    longest: Duration,
+}
+
+impl Limits {
+    fn of_this_call() -> Limits {
+        let longest = delegate::remaining().map_or(LONGEST, |remaining| remaining.min(LONGEST));
+        Limits { reaction: REACTION.min(longest), longest }
+    }
+}
+
+/// A stream whose reads and writes end at a time, however slowly the other side goes on.
+struct Timed {
+    stream: UnixStream,
+    deadline: Instant,
+}
+
+impl Timed {
+    fn remaining(&self) -> io::Result<Option<Duration>> {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(remaining)) }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.remaining()?)?;
+        self.stream.read(bytes)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.remaining()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Connects to a socket. One whose queue is full lets its callers wait, for the time of a send (`SO_SNDTIMEO`,
+/// socket(7)).
+fn connect(path: &Path, limits: Limits) -> io::Result<Timed> {
+    let deadline = Instant::now() + limits.longest;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(limits.reaction))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(Timed { stream: socket.into(), deadline })
 }
 
 impl Caller {
@@ -26,11 +92,15 @@ impl Caller {
     /// # Errors
     /// [`Code::TRY_AGAIN`] where no daemon is running, with how to start it.
     pub(crate) fn connect(configured: Option<&Path>) -> Result<Caller> {
+        Caller::connect_within(configured, Limits::of_this_call())
+    }
+
+    fn connect_within(configured: Option<&Path>, limits: Limits) -> Result<Caller> {
         let candidates = sockets::candidates(configured);
         let mut problems = Vec::new();
         for path in &candidates {
-            match UnixStream::connect(path) {
-                Ok(stream) => return Ok(Caller { stream, path: path.clone() }),
+            match connect(path, limits) {
+                Ok(stream) => return Ok(Caller { stream, path: path.clone(), limits }),
                 Err(err) => problems.push(format!("{}: {err}", path.display())),
             }
         }
@@ -50,15 +120,17 @@ impl Caller {
     /// [`Code::IO`] where it is not a daemon of this project.
     pub(crate) fn call(mut self, command: Command, mut waiting: impl FnMut(&str)) -> Result<Answer> {
         let call = Call { version: VERSION, command };
-        let sent = self.stream.set_write_timeout(Some(REACTION));
-        sent.and_then(|()| protocol::send(&mut self.stream, &call)).map_err(|err| self.failed(err))?;
-        let mut limit = REACTION;
-        loop {
-            match self.receive(limit)? {
+        let (end, reaction) = (self.stream.deadline, self.limits.reaction);
+        let within = |limit: Duration| Instant::now().checked_add(limit).map_or(end, |at| at.min(end));
+        self.stream.deadline = within(reaction);
+        protocol::send(&mut self.stream, &call).map_err(|err| self.failed(err))?;
+        for _ in 0..MAX_REPORTS {
+            match self.receive()? {
                 Answer::Waiting { milliseconds, text } => {
-                    limit = Duration::from_millis(milliseconds) + REACTION;
+                    self.stream.deadline =
+                        within(Duration::from_millis(milliseconds).saturating_add(reaction));
                     if let Some(text) = text {
-                        waiting(&text);
+                        waiting(&text[..text.floor_char_boundary(MAX_TEXT)]);
                     }
                 }
                 Answer::Failed { code, msg, details } => {
@@ -67,11 +139,11 @@ impl Caller {
                 answer => return Ok(answer),
             }
         }
+        Err(self.failed(io::ErrorKind::TimedOut.into()))
     }
 
-    fn receive(&mut self, limit: Duration) -> Result<Answer> {
-        let receive = |stream: &mut UnixStream| {
-            stream.set_read_timeout(Some(limit))?;
+    fn receive(&mut self) -> Result<Answer> {
+        let receive = |stream: &mut Timed| {
             let prefix = protocol::receive_prefix(stream)?;
             if prefix == protocol::GO_DAEMON {
                 return Ok(None);
@@ -106,5 +178,88 @@ impl Caller {
             }
             _ => Error::io(format_args!("talking to the DHCP daemon at {path}"), err),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { reaction: Duration::from_millis(200), longest: Duration::from_secs(1) };
+
+    /// Far longer than the limits, and far shorter than a hang.
+    const SOON: Duration = Duration::from_secs(60);
+
+    /// The outcome of a call of a daemon that does this with each connection, and what it reported.
+    fn call(daemon: fn(UnixStream) -> io::Result<()>) -> (Result<Answer>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dhcp.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let daemon = std::thread::spawn(move || daemon(listener.accept()?.0));
+        let mut reported = Vec::new();
+        let begun = Instant::now();
+        let caller = Caller::connect_within(Some(&path), LIMITS).unwrap();
+        let answer = caller.call(Command::Status, |text| reported.push(text.to_owned()));
+        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+        // The caller has closed the connection.
+        let _ = daemon.join().unwrap();
+        (answer, reported)
+    }
+
+    fn waiting(milliseconds: u64, text: &str) -> Answer {
+        Answer::Waiting { milliseconds, text: Some(text.to_owned()) }
+    }
+
+    #[test]
+    fn a_daemon_that_announces_an_endless_wait_is_not_waited_for() {
+        let (answer, reported) = call(|mut stream| {
+            protocol::send(&mut stream, &waiting(u64::MAX, "forever"))?;
+            stream.read_to_end(&mut Vec::new()).map(drop)
+        });
+        assert_eq!(answer.unwrap_err().code(), Code::TRY_AGAIN);
+        assert_eq!(reported, ["forever"]);
+    }
+
+    #[test]
+    fn a_daemon_that_reports_without_end_is_cut_short() {
+        let (answer, reported) = call(|mut stream| {
+            let text = "ä".repeat(MAX_TEXT);
+            loop {
+                protocol::send(&mut stream, &waiting(1000, &text))?;
+            }
+        });
+        assert_eq!(answer.unwrap_err().code(), Code::TRY_AGAIN);
+        assert!(reported.len() <= MAX_REPORTS, "{} reports", reported.len());
+        assert!(reported.iter().all(|text| text.len() <= MAX_TEXT));
+    }
+
+    #[test]
+    fn an_answer_that_comes_byte_by_byte_is_not_waited_for() {
+        let (answer, _) = call(|mut stream| {
+            stream.write_all(&(protocol::MAX_MESSAGE as u32).to_be_bytes())?;
+            loop {
+                stream.write_all(b" ")?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        assert_eq!(answer.unwrap_err().code(), Code::TRY_AGAIN);
+    }
+
+    #[test]
+    fn a_daemon_that_accepts_no_connection_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dhcp.sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        // The queue has room for one.
+        let first = Caller::connect_within(Some(&path), LIMITS).unwrap();
+        let begun = Instant::now();
+        let second = Caller::connect_within(Some(&path), LIMITS);
+        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+        assert_eq!(second.err().unwrap().code(), Code::TRY_AGAIN);
+        drop(first);
     }
 }

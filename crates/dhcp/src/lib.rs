@@ -26,6 +26,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
+use cni_core::diagnostics::note;
 use cni_core::interface::missing;
 use cni_core::netlink::Netlink;
 use cni_core::netns::Netns;
@@ -98,7 +99,7 @@ impl Plugin for Dhcp {
         let caller = match Caller::connect(configured.as_deref()) {
             Ok(caller) => caller,
             Err(err) => {
-                eprintln!("dhcp: the lease is not released, and ends by itself: {err}");
+                note(format_args!("dhcp: the lease is not released, and ends by itself: {err}"));
                 return Ok(());
             }
         };
@@ -152,7 +153,7 @@ impl Plugin for Dhcp {
 
 /// Standard error is what the runtime's log shows of a plugin that is waiting.
 fn report_waiting(text: &str) {
-    eprintln!("dhcp: {text}");
+    note(format_args!("dhcp: {text}"));
 }
 
 fn id(request: &Request) -> Result<Id> {

@@ -1,7 +1,8 @@
 //! Locks between processes, with the time limit of the call.
 //!
 //! A plugin in a process of its own is killed after its time limit. A plugin in the process of
-//! its caller can't be killed, and the only thing it can hang at is a lock.
+//! its caller can't be killed, and what it can hang at is a lock, or the daemon of dhcp, which is waited for
+//! as long as [`crate::delegate::remaining`] says.
 
 use std::cell::Cell;
 use std::fs::{File, TryLockError};
@@ -42,6 +43,11 @@ pub(crate) fn within<T>(limit: Option<Duration>, work: impl FnOnce() -> T) -> T 
     let _restored = Restore(outer);
     DEADLINE.set(own.into_iter().chain(outer).min());
     work()
+}
+
+/// What is left of the time limit of [`within`]; `None` outside.
+pub(crate) fn remaining() -> Option<Duration> {
+    Some(DEADLINE.get()?.saturating_duration_since(Instant::now()))
 }
 
 /// Restores the limit of the enclosing call at the end of [`within`].
