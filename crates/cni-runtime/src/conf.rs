@@ -2,8 +2,12 @@
 
 use cni_core::spec::{Error, NetworkName, Result, Version, from_json, same_key};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::plugin_conf::{Members, PluginConf, member, set_member, to_raw, to_text};
+
+/// The most plugins that a configuration may list. Each gets all of a pod's arguments.
+const MAX_PLUGINS: usize = 64;
 
 /// The configuration of a network: plugins that are called in order (specification, section 1).
 ///
@@ -159,7 +163,7 @@ impl NetworkConf {
 
 /// The plugins in the list itself; a list without the key gets those of the folder beside it.
 fn inlined(members: &Members, only_inlined: bool, what: &str) -> Result<Vec<PluginConf>> {
-    let Some(listed) = member::<Vec<Members>>(members, "plugins", what)? else {
+    let Some(listed) = member::<Vec<Box<RawValue>>>(members, "plugins", what)? else {
         if only_inlined {
             return Err(Error::invalid_config(format!(
                 "{what}: \"loadOnlyInlinedPlugins\" without \"plugins\""
@@ -170,6 +174,11 @@ fn inlined(members: &Members, only_inlined: bool, what: &str) -> Result<Vec<Plug
     if listed.is_empty() {
         return Err(Error::invalid_config(format!("{what}: \"plugins\" is empty")));
     }
+    if listed.len() > MAX_PLUGINS {
+        let msg = format!("{what} has {} plugins, at most {MAX_PLUGINS} can be called", listed.len());
+        return Err(Error::invalid_config(msg));
+    }
+    let listed = member::<Vec<Members>>(members, "plugins", what)?.unwrap_or_default();
     let plugins = listed.into_iter().enumerate();
     plugins
         .map(|(i, plugin)| PluginConf::from_members(plugin, &format!("{what}: plugin {}", i + 1)))
@@ -273,6 +282,15 @@ mod tests {
         let text = String::from_utf8(network.to_text().unwrap()).unwrap();
         let expected = r#"{"cniVersion":"1.0.0","disablegc":true,"name":"n","plugins":[{"Capabilities":{"ips":true},"TYPE":"a"}]}"#;
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_list_has_a_bounded_number_of_plugins() {
+        let list = |count: usize| {
+            parse(&format!(r#"{{"name":"n","plugins":[{}]}}"#, vec![r#"{"type":"x"}"#; count].join(",")))
+        };
+        assert_eq!(list(MAX_PLUGINS).unwrap().plugins().len(), MAX_PLUGINS);
+        assert!(list(MAX_PLUGINS + 1).unwrap_err().msg().contains("65 plugins, at most 64"));
     }
 
     #[test]

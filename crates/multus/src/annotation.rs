@@ -20,6 +20,9 @@ pub(crate) const LEGACY_NETWORKS: &str = "networks";
 const MAX_LENGTH: usize = 256 << 10;
 /// The most networks that one pod may name.
 const MAX_NETWORKS: usize = 64;
+/// The most addresses that a pod may request of one network. They are in an environment variable, too, which
+/// execve(2) limits to 128 KiB.
+const MAX_IPS: usize = 256;
 
 /// One network that a pod names, with its requests.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -169,6 +172,10 @@ fn from_wire(wire: Wire, namespace: &str) -> Result<Selection> {
     let of = |err: Error| err.context(format_args!("network {}", wire.name));
     let interface = if wire.interface.is_empty() { &wire.interface_request } else { &wire.interface };
     let interface = if interface.is_empty() { None } else { Some(interface.parse().map_err(of)?) };
+    if wire.ips.len() > MAX_IPS {
+        let msg = format!("ips: {} addresses are requested, at most {MAX_IPS} can be", wire.ips.len());
+        return Err(of(Error::invalid_config(msg)));
+    }
     for ip in &wire.ips {
         check_ip(ip).map_err(of)?;
     }
@@ -356,6 +363,16 @@ mod tests {
         assert!(read(&vec!["a"; 64].join(",")).is_ok());
         assert!(read(&vec!["a"; 65].join(",")).unwrap_err().msg().contains("names 65 networks"));
         assert!(read(&"a".repeat(300 << 10)).unwrap_err().msg().contains("longer than 256 KiB"));
+    }
+
+    #[test]
+    fn the_addresses_of_a_network_are_bounded() {
+        let ips = |count: usize| {
+            let ips: Vec<String> = (0..count).map(|i| format!("\"10.0.{}.{}\"", i / 256, i % 256)).collect();
+            read(&format!(r#"[{{"name":"a","ips":[{}]}}]"#, ips.join(",")))
+        };
+        assert_eq!(ips(MAX_IPS).unwrap()[0].ips.len(), MAX_IPS);
+        assert!(ips(MAX_IPS + 1).unwrap_err().msg().contains("257 addresses"));
     }
 
     proptest! {

@@ -15,7 +15,8 @@ use crate::failure::Failure;
 use crate::object::{Definition, Kind, Pod, Reference};
 use crate::{log, nad};
 
-/// The longest definitions of one pod together, in bytes.
+/// The longest definitions of one pod together, in bytes, and the longest configurations that a pod's arguments
+/// make of them.
 const MAX_DEFINITIONS: usize = 4 << 20;
 
 /// A network that a pod gets, before its configuration is read.
@@ -75,13 +76,17 @@ fn plan(
     let references: Vec<Option<Reference>> = wants.iter().map(|want| reference(conf, want)).collect();
     let known: Vec<Reference> = references.iter().flatten().cloned().collect();
     let answers = cluster.definitions(&known);
-    require_bounded(answers.iter().flatten().map(|definition| definition.size()))?;
+    require_bounded(answers.iter().flatten().map(|definition| definition.size()).sum())?;
     let mut answers = answers.into_iter();
     let source = Source { conf, cluster, own_namespace: &pod.metadata.namespace };
-    let mut found = Vec::new();
+    let (mut found, mut size) = (Vec::new(), 0);
     for (want, reference) in wants.iter().zip(references) {
         let answer = reference.and_then(|reference| answers.next().map(|answer| (reference, answer)));
-        found.extend(source.resolve(want, answer, devices.as_deref_mut())?);
+        let Some(resolved) = source.resolve(want, answer, devices.as_deref_mut())? else { continue };
+        // Each plugin has its own copy of the pod's arguments.
+        size += resolved.network.to_text()?.len();
+        require_bounded(size)?;
+        found.push(resolved);
     }
     found.extend(usable_chain(conf)?.map(Found::configured));
     for network in &found {
@@ -388,14 +393,15 @@ fn refuse_self(network: &NetworkConf) -> Result<()> {
     Ok(())
 }
 
-/// Requires that the definitions of one pod have a bounded size together: a few KiB are usual, and each is
-/// copied several times.
-fn require_bounded(sizes: impl Iterator<Item = usize>) -> Result<()> {
-    if sizes.sum::<usize>() <= MAX_DEFINITIONS {
+/// Requires that the definitions of one pod have a bounded size together, in bytes: a few KiB are usual, and each
+/// is copied several times.
+fn require_bounded(size: usize) -> Result<()> {
+    if size <= MAX_DEFINITIONS {
         return Ok(());
     }
     let limit = MAX_DEFINITIONS >> 20;
-    Err(Error::invalid_config(format!("the pod's definitions are longer than {limit} MiB together")))
+    Err(Error::invalid_config(format!("the pod's definitions are longer than {limit} MiB together"))
+        .details("with the pod's cni-args, which every plugin gets"))
 }
 
 /// Requires that no two interfaces have one name.

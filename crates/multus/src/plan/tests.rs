@@ -21,6 +21,11 @@ apiVersion: k8s.cni.cncf.io/v1
 kind: NetworkAttachmentDefinition
 metadata: {name: self, namespace: pods}
 spec: {config: '{"plugins":[{"type":"x"},{"type":"multus"}]}'}
+---
+apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata: {name: many, namespace: pods}
+spec: {config: 'MANY'}
 "#;
 
 /// The labels of the delegates of a pod with one annotation, for a configuration with
@@ -31,7 +36,8 @@ fn labels(keys: &str, annotation: (&str, &str)) -> Result<Vec<String>> {
 
 fn planned(keys: &str, (key, value): (&str, &str)) -> Result<Vec<Delegate>> {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("1.yaml"), DEFINITIONS).unwrap();
+    let many = format!(r#"{{"plugins":[{}]}}"#, vec![r#"{"type":"x"}"#; 64].join(","));
+    std::fs::write(folder.path().join("1.yaml"), DEFINITIONS.replace("MANY", &many)).unwrap();
     std::fs::write(folder.path().join("on-disk.conf"), r#"{"name":"on-disk","type":"d"}"#).unwrap();
     let path = folder.path().display();
     let conf = conf(&format!(
@@ -101,6 +107,17 @@ fn isolation_keeps_to_the_own_and_the_global_namespaces() {
 fn multus_is_not_its_own_delegate() {
     let error = labels(GIVEN, (annotation::NETWORKS, "self")).unwrap_err();
     assert!(error.msg().contains("is of type multus"), "{error}");
+}
+
+#[test]
+fn the_arguments_of_a_pod_are_bounded_in_all_plugins_together() {
+    let arguments = |length: usize| {
+        let network = format!(r#"[{{"name":"many","cni-args":{{"a":"{}"}}}}]"#, "x".repeat(length));
+        planned(GIVEN, (annotation::NETWORKS, &network))
+    };
+    assert_eq!(arguments(50 << 10).unwrap()[2].network.plugins().len(), 64);
+    let error = arguments(70 << 10).unwrap_err();
+    assert!(error.msg().contains("longer than 4 MiB together"), "{error}");
 }
 
 #[test]
