@@ -39,6 +39,7 @@ mod parity;
 mod plugins;
 mod proxy;
 mod random;
+mod silent;
 mod snapshot;
 mod traffic;
 mod veth;
@@ -63,6 +64,7 @@ pub use parity::{Case, Intended, compare, differences, observe, same_as_go};
 pub use plugins::Plugins;
 pub use proxy::{Proxy, ProxyKind};
 pub use random::{Attack, Random};
+pub use silent::SilentFiles;
 pub use snapshot::Masks;
 pub use traffic::{ArpCounter, eventually, source_seen_by};
 

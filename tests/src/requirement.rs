@@ -22,6 +22,8 @@ pub enum Feature {
     Dummy,
     /// Links of kind `vrf`.
     Vrf,
+    /// File systems of FUSE.
+    Fuse,
     /// Extended attributes `user.*` on tmpfs (Linux 6.6), or a loop device to put ext4 on.
     UserXattr,
     /// `iptables` and `ip6tables` with a nat table.
@@ -60,6 +62,7 @@ impl Feature {
             }
             Self::Dummy => "ip link add name p type dummy",
             Self::Vrf => "ip link add name p type vrf table 7",
+            Self::Fuse => "test -c /dev/fuse && : <>/dev/fuse",
             // Tried in `is_there`, with the system call itself.
             Self::UserXattr => "true",
             Self::Iptables => "iptables -t nat -S && ip6tables -t nat -S",
@@ -87,6 +90,7 @@ impl Feature {
             Self::Ipvlan => "ipvlan in the kernel",
             Self::Dummy => "dummy links in the kernel",
             Self::Vrf => "VRF in the kernel",
+            Self::Fuse => "FUSE in the kernel",
             Self::UserXattr => "user extended attributes on tmpfs (Linux 6.6) or ext4 on a loop device",
             Self::Iptables => "iptables with a nat table",
             Self::IptablesLegacy => "iptables-legacy with a nat table",

@@ -17,6 +17,7 @@
 
 mod allocate;
 mod config;
+mod elsewhere;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hash;
@@ -28,8 +29,10 @@ mod resolv_conf;
 mod store;
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::Path;
+use std::process::ExitCode;
 
 use cni_core::fs;
 use cni_core::plugin::{About, Kind, LinkAtDel, Plugin};
@@ -51,6 +54,16 @@ impl Plugin for HostLocal {
             names: &["host-local"],
             summary: "allocates addresses from ranges, and keeps the reservations on this node",
             kind: Kind::Ipam,
+        }
+    }
+
+    /// What its own process for `resolvConf` does; people have no use for it.
+    fn by_hand(&self, args: &[OsString]) -> Option<ExitCode> {
+        match args {
+            [argument, path, max] if argument == elsewhere::ARGUMENT => {
+                Some(elsewhere::print(Path::new(path), max.to_str()?.parse().ok()?))
+            }
+            _ => None,
         }
     }
 
@@ -100,7 +113,10 @@ fn add(node: &Node, request: &Request) -> Result<AddResult> {
     let owner = Owner::of(request.attachment()?);
     let config = Config::parse(request)?.require_ranges()?;
     let wanted = config.wanted()?;
-    let dns = config.resolv_conf.as_deref().map_or(Ok(Dns::default()), resolv_conf::read)?;
+    let dns = config
+        .resolv_conf
+        .as_deref()
+        .map_or(Ok(Dns::default()), |path| resolv_conf::read(path, node.read_file))?;
     let mut store = Store::open_or_create(node, &config.folder, config.reclaim)?;
     let ips = allocate::allocate(&mut store, &wanted, &owner)?;
     Ok(AddResult { ips, routes: config.routes, dns, ..AddResult::default() })

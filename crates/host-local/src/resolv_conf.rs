@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use cni_core::fs;
 use cni_core::spec::{Code, Dns, Error, Result};
@@ -10,16 +9,16 @@ use cni_core::spec::{Code, Dns, Error, Result};
 /// The longest file that is read, in bytes.
 const MAX_LEN: usize = 1 << 20;
 
-/// How long the file system may take.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// How a file is read: the path, and how many bytes at most.
+pub(crate) type ReadFile = fn(&Path, usize) -> io::Result<Vec<u8>>;
 
-/// Reads a file.
+/// Reads a file by `read_file`.
 ///
 /// # Errors
 /// When it can't be read, is not a regular file, or is longer than 1 MiB; [`Code::TRY_AGAIN`] when the
-/// file system does not answer within 5 seconds. Settings that a result has no key for are ignored.
-pub(crate) fn read(path: &Path) -> Result<Dns> {
-    let text = fs::read_regular(path, MAX_LEN + 1, TIME_LIMIT).map_err(|err| failed(path, err))?;
+/// file system does not answer in time. Settings that a result has no key for are ignored.
+pub(crate) fn read(path: &Path, read_file: ReadFile) -> Result<Dns> {
+    let text = read_file(path, MAX_LEN + 1).map_err(|err| failed(path, err))?;
     if text.len() > MAX_LEN {
         let msg = format!("resolvConf {} is longer than {} MiB", path.display(), MAX_LEN >> 20);
         return Err(Error::invalid_config(msg));
@@ -60,6 +59,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn read(path: &Path) -> Result<Dns> {
+        super::read(path, fs::read_regular)
+    }
 
     #[test]
     fn four_keywords_are_read() {

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use cni_core::fs::{self, Folder, Lock, Stat, UNFINISHED};
 use cni_core::spec::{Error, Result};
 
+use crate::elsewhere;
 use crate::hash;
 use crate::index::{Entry, Index};
 use crate::range::RangeSet;
 use crate::reservation::{self, MAX_LEN, Owner};
+use crate::resolv_conf::ReadFile;
 
 /// The attribute of a reservation: the boot in which it was made, a hash of its content, and a hash
 /// of the machine's ID, separated by spaces.
@@ -32,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) machine_id: [PathBuf; 2],
     /// Whether other machines can have a data folder mounted.
     pub(crate) is_shared: fn(&Folder) -> io::Result<bool>,
+    /// How `resolvConf` is read.
+    pub(crate) read_file: ReadFile,
 }
 
 /// A boot of a machine.
@@ -49,6 +53,7 @@ impl Node {
             boot_id: "/proc/sys/kernel/random/boot_id".into(),
             machine_id: ["/etc/machine-id".into(), "/proc/sys/kernel/hostname".into()],
             is_shared: Folder::is_on_network,
+            read_file: elsewhere::read,
         }
     }
 

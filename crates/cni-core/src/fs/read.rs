@@ -5,8 +5,6 @@ use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::mpsc;
-use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
@@ -50,36 +48,18 @@ pub fn read_at_most(file: &mut File, max: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Reads the first `max` bytes of a regular file. A device, a pipe or a socket is not opened: for
-/// some devices that alone has an effect. A file system that does not answer is given up after the
-/// time limit.
+/// some devices that alone has an effect. The file is closed when this returns.
 ///
 /// # Errors
-/// Those of open(2) and read(2), [`io::ErrorKind::InvalidInput`] for another kind of file,
-/// [`io::ErrorKind::TimedOut`].
-pub fn read_regular(path: &Path, max: usize, limit: Duration) -> io::Result<Vec<u8>> {
-    let path = path.to_owned();
-    within(limit, move || {
-        // With O_PATH the file is not opened, only found.
-        let found = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(&path)?;
-        if !found.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
-        // The same file, even if the path leads to another by now.
-        read_bounded(Path::new(&format!("/proc/self/fd/{}", found.as_raw_fd())), max)
-    })
-}
-
-/// Runs a function on a thread, which is left to itself after the time limit: a system call on a
-/// network file system can't be interrupted.
-fn within<T: Send + 'static>(
-    limit: Duration,
-    run: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::Builder::new().spawn(move || {
-        let _ = sender.send(run());
-    })?;
-    receiver.recv_timeout(limit).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+/// Those of open(2) and read(2), [`io::ErrorKind::InvalidInput`] for another kind of file.
+pub fn read_regular(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    // With O_PATH the file is not opened, only found.
+    let found = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path)?;
+    if !found.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    // The same file, even if the path leads to another by now.
+    read_bounded(Path::new(&format!("/proc/self/fd/{}", found.as_raw_fd())), max)
 }
 
 #[cfg(test)]
@@ -92,25 +72,13 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("file"), "abc").unwrap();
         std::os::unix::fs::symlink("file", path("link")).unwrap();
-        let limit = Duration::from_secs(60);
-        assert_eq!(read_regular(&path("file"), 2, limit).unwrap(), b"ab");
-        assert_eq!(read_regular(&path("link"), 9, limit).unwrap(), b"abc");
+        assert_eq!(read_regular(&path("file"), 2).unwrap(), b"ab");
+        assert_eq!(read_regular(&path("link"), 9).unwrap(), b"abc");
         nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         for other in [path("pipe"), folder.path().to_owned(), "/dev/null".into()] {
-            let err = read_regular(&other, 9, limit).unwrap_err();
+            let err = read_regular(&other, 9).unwrap_err();
             assert_eq!(err.kind(), io::ErrorKind::InvalidInput, "{}", other.display());
         }
-        assert_eq!(read_regular(&path("none"), 9, limit).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn a_read_that_does_not_end_is_given_up() {
-        let (sender, receiver) = mpsc::channel::<()>();
-        let hanging = within(Duration::from_millis(20), move || {
-            let _ = receiver.recv();
-            Ok(())
-        });
-        assert_eq!(hanging.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        drop(sender);
+        assert_eq!(read_regular(&path("none"), 9).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

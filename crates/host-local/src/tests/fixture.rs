@@ -22,6 +22,7 @@ impl Fixture {
             boot_id: path("boot_id"),
             machine_id: [path("machine-id"), path("hostname")],
             is_shared: |_| Ok(false),
+            read_file: cni_core::fs::read_regular,
         };
         let fixture = Fixture { place, node };
         fixture.boot(1);
