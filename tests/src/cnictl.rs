@@ -9,11 +9,11 @@ use crate::{Call, Host, Outcome};
 const CONF_DIR: &str = "/run/cni/net.d";
 
 impl Host {
-    /// Writes a network configuration where [`Host::cnictl`] looks for them.
+    /// Writes a network configuration where [`Host::cnictl`] looks for them; `file` may be in a folder.
     pub fn configure(&self, file: &str, content: impl AsRef<[u8]>) {
-        let folder = self.path(CONF_DIR);
-        std::fs::create_dir_all(&folder).expect("the folder of configurations");
-        std::fs::write(folder.join(file), content).expect("writing a configuration");
+        let file = self.path(CONF_DIR).join(file);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("the folder of configurations");
+        std::fs::write(file, content).expect("writing a configuration");
     }
 
     /// The call of cnictl with arguments that white space separates; `CNI_PATH` and `NETCONFPATH` are

@@ -178,3 +178,49 @@ fn files_and_networks_are_told_with_their_place() {
     assert_eq!(networks.status.code(), Some(3), "{networks}");
     assert!(networks.stdout.contains("10-net.conf:2:2: unknown key"), "{networks}");
 }
+
+#[test]
+fn files_beside_a_list_are_looked_at_too() {
+    let Some(host) = host("cnictl_validate::files_beside_a_list_are_looked_at_too") else { return };
+    let list = |keys: &str| format!("{{\"cniVersion\": \"1.0.0\", \"name\": \"net\", {keys}}}");
+    let inlined = "\"plugins\": [{\"type\": \"bridge\"}]";
+    host.configure("10-net.conflist", list("\"disableCheck\": true"));
+    host.configure("20-only.conflist", list(&format!("\"loadOnlyInlinedPlugins\": true, {inlined}")));
+    host.configure("net/10.conf", "{\n \"type\": \"bridge\",\n \"isGatway\": true}");
+    host.configure("net/20.conf", "{\"type\": \"tuning\",\n \"mtu\": \"big\"}");
+    host.configure("net/30.conf", "{\"mtu\": 1400,\n oops}");
+    host.configure("net/40.conf", "{\"mtu\": 1400}");
+    host.configure("net/50.conf", "{\"type\": \"teleport\"}");
+    host.configure("net/60.txt", "not this");
+    let outcome = host.cnictl("validate /run/cni/net.d/10-net.conflist");
+    assert_eq!(outcome.status.code(), Some(3), "{outcome}");
+    let expected = [
+        "10.conf:3:2: unknown key \"isGatway\": did you mean \"isGateway\"?",
+        "20.conf:2:9: ",
+        "30.conf:2:2: not valid JSON",
+        "40.conf:1:1: ",
+        "50.conf:1:10: no plugin of type \"teleport\"",
+    ];
+    for part in expected {
+        assert!(outcome.stdout.contains(&format!("/run/cni/net.d/net/{part}")), "{part}: {outcome}");
+    }
+    // The keys of a plugin of others are not known.
+    assert_eq!(outcome.stdout.lines().count(), expected.len() + 1, "{outcome}");
+    let networks = host.cnictl("networks");
+    assert!(networks.stdout.contains("/run/cni/net.d/net/30.conf:2:2: "), "{networks}");
+    let json: Value =
+        serde_json::from_str(&host.cnictl("validate /run/cni/net.d/10-net.conflist -o json").stdout)
+            .expect("JSON");
+    assert_eq!(
+        (&json[0]["file"], &json[0]["line"]),
+        (&"/run/cni/net.d/net/10.conf".into(), &3.into()),
+        "{json}"
+    );
+
+    host.cnictl("validate /run/cni/net.d/20-only.conflist").succeeds();
+    host.sh("rm /run/cni/net.d/net/*.conf");
+    let empty = host.cnictl("validate /run/cni/net.d/10-net.conflist");
+    assert!(empty.stdout.contains("10-net.conflist:1:1: the configuration has no plugins"), "{empty}");
+    host.configure("net/10.conf", "{\"type\": \"bridge\"}");
+    host.cnictl("validate /run/cni/net.d/10-net.conflist").succeeds();
+}

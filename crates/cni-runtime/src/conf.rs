@@ -48,11 +48,10 @@ impl NetworkConf {
     }
 
     /// [`NetworkConf::parse`] for a list whose plugins may all be in the folder beside it.
-    pub(crate) fn parse_without_folder(
-        text: &[u8],
-        what: &str,
-        inherited: &Inherited,
-    ) -> Result<NetworkConf> {
+    ///
+    /// # Errors
+    /// As [`NetworkConf::parse`], but for a list without plugins.
+    pub fn parse_without_folder(text: &[u8], what: &str, inherited: &Inherited) -> Result<NetworkConf> {
         let members: Members = from_json(text, what)?;
         let name = match member::<String>(&members, "name", what)?.filter(|name| !name.is_empty()) {
             Some(name) => name.parse().map_err(|err: Error| err.context(what))?,

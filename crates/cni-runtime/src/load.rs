@@ -60,18 +60,28 @@ pub fn from_file(path: &Path, inherited: &Inherited) -> Result<NetworkConf> {
 /// As [`from_file`].
 pub fn from_text(text: &[u8], what: &str, folder: &Path, inherited: &Inherited) -> Result<NetworkConf> {
     let mut network = NetworkConf::parse_without_folder(text, what, inherited)?;
-    if network.wants_folder() {
-        for file in files(&folder.join(network.name().as_str()), &["conf"])? {
-            network.push(PluginConf::parse(&read(&file)?, &file.display().to_string())?);
-        }
-    }
-    if network.plugins().is_empty() {
-        return Err(Error::invalid_config(format!("{what} has no plugins")).details(format!(
-            "the folder {} has none either",
-            folder.join(network.name().as_str()).display()
-        )));
+    for file in files_beside(&network, what, folder)? {
+        network.push(PluginConf::parse(&read(&file)?, &file.display().to_string())?);
     }
     Ok(network)
+}
+
+/// The files of the folder beside a list that is in `folder`, in their order: each has one more plugin of
+/// the list. `what` names the list in errors.
+///
+/// # Errors
+/// Those of reading the folder, and when neither the list nor the folder has a plugin.
+pub fn files_beside(network: &NetworkConf, what: &str, folder: &Path) -> Result<Vec<PathBuf>> {
+    if !network.wants_folder() {
+        return Ok(Vec::new());
+    }
+    let beside = folder.join(network.name().as_str());
+    let files = files(&beside, &["conf"])?;
+    if files.is_empty() && network.plugins().is_empty() {
+        return Err(Error::invalid_config(format!("{what} has no plugins"))
+            .details(format!("the folder {} has none either", beside.display())));
+    }
+    Ok(files)
 }
 
 /// Loads the first configuration of a folder; `None` when it has no file.

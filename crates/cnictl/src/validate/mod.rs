@@ -26,6 +26,8 @@ const MAX_FILE: usize = 4 << 20;
 /// Something that a person should look at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Finding {
+    /// The file, where it is another than the one that is looked at.
+    pub(crate) file: Option<PathBuf>,
     /// Where, as far as that is known.
     pub(crate) place: Option<Place>,
     /// What.
@@ -36,22 +38,27 @@ pub(crate) struct Finding {
 
 impl Finding {
     fn wrong(place: impl Into<Option<Place>>, message: impl Into<String>) -> Finding {
-        Finding { place: place.into(), message: message.into(), is_wrong: true }
+        Finding { file: None, place: place.into(), message: message.into(), is_wrong: true }
     }
 
     fn remark(place: impl Into<Option<Place>>, message: impl Into<String>) -> Finding {
         Finding { is_wrong: false, ..Finding::wrong(place, message) }
     }
 
-    /// As compilers print it: `FILE:LINE:COLUMN: message`.
-    pub(crate) fn line(&self, file: &str) -> String {
+    /// As compilers print it: `FILE:LINE:COLUMN: message`. `looked_at` is the file that is looked at.
+    pub(crate) fn line(&self, looked_at: &str) -> String {
+        let file = self.file(looked_at);
         let place = self.place.map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
-        format!("{}{place}: {}", printable(file), printable(&self.message))
+        format!("{}{place}: {}", printable(&file), printable(&self.message))
     }
 
-    fn to_json(&self, file: &str) -> Value {
+    fn file(&self, looked_at: &str) -> String {
+        self.file.as_ref().map_or_else(|| looked_at.to_owned(), |file| file.display().to_string())
+    }
+
+    fn to_json(&self, looked_at: &str) -> Value {
         json!({
-            "file": file, "line": self.place.map(|place| place.line),
+            "file": self.file(looked_at), "line": self.place.map(|place| place.line),
             "column": self.place.map(|place| place.column), "message": self.message,
             "severity": if self.is_wrong { "error" } else { "remark" },
         })
@@ -100,7 +107,7 @@ fn check(node: &Node, text: &str, folder: &Path) -> Vec<Finding> {
     } else {
         definition::check(node, text)
     };
-    findings.sort_by_key(|finding| finding.place);
+    findings.sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
     findings.dedup();
     findings
 }

@@ -1,17 +1,20 @@
 //! One network: a list of plugins, or a single one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cni_core::delegate;
 use cni_core::keys::{COMMON, Key, LIST};
 use cni_core::request::{Command, Request};
 use cni_core::spec::{Attachment, CniArgs, Error, NetworkName, PluginType, Result};
-use cni_runtime::{Inherited, Invocation, NetworkConf, load};
+use cni_runtime::{Inherited, Invocation, NetworkConf, PluginConf, load};
 
 use super::known::{self, Known};
 use super::source::{Place, Source};
 use super::{Finding, links, tree, unknown};
 use crate::node::Node;
+
+/// What errors call a configuration: findings have its file.
+const WHAT: &str = "the configuration";
 
 /// Where a configuration comes from.
 pub(crate) enum Origin<'o> {
@@ -23,13 +26,17 @@ pub(crate) enum Origin<'o> {
 
 /// All that there is to say of a configuration.
 pub(crate) fn check(node: &Node, source: &Source<'_>, origin: &Origin<'_>) -> Vec<Finding> {
-    match tree::Node::parse(&source.text) {
+    match parse(source) {
         Ok(root) => check_node(node, source, &root, origin),
-        Err(err) => {
-            let place = source.place_in_text(err.line, err.column);
-            vec![Finding::wrong(place, format!("not valid JSON: {}", err.problem))]
-        }
+        Err(finding) => vec![finding],
     }
+}
+
+fn parse<'s>(source: &'s Source<'_>) -> std::result::Result<tree::Node<'s>, Finding> {
+    tree::Node::parse(&source.text).map_err(|err| {
+        let place = source.place_in_text(err.line, err.column);
+        Finding::wrong(place, format!("not valid JSON: {}", err.problem))
+    })
 }
 
 fn check_node(node: &Node, source: &Source<'_>, root: &tree::Node<'_>, origin: &Origin<'_>) -> Vec<Finding> {
@@ -57,6 +64,43 @@ fn check_node(node: &Node, source: &Source<'_>, root: &tree::Node<'_>, origin: &
         keys_of_plugin(source, plugin, is_list, &mut findings);
         Plugin { node, source, plugin, request }.check(&mut findings);
     }
+    if let Origin::File(folder) = origin {
+        match load::files_beside(&network, WHAT, folder) {
+            Ok(files) => {
+                files.into_iter().for_each(|file| findings.extend(check_beside(node, &network, file)))
+            }
+            Err(err) => findings.push(of_error(source, root, &err)),
+        }
+    }
+    findings
+}
+
+/// All that there is to say of a file beside a list, which has one more plugin of it.
+fn check_beside(node: &Node, list: &NetworkConf, file: PathBuf) -> Vec<Finding> {
+    let findings = match super::read(&file) {
+        Ok(text) => check_plugin(node, list, &Source::whole(&text)),
+        Err(err) => vec![Finding::wrong(None, err.to_string())],
+    };
+    findings.into_iter().map(|finding| Finding { file: Some(file.clone()), ..finding }).collect()
+}
+
+fn check_plugin(node: &Node, list: &NetworkConf, source: &Source<'_>) -> Vec<Finding> {
+    let root = match parse(source) {
+        Ok(root) => root,
+        Err(finding) => return vec![finding],
+    };
+    let mut findings = Vec::new();
+    keys_of_plugin(source, &root, true, &mut findings);
+    match PluginConf::parse(source.text.as_bytes(), WHAT) {
+        Ok(plugin) => {
+            let mut list = list.clone();
+            list.push(plugin);
+            if let Some(request) = calls(node, &list).unwrap_or_default().last() {
+                Plugin { node, source, plugin: &root, request }.check(&mut findings);
+            }
+        }
+        Err(err) => findings.push(of_error(source, &root, &err)),
+    }
     findings
 }
 
@@ -65,12 +109,11 @@ fn read(source: &Source<'_>, root: &tree::Node<'_>, origin: &Origin<'_>) -> Resu
     let text = &source.text[..root.at + root.raw.len()];
     let blank: String = text[..root.at].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
     let text = format!("{blank}{}", &text[root.at..]);
-    let what = "the configuration";
     match origin {
-        Origin::File(folder) => load::from_text(text.as_bytes(), what, folder, &Inherited::default()),
+        Origin::File(_) => NetworkConf::parse_without_folder(text.as_bytes(), WHAT, &Inherited::default()),
         Origin::Inside(name) => {
             let inherited = Inherited { name: name.clone(), version: None };
-            NetworkConf::parse(text.as_bytes(), what, &inherited)
+            NetworkConf::parse(text.as_bytes(), WHAT, &inherited)
         }
     }
 }
@@ -107,11 +150,12 @@ fn keys_of_plugin(source: &Source<'_>, plugin: &tree::Node<'_>, in_list: bool, f
 fn report_odd(source: &Source<'_>, node: &tree::Node<'_>, tables: &[&[Key]], findings: &mut Vec<Finding>) {
     let mut odd = Vec::new();
     unknown::keys(node, tables, &mut odd);
-    findings.extend(odd.into_iter().map(|odd| Finding {
-        place: Some(source.place(odd.at)),
-        message: odd.message,
-        is_wrong: !odd.is_read,
-    }));
+    findings.extend(
+        odd.into_iter().map(|odd| Finding {
+            is_wrong: !odd.is_read,
+            ..Finding::wrong(source.place(odd.at), odd.message)
+        }),
+    );
 }
 
 /// One plugin of a network.
