@@ -145,6 +145,32 @@ both_flavours! {
         assert_eq!(host.cnictl_json("gc")["removed"], json!([]));
     }
 
+    fn gc_keeps_an_attachment_of_which_nothing_says_where_its_namespace_is(host) {
+        host.configure("10-net.conflist", list("net").to_string());
+        let pod = host.container();
+        host.cnictl("add net c1 --container-id old").succeeds();
+        // As an older libcni keeps a result of an older version, which has no interfaces.
+        host.sh("cd /var/lib/cni/results && sed -i 's/\"netns\":\"[^\"]*\",//; s/\"sandbox\":\"[^\"]*\"/\"sandbox\":\"\"/g' net-old-eth0
+                 ! grep -q netns/c1 net-old-eth0");
+        let listed = host.cnictl_json("list");
+        assert_eq!((&listed[0]["namespace"], &listed[0]["netns"]), (&json!("unknown"), &Value::Null), "{listed}");
+        assert!(host.cnictl("list").stdout.contains("unknown"));
+        for gone in [false, true] {
+            if gone {
+                pod.vanish();
+            }
+            let dry = host.cnictl_json("gc net --dry-run");
+            assert_eq!(dry[0]["environment"]["CNI_COMMAND"], "GC", "{dry}");
+            assert_eq!(dry[0]["input"]["cni.dev/valid-attachments"][0]["containerID"], "old", "{dry}");
+            assert_eq!(host.cnictl_json("gc net")["removed"], json!([]));
+            assert!(host.sh("ls /var/lib/cni/networks/net").contains("10.1.2.2"));
+            assert!(gone || pod.reaches("10.1.2.1"));
+        }
+        // A person who knows it to be gone detaches it.
+        host.cnictl("del net c1 --container-id old").succeeds();
+        assert_eq!(host.sh("ls /var/lib/cni/networks/net | grep ^10 || true"), "");
+    }
+
     fn a_dry_run_shows_each_call_and_makes_none(host) {
         host.configure("10-net.conflist", list("net").to_string());
         let pod = host.container();

@@ -23,7 +23,7 @@ mod sockets;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cni_core::diagnostics::note;
@@ -50,16 +50,30 @@ pub fn check_config(request: &Request) -> Result<()> {
     Config::parse(request).map(drop)
 }
 
-/// The attachments for which the daemon at a socket holds leases, and their networks; `None` for the usual
-/// socket.
+/// A lease that the daemon holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HeldLease {
+    /// The network.
+    pub network: NetworkName,
+    /// The container and its interface.
+    pub attachment: Attachment,
+    /// The path of the container's namespace.
+    pub netns: PathBuf,
+}
+
+/// The leases that the daemon at a socket holds; `None` for the usual socket.
 ///
 /// # Errors
 /// When there is no daemon.
-pub fn attachments_with_leases(socket: Option<&Path>) -> Result<Vec<(NetworkName, Attachment)>> {
-    let answer = Caller::connect(socket)?.call(Command::Leases, |_| ())?;
-    match answer {
+pub fn held_leases(socket: Option<&Path>) -> Result<Vec<HeldLease>> {
+    match Caller::connect(socket)?.call(Command::Leases, |_| ())? {
         Answer::Leases(reports) => {
-            Ok(reports.into_iter().map(|report| (report.id.network, report.id.attachment)).collect())
+            let held = |Report { id: Id { network, attachment }, netns, .. }| HeldLease {
+                network,
+                attachment,
+                netns,
+            };
+            Ok(reports.into_iter().map(held).collect())
         }
         other => Err(unexpected(&other)),
     }

@@ -117,15 +117,18 @@ impl Masquerade<'_> {
         Error::all(removed.err().into_iter().chain(by_iptables.err()).collect())
     }
 
-    /// The comments of all rules of nf_tables that masquerade containers, of whichever network.
+    /// The rules of nf_tables that masquerade containers, of whichever network: the comment of each, and
+    /// the address that it masquerades, where it has the form of these rules.
     ///
     /// # Errors
     /// [`crate::spec::Code::FIREWALL`].
-    pub fn comments() -> Result<Vec<String>> {
+    pub fn of_node() -> Result<Vec<(String, Option<IpAddr>)>> {
         let rules = change(|netfilter| netfilter.rules(&checks(), |_| true))?.unwrap_or_default();
-        let mut comments: Vec<String> = rules.into_iter().filter_map(|rule| rule.comment).collect();
-        comments.dedup();
-        Ok(comments)
+        let with_comment = |rule: Rule| {
+            let address = source_of(&rule);
+            Some((rule.comment?, address))
+        };
+        Ok(rules.into_iter().filter_map(with_comment).collect())
     }
 
     /// Whether a rule with this comment belongs to this attachment.
@@ -169,6 +172,14 @@ fn checks() -> Chain<'static> {
 fn source(address: Cidr) -> Vec<Expression> {
     let host = Cidr::host(address.ip());
     Expression::ip(Field::Source, Comparison::Eq, host.ip(), host.prefix())
+}
+
+/// The address that a rule masquerades.
+fn source_of(rule: &Rule) -> Option<IpAddr> {
+    let Some(Expression::Compare(Comparison::Eq, bytes)) = rule.expressions.get(3) else { return None };
+    let v4 = <[u8; 4]>::try_from(bytes.as_slice()).map(IpAddr::from);
+    let address = v4.or_else(|_| <[u8; 16]>::try_from(bytes.as_slice()).map(IpAddr::from)).ok()?;
+    rule.expressions.starts_with(&source(Cidr::host(address))).then_some(address)
 }
 
 fn rule(address: Cidr) -> Rule {
@@ -238,6 +249,16 @@ mod tests {
         let masquerade = Masquerade { network: &network, attachment: &attachment };
         // printf net | sha512sum, printf eth0:c1 | sha512sum
         assert_eq!(masquerade.comment(), "a4861f4ae9f7d238-f4d01f2ef4b92245, net: net, if: eth0, id: c1");
+    }
+
+    #[test]
+    fn a_rule_says_which_address_it_masquerades() {
+        for text in ["10.1.2.3/24", "fd00::2/64"] {
+            let cidr: Cidr = text.parse().unwrap();
+            assert_eq!(source_of(&rule(cidr)), Some(cidr.ip()));
+        }
+        let [multicast, ..] = entry();
+        assert_eq!(source_of(&multicast), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Ends of veth pairs that an ADD made, and that belong to no attachment.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 
 use cni_core::netlink::{Link, Netlink};
@@ -8,6 +9,7 @@ use cni_runtime::{Members, NetworkConf};
 
 use super::ailment::Ailment;
 use super::namespaces::Namespaces;
+use super::orphan::Orphan;
 use crate::attached::Attached;
 
 /// Ports of the networks' bridges that the bridge plugin named and that no attachment has.
@@ -17,6 +19,7 @@ use crate::attached::Attached;
 pub(crate) fn examine<'a>(
     networks: &[NetworkConf],
     attached: impl Iterator<Item = &'a Attached>,
+    namespaces: &LazyCell<Namespaces>,
 ) -> Result<Vec<Ailment>> {
     let bridges: HashSet<String> = networks.iter().flat_map(bridges).collect();
     let results = attached.filter_map(|attached| attached.cached.result.as_ref());
@@ -31,18 +34,13 @@ pub(crate) fn examine<'a>(
         bridges.contains(&bridge.name).then_some(bridge)
     };
     let mut ailments = Vec::new();
-    let mut namespaces = None;
     for link in links.iter().filter(|link| is_named_by_bridge(link) && !known.contains(link.name.as_str())) {
         let Some(bridge) = bridge_of(link) else { continue };
-        let namespaces = namespaces.get_or_insert_with(Namespaces::of_node);
         if is_being_removed(link, namespaces) {
             continue;
         }
-        ailments.push(Ailment::Link {
-            name: link.name.clone(),
-            bridge: bridge.name.clone(),
-            in_use: use_of(link, namespaces),
-        });
+        let orphan = Orphan::Link { name: link.name.clone(), bridge: bridge.name.clone() };
+        ailments.push(Ailment::Orphan { orphan, in_use: use_of(link, namespaces) });
     }
     Ok(ailments)
 }

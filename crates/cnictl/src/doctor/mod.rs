@@ -3,9 +3,11 @@
 mod ailment;
 mod links;
 mod namespaces;
+mod orphan;
 mod reattach;
 mod records;
 
+use std::cell::LazyCell;
 use std::time::Duration;
 
 use cni_core::spec::Result;
@@ -19,6 +21,7 @@ use crate::namespace::Life;
 use crate::node::Node;
 use crate::output::{Output, Tone, printable};
 use ailment::Ailment;
+use namespaces::Namespaces;
 
 /// `cnictl doctor`.
 pub(crate) fn doctor(node: &Node, args: &Doctor, output: &Output) -> Result<Outcome> {
@@ -64,7 +67,7 @@ fn show(ailments: &[Ailment], report: &[Value], output: &Output) {
     }
     for ailment in ailments {
         output.print(&ailment.line(output));
-        output.print(&format!("  --repair {}", printable(&ailment.remedy())));
+        output.print(&format!("  --repair {}", ailment.remedy()));
     }
     if ailments.is_empty() {
         output.print(&output.toned("healthy", Tone::Good));
@@ -82,8 +85,9 @@ fn examine(node: &Node) -> Result<Vec<Ailment>> {
     living.sort_by_key(|attached| attached.cache == Cache::Libcni);
     let mut ailments = Vec::new();
     let networks = records::networks(node, living.iter().chain(&gone))?;
-    ailments.extend(records::examine(&networks, living.iter().chain(&gone), &planned)?);
-    ailments.extend(links::examine(&networks, living.iter().chain(&gone))?);
+    let namespaces = LazyCell::new(Namespaces::of_node as fn() -> Namespaces);
+    ailments.extend(records::examine(&networks, living.iter().chain(&gone), &planned, &namespaces)?);
+    ailments.extend(links::examine(&networks, living.iter().chain(&gone), &namespaces)?);
     let mut first: Vec<Ailment> = gone.into_iter().map(Ailment::Gone).collect();
     first.extend(living.into_iter().filter_map(|attached| check(node, attached)));
     first.extend(ailments);

@@ -32,10 +32,11 @@ impl Namespaces {
         Namespaces(named.chain(processes).filter(is_new).filter_map(Namespace::read).collect())
     }
 
-    /// A namespace in which an interface has this address.
-    pub(crate) fn with_address(&self, address: IpAddr) -> Option<String> {
+    /// Why an address may be of use, where it may: an interface has it.
+    pub(crate) fn use_of(&self, address: IpAddr) -> Option<String> {
         let has = |namespace: &&Namespace| namespace.links.iter().any(|(_, ips)| ips.contains(&address));
-        self.0.iter().find(has).map(|namespace| namespace.path.display().to_string())
+        let namespace = self.0.iter().find(has)?;
+        Some(format!("an interface in {} has the address", namespace.path.display()))
     }
 
     /// The namespace with the other end of a veth pair, and whether that has addresses beside its

@@ -1,21 +1,30 @@
 //! What plugins keep of attachments: reservations, leases and rules.
 
-use std::collections::BTreeMap;
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use cni_core::firewall::Masquerade;
+use cni_core::netlink::Netlink;
+use cni_core::netns::Netns;
 use cni_core::spec::{Attachment, NetworkName, Result};
 use cni_runtime::NetworkConf;
+use oxcni_dhcp::HeldLease;
 use serde::Deserialize;
 
-use super::ailment::{Ailment, Reserved};
+use super::ailment::Ailment;
 use super::namespaces::Namespaces;
+use super::orphan::{Orphan, Reserved};
 use crate::attach::of_cache;
 use crate::attached::Attached;
 use crate::node::Node;
 
 /// Where host-local keeps reservations where no configuration says otherwise.
 const DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// An attachment that is in a cache or planned, and its network.
+type Entry<'a> = (&'a NetworkName, &'a Attachment);
 
 /// The networks that are configured, and those that attachments were made with.
 ///
@@ -49,19 +58,18 @@ pub(crate) fn examine<'a>(
     networks: &[NetworkConf],
     attached: impl Iterator<Item = &'a Attached>,
     planned: &[(NetworkName, Attachment)],
+    namespaces: &LazyCell<Namespaces>,
 ) -> Result<Vec<Ailment>> {
     let entries = attached.map(|it| (&it.cached.network, &it.cached.invocation.attachment));
     let planned = planned.iter().map(|(network, attachment)| (network, attachment));
-    let entries: Vec<(&NetworkName, &Attachment)> = entries.chain(planned).collect();
-    let mut ailments = reservations(networks, &entries)?;
+    let entries: Vec<Entry<'_>> = entries.chain(planned).collect();
+    let mut ailments = reservations(networks, &entries, namespaces)?;
     ailments.extend(leases(networks, &entries));
-    let is_orphan = |comment: &String| {
-        !entries.iter().any(|(network, attachment)| Masquerade { network, attachment }.owns(comment))
-    };
-    ailments.extend(Masquerade::comments()?.into_iter().filter(is_orphan).map(Ailment::Masquerade));
+    ailments.extend(masquerading(&entries, namespaces)?);
     let valid: Vec<Attachment> = entries.iter().map(|(_, attachment)| (*attachment).clone()).collect();
     let stale = oxcni_bridge::spoofcheck::stale(&valid)?;
-    ailments.extend(stale.into_iter().map(|id| Ailment::SpoofCheck(id, valid.clone())));
+    let orphan = |id| Ailment::Orphan { orphan: Orphan::SpoofCheck(id, valid.clone()), in_use: None };
+    ailments.extend(stale.into_iter().map(orphan));
     Ok(ailments)
 }
 
@@ -75,7 +83,11 @@ fn ipams(networks: &[NetworkConf]) -> impl Iterator<Item = (&NetworkName, Ipam)>
     })
 }
 
-fn reservations(networks: &[NetworkConf], entries: &[(&NetworkName, &Attachment)]) -> Result<Vec<Ailment>> {
+fn reservations(
+    networks: &[NetworkConf],
+    entries: &[Entry<'_>],
+    namespaces: &LazyCell<Namespaces>,
+) -> Result<Vec<Ailment>> {
     let mut folders: BTreeMap<(PathBuf, NetworkName), ()> = BTreeMap::new();
     for (network, ipam) in ipams(networks).filter(|(_, ipam)| ipam.plugin_type == "host-local") {
         let data_dir = if ipam.data_dir.is_empty() { DATA_DIR } else { &ipam.data_dir };
@@ -86,10 +98,9 @@ fn reservations(networks: &[NetworkConf], entries: &[(&NetworkName, &Attachment)
     let names = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     folders.extend(names.map(|network| ((DATA_DIR.into(), network), ())));
     let mut ailments = Vec::new();
-    let mut namespaces = None;
     for (data_dir, network) in folders.into_keys() {
         for reservation in oxcni_host_local::reservations(&Path::new(&data_dir).join(network.as_str()))? {
-            let is_owner = |(other, attachment): &(&NetworkName, &Attachment)| {
+            let is_owner = |(other, attachment): &Entry<'_>| {
                 **other == network
                     && attachment.container_id.as_str() == reservation.container_id
                     && reservation.ifname.as_ref().is_none_or(|name| *name == attachment.ifname.as_str())
@@ -98,35 +109,57 @@ fn reservations(networks: &[NetworkConf], entries: &[(&NetworkName, &Attachment)
             if reservation.container_id.is_empty() || entries.iter().any(is_owner) {
                 continue;
             }
-            let namespaces = namespaces.get_or_insert_with(Namespaces::of_node);
-            ailments.push(Ailment::Reservation(Reserved {
+            let reserved = Reserved {
                 network: network.clone(),
                 data_dir: data_dir.clone(),
                 address: reservation.address,
-                in_use: namespaces.with_address(reservation.address),
                 container_id: reservation.container_id,
                 ifname: reservation.ifname,
-            }));
+            };
+            let in_use = namespaces.use_of(reserved.address);
+            ailments.push(Ailment::Orphan { orphan: Orphan::Reservation(reserved), in_use });
         }
     }
     Ok(ailments)
 }
 
 /// Where no daemon answers, nothing is known of its leases.
-fn leases(networks: &[NetworkConf], entries: &[(&NetworkName, &Attachment)]) -> Vec<Ailment> {
-    let mut sockets: Vec<Option<PathBuf>> = ipams(networks)
+fn leases(networks: &[NetworkConf], entries: &[Entry<'_>]) -> Vec<Ailment> {
+    let sockets: BTreeSet<Option<PathBuf>> = ipams(networks)
         .filter(|(_, ipam)| ipam.plugin_type == "dhcp")
         .map(|(_, ipam)| Some(PathBuf::from(ipam.daemon_socket_path)).filter(|path| path.as_os_str() != ""))
         .collect();
-    sockets.sort();
-    sockets.dedup();
     let mut ailments = Vec::new();
     for socket in sockets {
-        let leases = oxcni_dhcp::attachments_with_leases(socket.as_deref()).unwrap_or_default();
-        let is_orphan =
-            |(network, attachment): &(NetworkName, Attachment)| !entries.contains(&(network, attachment));
-        let orphans = leases.into_iter().filter(is_orphan);
-        ailments.extend(orphans.map(|(network, at)| Ailment::Lease(network, at, socket.clone())));
+        let held = oxcni_dhcp::held_leases(socket.as_deref()).unwrap_or_default();
+        for lease in held.into_iter().filter(|lease| !entries.contains(&(&lease.network, &lease.attachment)))
+        {
+            let in_use = use_of_lease(&lease);
+            let orphan = Orphan::Lease(lease.network, lease.attachment, socket.clone());
+            ailments.push(Ailment::Orphan { orphan, in_use });
+        }
     }
     ailments
+}
+
+/// Why the interface that has a lease may be of use, where it may.
+fn use_of_lease(lease: &HeldLease) -> Option<String> {
+    let netns = Netns::open(&lease.netns).ok()??;
+    Netlink::open_in(&netns).ok()?.link(&lease.attachment.ifname).ok()??;
+    Some(format!("its interface is in {}", lease.netns.display()))
+}
+
+fn masquerading(entries: &[Entry<'_>], namespaces: &LazyCell<Namespaces>) -> Result<Vec<Ailment>> {
+    let mut orphans: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    for (comment, address) in Masquerade::of_node()? {
+        let owns = |(network, attachment): &Entry<'_>| Masquerade { network, attachment }.owns(&comment);
+        if !entries.iter().any(owns) {
+            orphans.entry(comment).or_default().extend(address);
+        }
+    }
+    let ailment = |(comment, addresses): (String, Vec<IpAddr>)| {
+        let in_use = addresses.into_iter().find_map(|address| namespaces.use_of(address));
+        Ailment::Orphan { orphan: Orphan::Masquerade(comment), in_use }
+    };
+    Ok(orphans.into_iter().map(ailment).collect())
 }
