@@ -10,22 +10,26 @@ use serde_json::{Value, json};
 pub(crate) fn stand_before(container: &str, version: Version) -> Result<Value> {
     let number = look::links("host")?.len();
     let host = format!("before-{container}");
-    for line in [
-        format!("ip link add {host} type veth peer name eth0 netns {container}"),
-        format!("ip link set {host} up"),
-        format!("ip address add 10.77.{number}.1/24 dev {host}"),
-        format!("ip -n {container} address add 10.77.{number}.2/24 dev eth0"),
-        format!("ip -n {container} -6 address add fd00:77:{number}::2/64 dev eth0 nodad"),
-        format!("ip -n {container} link set eth0 up"),
-        format!("ip -n {container} route add default via 10.77.{number}.1"),
-    ] {
-        sandbox::shell(&line)?;
-    }
-    let mac = |namespace: &str, name: &str| -> Result<Value> {
-        let links = look::links(namespace)?;
-        let link = links.into_iter().find(|link| link["ifname"] == name);
-        link.map(|link| link["address"].clone()).ok_or_else(|| format!("{name} is not there"))
-    };
+    let (host_mac, mac) = (format!("02:77:00:00:00:{number:02x}"), format!("02:77:00:00:01:{number:02x}"));
+    sandbox::ip_batch(
+        "host",
+        &[
+            format!(
+                "link add {host} address {host_mac} type veth peer name eth0 address {mac} netns {container}"
+            ),
+            format!("link set {host} up"),
+            format!("address add 10.77.{number}.1/24 dev {host}"),
+        ],
+    )?;
+    sandbox::ip_batch(
+        container,
+        &[
+            format!("address add 10.77.{number}.2/24 dev eth0"),
+            format!("address add fd00:77:{number}::2/64 dev eth0 nodad"),
+            "link set eth0 up".to_owned(),
+            format!("route add default via 10.77.{number}.1"),
+        ],
+    )?;
     let mut ips = json!([
         {"address": format!("10.77.{number}.2/24"), "gateway": format!("10.77.{number}.1"), "interface": 1},
         {"address": format!("fd00:77:{number}::2/64"), "interface": 1},
@@ -37,8 +41,8 @@ pub(crate) fn stand_before(container: &str, version: Version) -> Result<Value> {
     Ok(json!({
         "cniVersion": version,
         "interfaces": [
-            {"name": host, "mac": mac("host", &host)?},
-            {"name": "eth0", "mac": mac(container, "eth0")?,
+            {"name": host, "mac": host_mac},
+            {"name": "eth0", "mac": mac,
                 "sandbox": format!("{}/{container}", sandbox::NAMESPACES)},
         ],
         "ips": ips,

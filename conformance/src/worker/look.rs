@@ -121,8 +121,9 @@ pub(crate) fn rules(namespace: &str) -> Result<Vec<Value>> {
 
 /// What `ip -j` prints, without the empty objects that stand for what was filtered out.
 fn ip(namespace: &str, words: &str) -> Result<Vec<Value>> {
-    let inside = if namespace == "host" { String::new() } else { format!("-n {namespace} ") };
-    let printed = shell(&format!("ip -j {inside}{words}"))?;
+    let mut ip = sandbox::ip_in(namespace);
+    ip.arg("-j").args(words.split(' '));
+    let printed = sandbox::printed(ip, &format!("ip -j {words}"))?;
     if printed.trim().is_empty() {
         return Ok(Vec::new());
     }

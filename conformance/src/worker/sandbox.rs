@@ -7,6 +7,7 @@ use crate::{Result, double};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,7 +43,8 @@ pub(crate) fn furnish(plugins: &Path, cgroups: bool) -> Result<()> {
     let program = format!("{HOME}/suite");
     fs::write(&program, "").map_err(|error| format!("can't make {program}: {error}"))?;
     bind(&suite, &program)?;
-    shell("ip link set lo up").map(drop)
+    // IFF_UP. A process for it would cost as much as all else that a short case does.
+    fs::write("/sys/class/net/lo/flags", "1").map_err(|error| format!("can't set lo up: {error}"))
 }
 
 /// A descriptor by which the kernel finds the file again wherever something is mounted over it.
@@ -110,7 +112,32 @@ pub(crate) fn inside<T: Send>(namespace: &str, function: impl FnOnce() -> T + Se
 
 /// Runs a command line and returns what it prints.
 pub(crate) fn shell(line: &str) -> Result<String> {
-    let output = sh(line).output().map_err(|error| format!("can't run a shell: {error}"))?;
+    printed(sh(line), line)
+}
+
+/// Runs commands of `ip` in a namespace, all by one process.
+pub(crate) fn ip_batch(namespace: &str, commands: &[String]) -> Result<()> {
+    let mut ip = ip_in(namespace);
+    let (input, mut commands_end) = std::io::pipe().map_err(|error| format!("can't make a pipe: {error}"))?;
+    let text = commands.join("\n") + "\n";
+    commands_end.write_all(text.as_bytes()).map_err(|error| format!("can't write to a pipe: {error}"))?;
+    drop(commands_end);
+    ip.args(["-batch", "-"]).stdin(input);
+    printed(ip, &format!("ip -batch: {}", commands.join("; "))).map(drop)
+}
+
+/// The program `ip`, to work in a namespace.
+pub(crate) fn ip_in(namespace: &str) -> Command {
+    let mut ip = Command::new("ip");
+    if namespace != "host" {
+        ip.args(["-n", namespace]);
+    }
+    ip
+}
+
+/// What a command prints; `line` names it in the error where it fails.
+pub(crate) fn printed(mut command: Command, line: &str) -> Result<String> {
+    let output = command.output().map_err(|error| format!("can't run `{line}`: {error}"))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
