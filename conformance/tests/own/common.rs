@@ -1,6 +1,8 @@
 //! What the suite's own tests have in common: folders of plugins that are right or wrong on purpose.
 
+use cni_conformance::report::Report;
 use cni_conformance::run::Target;
+use cni_conformance::worker::Status;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -47,6 +49,18 @@ impl Plugins {
 /// Runs the program.
 pub(crate) fn program(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cni-conformance")).args(arguments).output().expect("the program starts")
+}
+
+/// Requires that all runs of a report passed, and that there are at least so many.
+#[track_caller]
+pub(crate) fn passes_everything(report: &Report, least: usize) {
+    let not_passed: Vec<String> = report
+        .all()
+        .filter(|(_, entry)| entry.outcome.status != Status::Passed)
+        .map(|(_, entry)| format!("{} {:?}", entry.id, entry.outcome))
+        .collect();
+    assert_eq!(not_passed, Vec::<String>::new());
+    assert!(report.all().count() >= least, "only {} runs", report.all().count());
 }
 
 /// Whether namespaces can be made here; if not, the test that asks counts as skipped.
