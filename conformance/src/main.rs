@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use cni_conformance::plan::{Selection, applies, plan};
 use cni_conformance::profile::Profile;
-use cni_conformance::report::{Format, exit_code};
+use cni_conformance::report::{Format, Report, exit_code};
 use cni_conformance::run::{Options, Target};
 use cni_conformance::version::Version;
 use cni_conformance::{Result, case, catalogue, double, explain, profile, run, shell, worker};
@@ -51,6 +51,9 @@ struct RunArgs {
     plugins: PathBuf,
     #[command(flatten)]
     which: Which,
+    /// Run only what another run skipped, on another kernel for example: its report.json.
+    #[arg(long, value_name = "REPORT")]
+    skipped_in: Option<PathBuf>,
     /// Let requirements of the level SHOULD count as failures too.
     #[arg(long)]
     strict: bool,
@@ -105,8 +108,13 @@ fn main() -> ExitCode {
 fn run_cases(args: &RunArgs) -> Result<ExitCode> {
     let target = Target::new(&args.plugins)?;
     let cases = catalogue::embedded()?;
-    let profiles = args.which.profiles(Some(&target))?;
-    let selection = args.which.selection();
+    let mut profiles = args.which.profiles(Some(&target))?;
+    let mut selection = args.which.selection();
+    if let Some(report) = &args.skipped_in {
+        let runs = Report::read(report)?.skipped();
+        profiles.retain(|profile| runs.iter().any(|run| run.profile == profile.name));
+        selection.runs = Some(runs);
+    }
     let mut options = Options { limit: Duration::from_secs_f64(args.limit), ..Options::default() };
     if let Some(jobs) = args.jobs {
         options.jobs = jobs;
@@ -165,7 +173,7 @@ fn explain_cases(ids: Vec<String>) -> Result<ExitCode> {
 
 impl Which {
     fn selection(&self) -> Selection {
-        Selection { cases: self.cases.clone(), versions: self.versions.clone() }
+        Selection { cases: self.cases.clone(), versions: self.versions.clone(), runs: None }
     }
 
     /// The descriptions that are named, or all built-in ones of plugins that are there.

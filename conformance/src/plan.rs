@@ -4,6 +4,7 @@ use crate::case::{Case, Kind, Needs};
 use crate::profile::Profile;
 use crate::version::{RELEASED, Version};
 use crate::worker::Probed;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The first version that has chains, and with them `prevResult`.
@@ -16,6 +17,19 @@ pub struct Selection {
     pub cases: Vec<String>,
     /// Versions of the specification; all if empty.
     pub versions: Vec<Version>,
+    /// Only these runs; all if absent.
+    pub runs: Option<BTreeSet<RunKey>>,
+}
+
+/// What tells one run from others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunKey {
+    /// The profile's name.
+    pub profile: String,
+    /// The case's id.
+    pub case: String,
+    /// The version.
+    pub version: Version,
 }
 
 /// One run of one case.
@@ -40,6 +54,12 @@ impl Selection {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.cases.is_empty() || self.cases.iter().any(chosen)
+    }
+
+    fn wants_run(&self, profile: &Profile, case: &Case, version: Version) -> bool {
+        let key = || RunKey { profile: profile.name.clone(), case: case.id.clone(), version };
+        (self.versions.is_empty() || self.versions.contains(&version))
+            && self.runs.as_ref().is_none_or(|runs| runs.contains(&key()))
     }
 }
 
@@ -77,7 +97,7 @@ pub fn plan<'a>(
         let wanted = |version: &&Version| {
             case.versions.contains(**version)
                 && (profile.kind != Kind::Chained || **version >= CHAINS)
-                && (selection.versions.is_empty() || selection.versions.contains(version))
+                && selection.wants_run(profile, case, **version)
         };
         let mut versions: Vec<Version> = all.iter().filter(wanted).copied().collect();
         versions.sort();

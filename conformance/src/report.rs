@@ -7,11 +7,12 @@ mod terminal;
 
 use crate::Result;
 use crate::case::{Kind, Level};
-use crate::plan::Item;
+use crate::plan::{Item, RunKey};
 use crate::profile::{Implementation, Profile};
 use crate::version::Version;
 use crate::worker::{Failure, Outcome, Status};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -125,6 +126,27 @@ impl Report {
     /// Every run.
     pub fn all(&self) -> impl Iterator<Item = (&ProfileReport, &Entry)> {
         self.profiles.iter().flat_map(|profile| profile.entries.iter().map(move |entry| (profile, entry)))
+    }
+
+    /// The runs that were skipped: what another kernel or node may be able to run.
+    #[must_use]
+    pub fn skipped(&self) -> BTreeSet<RunKey> {
+        let skipped = self.all().filter(|(_, entry)| entry.outcome.status == Status::Skipped);
+        let key = |(profile, entry): (&ProfileReport, &Entry)| RunKey {
+            profile: profile.name.clone(),
+            case: entry.id.clone(),
+            version: entry.version,
+        };
+        skipped.map(key).collect()
+    }
+
+    /// Reads a report in JSON.
+    ///
+    /// # Errors
+    /// The file can't be read, or is no report.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))
     }
 
     /// The report as text.

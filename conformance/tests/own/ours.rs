@@ -41,6 +41,7 @@ fn newest(cases: &[&str]) -> Selection {
     Selection {
         versions: vec![Version(1, 1, 0)],
         cases: cases.iter().map(|case| (*case).to_owned()).collect(),
+        ..Selection::default()
     }
 }
 

@@ -138,6 +138,39 @@ fn what_the_node_lacks_is_skipped_and_makes_the_report_partial() {
 }
 
 #[test]
+fn what_one_run_skipped_another_runs_alone() {
+    if !is_root("program") {
+        return;
+    }
+    let plugins = Plugins::with_fault("");
+    let at = |name: &str| plugins.path().join(name).display().to_string();
+    let run = |needs: &str, cases: &[&str], further: &[&str]| {
+        let profile = format!("{{type: fixture, kind: interface, needs: {{kernel: [{needs}]}}}}");
+        fs::write(at("profile.yaml"), profile).expect("a profile");
+        let (folder, profile) = (plugins.path().display().to_string(), at("profile.yaml"));
+        let cases: Vec<&str> = cases.iter().flat_map(|case| ["--case", case]).collect();
+        let common = ["run", "--plugins", &folder, "--profile", &profile, "--format", "json"];
+        program(&[&common[..], &cases, further].concat())
+    };
+    let skipped = run("no-such-kind", &["1.1/add/1", "1.1/add/2"], &["--spec", "0.4.0", "--spec", "1.0.0"]);
+    assert_eq!(skipped.status.code(), Some(0));
+    fs::write(at("report.json"), &skipped.stdout).expect("a report");
+    let output = run("veth", &[], &["--skipped-in", &at("report.json")]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let entries = report["profiles"][0]["entries"].as_array().expect("entries");
+    let all: Vec<String> = entries
+        .iter()
+        .map(|entry| format!("{}@{} {}", entry["id"], entry["version"], entry["status"]))
+        .collect();
+    assert_eq!(
+        all.join(", ").replace('"', ""),
+        "1.1/add/1@1.0.0 passed, 1.1/add/2@0.4.0 passed, 1.1/add/2@1.0.0 passed"
+    );
+    let none = run("veth", &[], &["--skipped-in", "/nowhere"]);
+    assert_eq!(none.status.code(), Some(2), "{}", text(&none.stderr));
+}
+
+#[test]
 fn nothing_stays_behind() {
     if !is_root("program") {
         return;
