@@ -1,5 +1,6 @@
 mod scripted;
 mod scripted_ipv6;
+mod scripted_server;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::{Container, Host, Plugins, eventually, with_keys};
 
 pub use scripted::{Reply, Request, Scripted};
 pub use scripted_ipv6::{Ipv6Reply, Ipv6Request, ScriptedIpv6, association};
+pub use scripted_server::{Message, Server};
 
 /// A process that is killed when this is dropped, and the file that has what it printed.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The dhcp daemon against a DHCPv6 server that does everything wrong.
 
-use oxcni_tests::dhcp::{Ipv6Request, ScriptedIpv6, association};
+use oxcni_tests::dhcp::{Ipv6Request, Message as _, ScriptedIpv6, association};
 use oxcni_tests::{Host, Outcome, both_flavours, eventually};
 use serde_json::json;
 

@@ -1,6 +1,6 @@
 //! The dhcp daemon against a server that does everything wrong.
 
-use oxcni_tests::dhcp::{Request, Scripted};
+use oxcni_tests::dhcp::{Message as _, Request, Scripted};
 use oxcni_tests::{Host, Outcome, both_flavours};
 use serde_json::{Value, json};
 

@@ -1,18 +1,26 @@
 //! A DHCP server that does what a test wants, however wrong that is.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::scripted_server::{Message, Server};
 use crate::Container;
 
 /// A message of a client.
 #[derive(Clone, Debug)]
 pub struct Request(Vec<u8>);
+
+impl Message for Request {
+    fn read(bytes: &[u8]) -> Option<Request> {
+        (bytes.len() >= 240).then(|| Request(bytes.to_vec()))
+    }
+
+    /// The message type: 1 DISCOVER, 3 REQUEST, 4 DECLINE, 7 RELEASE.
+    fn kind(&self) -> u8 {
+        self.option(53).map_or(0, |value| value[0])
+    }
+}
 
 impl Request {
     /// The value of an option.
@@ -27,11 +35,6 @@ impl Request {
             }
         }
         None
-    }
-
-    /// The message type: 1 DISCOVER, 3 REQUEST, 4 DECLINE, 7 RELEASE.
-    pub fn kind(&self) -> u8 {
-        self.option(53).map_or(0, |value| value[0])
     }
 
     /// An answer that is right: an OFFER or ACK of 10.1.2.77/24 from 10.1.2.1 for 1000 s.
@@ -77,13 +80,8 @@ impl Reply {
     }
 }
 
-/// A server that runs until it is dropped.
-#[derive(Debug)]
-pub struct Scripted {
-    seen: Arc<Mutex<Vec<Request>>>,
-    ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
+/// A server of DHCPv4 that runs until it is dropped.
+pub type Scripted = Server<Request>;
 
 impl Scripted {
     /// A server on the link `eth0` of a namespace: `script` gets each message and how many of its
@@ -99,46 +97,11 @@ impl Scripted {
             socket
         };
         let (socket, other) = machine.enter(|| (open(67), open(1067)));
-        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a time limit");
-        let (seen, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let thread = std::thread::spawn({
-            let (seen, ended) = (seen.clone(), ended.clone());
-            move || {
-                while !ended.load(Ordering::Relaxed) {
-                    let mut buffer = [0; 2048];
-                    let Ok(length) = socket.recv(&mut buffer) else { continue };
-                    if length < 240 {
-                        continue;
-                    }
-                    let request = Request(buffer[..length].to_vec());
-                    let before = {
-                        let mut seen: std::sync::MutexGuard<'_, Vec<Request>> =
-                            seen.lock().unwrap_or_else(PoisonError::into_inner);
-                        seen.push(request.clone());
-                        seen.iter().filter(|earlier| earlier.kind() == request.kind()).count() - 1
-                    };
-                    for (port, bytes) in script(&request, before) {
-                        let from = if port == 67 { &socket } else { &other };
-                        drop(from.send_to(&bytes, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68)));
-                    }
-                }
+        Server::run(socket, move |socket, request, before, _| {
+            for (port, bytes) in script(request, before) {
+                let from = if port == 67 { socket } else { &other };
+                drop(from.send_to(&bytes, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68)));
             }
-        });
-        Scripted { seen, ended, thread: Some(thread) }
-    }
-
-    /// All messages of a type that came.
-    pub fn seen(&self, kind: u8) -> Vec<Request> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().filter(|request| request.kind() == kind).cloned().collect()
-    }
-}
-
-impl Drop for Scripted {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        })
     }
 }

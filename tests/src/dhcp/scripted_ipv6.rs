@@ -1,18 +1,26 @@
 //! A DHCPv6 server that does what a test wants, however wrong that is.
 
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::scripted_server::{Message, Server};
 use crate::Container;
 
 /// A message of a client.
 #[derive(Clone, Debug)]
 pub struct Ipv6Request(Vec<u8>);
+
+impl Message for Ipv6Request {
+    fn read(bytes: &[u8]) -> Option<Ipv6Request> {
+        (bytes.len() >= 4).then(|| Ipv6Request(bytes.to_vec()))
+    }
+
+    /// The message type: 1 SOLICIT, 3 REQUEST, 8 RELEASE.
+    fn kind(&self) -> u8 {
+        self.0[0]
+    }
+}
 
 impl Ipv6Request {
     /// The value of an option.
@@ -26,11 +34,6 @@ impl Ipv6Request {
             rest = tail;
         }
         None
-    }
-
-    /// The message type: 1 SOLICIT, 3 REQUEST, 8 RELEASE.
-    pub fn kind(&self) -> u8 {
-        self.0[0]
     }
 
     /// An answer that is right: an ADVERTISE that is taken at once, or a REPLY, of fd00:1::77 for 1000 s.
@@ -85,13 +88,8 @@ impl Ipv6Reply {
     }
 }
 
-/// A server that runs until it is dropped.
-#[derive(Debug)]
-pub struct ScriptedIpv6 {
-    seen: Arc<Mutex<Vec<Ipv6Request>>>,
-    ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
+/// A server of DHCPv6 that runs until it is dropped.
+pub type ScriptedIpv6 = Server<Ipv6Request>;
 
 impl ScriptedIpv6 {
     /// A server on the link `eth0` of a namespace: `script` gets each message and how many of its
@@ -109,45 +107,10 @@ impl ScriptedIpv6 {
             socket.join_multicast_v6(&servers, index).expect("joining the group");
             socket
         });
-        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a time limit");
-        let (seen, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let thread = std::thread::spawn({
-            let (seen, ended) = (seen.clone(), ended.clone());
-            move || {
-                while !ended.load(Ordering::Relaxed) {
-                    let mut buffer = [0; 2048];
-                    let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };
-                    if length < 4 {
-                        continue;
-                    }
-                    let request = Ipv6Request(buffer[..length].to_vec());
-                    let before = {
-                        let mut seen: std::sync::MutexGuard<'_, Vec<Ipv6Request>> =
-                            seen.lock().unwrap_or_else(PoisonError::into_inner);
-                        seen.push(request.clone());
-                        seen.iter().filter(|earlier| earlier.kind() == request.kind()).count() - 1
-                    };
-                    for bytes in script(&request, before) {
-                        drop(socket.send_to(&bytes, client));
-                    }
-                }
+        Server::run(socket, move |socket, request, before, client| {
+            for bytes in script(request, before) {
+                drop(socket.send_to(&bytes, client));
             }
-        });
-        ScriptedIpv6 { seen, ended, thread: Some(thread) }
-    }
-
-    /// All messages of a type that came.
-    pub fn seen(&self, kind: u8) -> Vec<Ipv6Request> {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().filter(|request| request.kind() == kind).cloned().collect()
-    }
-}
-
-impl Drop for ScriptedIpv6 {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        })
     }
 }
