@@ -184,6 +184,22 @@ both_flavours! {
         net.check(&kept, &result).succeeds();
     }
 
+    fn gc_waits_for_a_server_that_is_gone_once_and_not_for_each_lease(host) needs [Macvlan] {
+        let machine = server(&host);
+        let dnsmasq = Dnsmasq::start(&machine, RANGE, &[]);
+        let daemon = host.dhcp_daemon(&[]);
+        let net = host.network(config(json!({})));
+        let pods: Vec<_> = (0..30).map(|_| host.container()).collect();
+        for pod in &pods {
+            net.add(pod).succeeds();
+        }
+        drop(dnsmasq);
+        machine.sh("ip link set eth0 arp off; ip addr flush dev eth0");
+        net.gc(&[]).succeeds();
+        daemon.prints("event=released", 30);
+        assert_eq!(host.sh("ls /run/cni/dhcp"), "lock\n");
+    }
+
     fn a_lease_of_a_namespace_that_is_gone_is_not_logged_as_released(host) needs [Macvlan] {
         let machine = server(&host);
         let dnsmasq = Dnsmasq::start(&machine, RANGE, &[]);
@@ -203,7 +219,7 @@ both_flavours! {
         let machine = server(&host);
         let options = [
             "--dhcp-option=option:router,10.1.2.1",
-            "--dhcp-option=option:classless-static-route,10.7.0.0/16,10.1.2.7,0.0.0.0/0,10.1.2.8",
+            "--dhcp-option=option:classless-static-route,10.7.0.0/16,10.1.2.7,10.7.0.0/16,10.1.2.7,0.0.0.0/0,10.1.2.8",
             "--dhcp-option=option:dns-server,10.1.2.3,10.1.2.4",
             "--dhcp-option=option:domain-name,example.com",
             "--dhcp-option=option:domain-search,a.example.com,b.example.com",

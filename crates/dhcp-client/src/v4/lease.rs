@@ -196,7 +196,11 @@ fn classless_routes(mut value: &[u8]) -> Vec<Route> {
         let mut octets = [0; 4];
         octets[..significant].copy_from_slice(descriptor);
         let router = Ipv4Addr::new(rest[0], rest[1], rest[2], rest[3]);
-        routes.push(Route { destination: network(octets.into(), *prefix), prefix: *prefix, router });
+        let route = Route { destination: network(octets.into(), *prefix), prefix: *prefix, router };
+        // The kernel takes a route once, and none by a router that can't be one.
+        if !routes.contains(&route) && (router.is_unspecified() || is_host(router)) {
+            routes.push(route);
+        }
         value = &rest[4..];
     }
     routes
@@ -230,6 +234,15 @@ mod tests {
             set.iter().map(|(code, value)| (*code, value.to_be_bytes())).collect();
         let values: Vec<(u8, &[u8])> = values.iter().map(|(code, value)| (*code, &value[..])).collect();
         lease(&values).timers.map(|t| (t.renew.0 / SECOND, t.rebind.0 / SECOND, t.expiry.0 / SECOND))
+    }
+
+    #[test]
+    fn a_route_that_comes_twice_or_has_no_router_is_left_out() {
+        let value = [8, 10, 10, 0, 0, 1, 8, 10, 10, 0, 0, 1, 8, 11, 224, 0, 0, 1, 16, 10, 7, 0, 0, 0, 0];
+        let routes = lease(&[(code::CLASSLESS_STATIC_ROUTE, &value)]).routes();
+        let found: Vec<_> =
+            routes.iter().map(|it| (it.destination.octets()[1], it.router.octets()[0])).collect();
+        assert_eq!(found, [(0, 10), (7, 0)]);
     }
 
     #[test]
