@@ -134,6 +134,7 @@ pub fn netfilter(bytes: &[u8]) {
 pub fn dhcp(bytes: &[u8]) {
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
     let _ = frame::payload(bytes);
+    v6::RouterDns::default().read(bytes, Time(0));
     dhcp_ipv6(bytes);
     let Some(mut packet) = Packet::parse(bytes) else { return };
     let again = Packet::parse(&packet.to_bytes()).expect("our own messages can be read");

@@ -8,6 +8,7 @@ use super::route::InstalledRoute;
 
 /// Reads a datagram as each kind of answer.
 pub fn datagram(bytes: &[u8]) {
+    let _ = super::router_options(bytes).count();
     for answer in answers(bytes) {
         let Ok(answer) = answer else { return };
         let _ = acknowledgement(&answer);

@@ -16,6 +16,7 @@ pub mod fuzzing;
 mod link;
 pub(crate) mod message;
 mod route;
+mod router;
 #[cfg(test)]
 mod tests;
 mod uapi;
@@ -35,7 +36,8 @@ pub use create::{IpvlanMode, Kind, MacvlanMode, NewLink};
 pub use link::{Link, OperState, RouterAdvertisement};
 pub use nix::errno::Errno;
 pub use route::InstalledRoute;
-pub use uapi::{RT_TABLE_MAIN, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_IFINFO, RTNLGRP_LINK};
+pub use router::router_options;
+pub use uapi::{RT_TABLE_MAIN, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_IFINFO, RTNLGRP_LINK, RTNLGRP_ND_USEROPT};
 
 use connection::{Connection, Next, Refusal};
 use message::{Answer, Message};

@@ -1,14 +1,17 @@
-//! The client of DHCPv6 (RFC 8415), for one address of an identity association (IA_NA).
+//! The client of DHCPv6 (RFC 8415), for one address of an identity association (IA_NA), and what router
+//! advertisements say of DNS (RFC 8106).
 
 mod client;
 mod lease;
 mod packet;
 mod retransmit;
+mod router_dns;
 mod step;
 
 pub use client::Client;
 pub use lease::{Lease, Refused};
 pub use packet::{IaAddress, IaNa, Message, MessageType, Options, code, status};
+pub use router_dns::RouterDns;
 pub use step::{Action, Config, Counters, Event, Phase};
 
 /// The port of servers and relays (RFC 8415, section 7.2).
