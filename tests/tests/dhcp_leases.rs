@@ -87,11 +87,19 @@ both_flavours! {
     fn a_server_that_gives_another_address_changes_the_interface(host) {
         let server = machine(&host, "server", "10.1.2.1/24");
         server.sh("ip addr add 10.9.0.1/16 dev eth0");
-        let kea = Kea::with_leases_of(&server, [1, 8, 60], 99);
+        let kea = Kea::start(&server, json!({
+            "valid-lifetime": 60, "renew-timer": 1, "rebind-timer": 8, "authoritative": true,
+            "subnet4": [{
+                "id": 1, "subnet": "10.1.2.0/24", "pools": [{ "pool": "10.1.2.50-10.1.2.99" }],
+                "option-data": [{ "name": "routers", "data": "10.1.2.1" }],
+            }],
+        }));
         let daemon = host.dhcp_daemon(&[]);
         let net = host.network(config());
         let pod = host.container();
         let result = net.add(&pod).result();
+        // With another address there, the kernel keeps the routes of the first one.
+        pod.sh("ip addr add 10.77.0.1/24 dev eth0");
         drop(kea);
         // The network was renumbered: the old address is refused (NAK), and another one given.
         let _kea = Kea::start(&server, json!({
@@ -103,10 +111,11 @@ both_flavours! {
         }));
         daemon.prints("event=address-changed", 1);
         assert!(daemon.log().contains("event=refused-by-server"), "{}", daemon.log());
-        let changed = || matches!(&addresses(&pod)[..], [(now, _)] if now.starts_with("10.9.0."));
+        let changed = || addresses(&pod).iter().any(|(now, _)| now.starts_with("10.9.0.")) && !has(&pod, &address(&result));
         assert!(eventually(changed), "{:?}", addresses(&pod));
         let routes = || pod.sh("ip -4 route");
         assert!(eventually(|| routes().contains("default via 10.9.0.1")), "{}", routes());
+        assert!(!routes().contains("via 10.1.2."), "{}", routes());
         assert!(pod.reaches("10.9.0.1"));
         // The runtime knows only the old address.
         net.check(&pod, &result).succeeds();
@@ -131,6 +140,26 @@ both_flavours! {
         let daemon = host.dhcp_daemon(&[]);
         assert!(eventually(|| has(&pod, &address(&results[0])) && has(&other, &address(&results[1]))), "{}", daemon.log());
         net.check(&pod, &results[0]).succeeds();
+    }
+
+    fn an_attachment_whose_lease_has_ended_is_not_forgotten(host) {
+        let server = machine(&host, "server", "10.1.2.1/24");
+        let kea = Kea::with_leases_of(&server, [1, 3, 6], 99);
+        let daemon = host.dhcp_daemon(&[]);
+        let net = host.network(config());
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        drop(kea);
+        daemon.prints("event=expired", 1);
+        daemon.kill();
+        let daemon = host.dhcp_daemon(&[]);
+        daemon.prints("event=started leases=1", 1);
+        net.check(&pod, &result).fails(102, &["lost"]);
+        let _kea = Kea::with_leases_of(&server, [100, 200, 400], 99);
+        assert!(eventually(|| has(&pod, &address(&result))), "{}", daemon.log());
+        net.check(&pod, &result).succeeds();
+        net.del(&pod).succeeds();
+        assert_eq!(host.sh("ls /run/cni/dhcp"), "lock\n");
     }
 
     fn a_daemon_that_was_stopped_past_t2_catches_up(host) {

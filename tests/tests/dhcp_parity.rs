@@ -29,6 +29,9 @@ fn result_of(plugins: Plugins, ipam: &Value) -> Value {
             "cniVersion": "1.1.0", "name": "net", "type": "dhcp", "ipam": { "type": "dhcp" },
         }));
         status.run().fails(50, &["/run/cni/dhcp.sock", "Go dhcp plugin"]);
+        // What it may hold ends by itself.
+        let del = net.call("DEL", &pod).program(Plugins::Multicall.dir().join("dhcp")).run();
+        assert!(del.succeeds().stderr.contains("not released"), "{del}");
         net.add(&pod).result()
     } else {
         let _daemon = host.dhcp_daemon(&[]);

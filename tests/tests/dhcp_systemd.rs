@@ -45,6 +45,20 @@ both_flavours! {
         assert!(host.path("/run/handed.sock").exists(), "it is systemd's");
     }
 
+    fn a_socket_that_another_daemon_has_taken_over_stays(host) {
+        let daemon = host.dhcp_daemon(&[]);
+        host.sh("rm /run/cni/dhcp.sock");
+        let _other = host.enter(|| std::os::unix::net::UnixListener::bind("/run/cni/dhcp.sock").expect("a socket"));
+        daemon.stop();
+        assert!(host.path("/run/cni/dhcp.sock").exists());
+        assert!(!host.path("/run/oxcni/dhcp.sock").exists());
+        // A living daemon is left alone.
+        let daemon = host.dhcp_daemon(&[]);
+        daemon.prints("event=socket-left-alone", 1);
+        daemon.stop();
+        assert!(host.path("/run/cni/dhcp.sock").exists());
+    }
+
     fn a_second_daemon_does_not_take_the_first_ones_leases(host) {
         let _first = host.dhcp_daemon(&[]);
         let dhcp = host.plugins().dir().join("dhcp").display().to_string();

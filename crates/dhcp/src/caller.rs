@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use cni_core::delegate;
 use cni_core::spec::{Code, Error, Result};
-use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::protocol::{self, Answer, Call, Command, VERSION};
+use crate::protocol::{self, Answer, Call, Command, Report, VERSION};
 use crate::sockets;
 
 /// How long a daemon that is alive takes to react.
@@ -22,6 +21,9 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// The most that the daemon may report until its answer, in messages and in bytes of one text.
 const MAX_REPORTS: usize = 32;
 const MAX_TEXT: usize = 1024;
+
+/// The most leases that it may report.
+const MAX_LEASES: usize = 1 << 16;
 
 /// A connection to the daemon.
 pub(crate) struct Caller {
@@ -75,16 +77,6 @@ impl Write for Timed {
     }
 }
 
-/// Connects to a socket. One whose queue is full lets its callers wait, for the time of a send (`SO_SNDTIMEO`,
-/// socket(7)).
-fn connect(path: &Path, limits: Limits) -> io::Result<Timed> {
-    let deadline = Instant::now() + limits.longest;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_write_timeout(Some(limits.reaction))?;
-    socket.connect(&SockAddr::unix(path)?)?;
-    Ok(Timed { stream: socket.into(), deadline })
-}
-
 impl Caller {
     /// Connects to the daemon: at the configured socket, else at the first of the usual ones
     /// where one answers.
@@ -99,8 +91,12 @@ impl Caller {
         let candidates = sockets::candidates(configured);
         let mut problems = Vec::new();
         for path in &candidates {
-            match connect(path, limits) {
-                Ok(stream) => return Ok(Caller { stream, path: path.clone(), limits }),
+            let deadline = Instant::now() + limits.longest;
+            match sockets::connect(path, limits.reaction) {
+                Ok(stream) => {
+                    return Ok(Caller { stream: Timed { stream, deadline }, path: path.clone(), limits });
+                }
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Err(silent(path)),
                 Err(err) => problems.push(format!("{}: {err}", path.display())),
             }
         }
@@ -118,17 +114,44 @@ impl Caller {
     /// # Errors
     /// That of the daemon; [`Code::TRY_AGAIN`] where it does not answer in time,
     /// [`Code::IO`] where it is not a daemon of this project.
-    pub(crate) fn call(mut self, command: Command, mut waiting: impl FnMut(&str)) -> Result<Answer> {
+    pub(crate) fn call(mut self, command: Command, waiting: impl FnMut(&str)) -> Result<Answer> {
+        let end = self.stream.deadline;
+        self.send(command, end)?;
+        self.answer(end, waiting)
+    }
+
+    /// All leases that the daemon holds.
+    ///
+    /// # Errors
+    /// As [`Caller::call`].
+    pub(crate) fn leases(mut self) -> Result<Vec<Report>> {
+        let end = self.stream.deadline;
+        self.send(Command::Leases, end)?;
+        let mut leases = Vec::new();
+        while leases.len() < MAX_LEASES {
+            match self.answer(end, |_| ())? {
+                Answer::Lease(report) => leases.push(*report),
+                Answer::Done => return Ok(leases),
+                other => return Err(crate::unexpected(&other)),
+            }
+        }
+        Err(Error::new(Code::IO, format!("the daemon reports more than {MAX_LEASES} leases")))
+    }
+
+    fn send(&mut self, command: Command, end: Instant) -> Result<()> {
+        self.stream.deadline = within(self.limits.reaction, end);
         let call = Call { version: VERSION, command };
-        let (end, reaction) = (self.stream.deadline, self.limits.reaction);
-        let within = |limit: Duration| Instant::now().checked_add(limit).map_or(end, |at| at.min(end));
-        self.stream.deadline = within(reaction);
-        protocol::send(&mut self.stream, &call).map_err(|err| self.failed(err))?;
+        protocol::send(&mut self.stream, &call).map_err(|err| self.failed(err))
+    }
+
+    /// The next answer that is not [`Answer::Waiting`].
+    fn answer(&mut self, end: Instant, mut waiting: impl FnMut(&str)) -> Result<Answer> {
+        let reaction = self.limits.reaction;
         for _ in 0..MAX_REPORTS {
             match self.receive()? {
                 Answer::Waiting { milliseconds, text } => {
-                    self.stream.deadline =
-                        within(Duration::from_millis(milliseconds).saturating_add(reaction));
+                    let limit = Duration::from_millis(milliseconds).saturating_add(reaction);
+                    self.stream.deadline = within(limit, end);
                     if let Some(text) = text {
                         waiting(&text[..text.floor_char_boundary(MAX_TEXT)]);
                     }
@@ -168,10 +191,7 @@ impl Caller {
     fn failed(&self, err: io::Error) -> Error {
         let path = self.path.display();
         match err.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                Error::new(Code::TRY_AGAIN, format!("the DHCP daemon at {path} does not answer"))
-                    .details("it accepts connections and is stopped or busy")
-            }
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => silent(&self.path),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
                 Error::new(Code::TRY_AGAIN, format!("the DHCP daemon at {path} ended the connection"))
                     .details("it was restarted, or it refuses this user")
@@ -179,6 +199,16 @@ impl Caller {
             _ => Error::io(format_args!("talking to the DHCP daemon at {path}"), err),
         }
     }
+}
+
+/// A time from now on, but not after the end.
+fn within(limit: Duration, end: Instant) -> Instant {
+    Instant::now().checked_add(limit).map_or(end, |at| at.min(end))
+}
+
+fn silent(path: &Path) -> Error {
+    Error::new(Code::TRY_AGAIN, format!("the DHCP daemon at {} does not answer", path.display()))
+        .details("it has the socket, and is stopped or busy")
 }
 
 #[cfg(test)]
@@ -245,21 +275,5 @@ mod tests {
             }
         });
         assert_eq!(answer.unwrap_err().code(), Code::TRY_AGAIN);
-    }
-
-    #[test]
-    fn a_daemon_that_accepts_no_connection_is_not_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dhcp.sock");
-        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-        listener.listen(0).unwrap();
-        // The queue has room for one.
-        let first = Caller::connect_within(Some(&path), LIMITS).unwrap();
-        let begun = Instant::now();
-        let second = Caller::connect_within(Some(&path), LIMITS);
-        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-        assert_eq!(second.err().unwrap().code(), Code::TRY_AGAIN);
-        drop(first);
     }
 }

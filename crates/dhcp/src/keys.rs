@@ -15,7 +15,12 @@ pub const KEYS: &[Key] = &[
 ];
 
 const IPAM: &[Key] = &[
-    Key::new("daemonSocketPath", Text, "/run/cni/dhcp.sock", "the socket of the daemon"),
+    Key::new(
+        "daemonSocketPath",
+        Text,
+        "",
+        "the socket of the daemon; without it /run/oxcni/dhcp.sock, or /run/cni/dhcp.sock",
+    ),
     Key::new("request", List(&Object(REQUEST)), "[]", "options of DHCPv4 to request besides the usual ones"),
     Key::new("provide", List(&Object(PROVIDE)), "[]", "options of DHCPv4 to send"),
     Key::new("priority", Integer, "0", "the metric of every route"),

@@ -89,13 +89,9 @@ fn print(options: &Options) -> Result<()> {
 }
 
 fn reports(options: &Options) -> Result<Vec<Report>> {
-    match Caller::connect(options.socket.as_deref())?.call(Command::Leases, |_| ())? {
-        Answer::Leases(mut reports) => {
-            reports.sort_by_key(|report| report.id.text());
-            Ok(reports)
-        }
-        other => Err(crate::unexpected(&other)),
-    }
+    let mut reports = Caller::connect(options.socket.as_deref())?.leases()?;
+    reports.sort_by_key(|report| report.id.text());
+    Ok(reports)
 }
 
 fn renew(options: &Options, beginning: &str, reports: &[Report]) -> Result<Report> {

@@ -66,17 +66,9 @@ pub struct HeldLease {
 /// # Errors
 /// When there is no daemon.
 pub fn held_leases(socket: Option<&Path>) -> Result<Vec<HeldLease>> {
-    match Caller::connect(socket)?.call(Command::Leases, |_| ())? {
-        Answer::Leases(reports) => {
-            let held = |Report { id: Id { network, attachment }, netns, .. }| HeldLease {
-                network,
-                attachment,
-                netns,
-            };
-            Ok(reports.into_iter().map(held).collect())
-        }
-        other => Err(unexpected(&other)),
-    }
+    let held =
+        |Report { id: Id { network, attachment }, netns, .. }| HeldLease { network, attachment, netns };
+    Ok(Caller::connect(socket)?.leases()?.into_iter().map(held).collect())
 }
 
 impl Plugin for Dhcp {
@@ -106,18 +98,17 @@ impl Plugin for Dhcp {
         }
     }
 
-    /// Succeeds also without a daemon: a lease that is not released ends by itself, a container
-    /// that can't be removed does not.
+    /// Succeeds also without a daemon, and with one that is stopped or another project's: a lease that is not
+    /// released ends by itself, a container that can't be removed does not.
     fn del(&self, request: &Request) -> Result<()> {
         let configured = Config::parse(request).ok().and_then(|config| config.socket);
-        let caller = match Caller::connect(configured.as_deref()) {
-            Ok(caller) => caller,
-            Err(err) => {
-                note(format_args!("dhcp: the lease is not released, and ends by itself: {err}"));
-                return Ok(());
-            }
-        };
-        caller.call(Command::Del(id(request)?), report_waiting).map(drop)
+        let del = Command::Del(id(request)?);
+        let released =
+            Caller::connect(configured.as_deref()).and_then(|caller| caller.call(del, report_waiting));
+        if let Err(err) = released {
+            note(format_args!("dhcp: the lease is not released, and ends by itself: {err}"));
+        }
+        Ok(())
     }
 
     fn link_at_del(&self) -> LinkAtDel {

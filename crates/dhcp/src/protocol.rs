@@ -51,7 +51,8 @@ pub(crate) enum Command {
     Status,
     /// Release the leases of a network that belong to no valid attachment.
     Gc { network: NetworkName, valid: Vec<Attachment> },
-    /// Report all leases.
+    /// Report all leases, an [`Answer::Lease`] for each before [`Answer::Done`]: together they may be longer than a
+    /// message.
     Leases,
     /// Renew a lease now.
     Renew(Id),
@@ -157,8 +158,6 @@ pub(crate) enum Answer {
     Done,
     /// The lease of an attachment.
     Lease(Box<Report>),
-    /// All leases.
-    Leases(Vec<Report>),
     /// It failed.
     Failed { code: u32, msg: String, details: String },
 }

@@ -30,16 +30,17 @@ pub(super) async fn add(
     stream: &mut UnixStream,
 ) -> Result<Option<Answer>> {
     let begun = daemon.clock.now();
-    let attachment = match daemon.attachment(&target.id) {
-        // The same ADD again, as a runtime does after it lost the answer.
-        Some(earlier) if earlier.has_addresses() && earlier.is_of(&target) => earlier,
-        earlier => {
-            if let Some(earlier) = earlier {
-                earlier.release().await;
+    let attachment = loop {
+        match daemon.attachment(&target.id) {
+            // The same ADD again, as a runtime does after it lost the answer.
+            Some(earlier) if earlier.has_addresses() && earlier.is_of(&target) => break earlier,
+            // While it is released, another call may begin with one.
+            Some(earlier) => earlier.release().await,
+            None => {
+                let attachment = Attachment::obtain(daemon, target)?;
+                daemon.start(attachment.clone());
+                break attachment;
             }
-            let attachment = Attachment::obtain(daemon, target)?;
-            daemon.start(attachment.clone());
-            attachment
         }
     };
     let await_ipv6 = |awaited: bool| attachment.ipv6.iter().for_each(|ipv6| ipv6.set_awaited(awaited));
@@ -48,6 +49,7 @@ pub(super) async fn add(
     await_ipv6(false);
     match got {
         Ok(true) => {
+            attachment.save();
             let answer = Answer::Lease(Box::new(attachment.report()));
             if send(stream, &answer).await.is_err() {
                 attachment.release().await;

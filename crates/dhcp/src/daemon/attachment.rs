@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 use super::Daemon;
 use super::ipv4::Ipv4;
 use super::ipv6::Ipv6;
-use super::log::{Level, log};
+use super::log::{Budget, Level, log};
 use super::place::{Found, Gone, Place};
+use super::store::Leases;
 use crate::protocol::Target;
 
 /// An attachment that has a lease, or is to get one.
@@ -31,6 +32,7 @@ pub(crate) struct Attachment {
     ended: RefCell<Option<Gone>>,
     /// Wakes all who wait for a lease.
     news: Notify,
+    budget: Budget,
     /// Itself, for tasks that outlive a step.
     pub(crate) itself: Weak<Attachment>,
 }
@@ -53,6 +55,7 @@ impl Attachment {
             carrier: Cell::default(),
             ended: RefCell::default(),
             news: Notify::new(),
+            budget: Budget::default(),
             itself: itself.clone(),
         })
     }
@@ -90,8 +93,34 @@ impl Attachment {
         self.carrier.get()
     }
 
+    /// Keeps it for the next daemon.
+    pub(crate) fn save(&self) {
+        let leases = Leases {
+            target: self.target.clone(),
+            place: self.place.clone(),
+            broadcast: self.ipv4.as_ref().is_some_and(|ipv4| ipv4.client.borrow().config().broadcast),
+            ipv4: self.ipv4.as_ref().and_then(|ipv4| ipv4.kept.borrow().clone()),
+            ipv6: self.ipv6.as_ref().and_then(|ipv6| ipv6.kept.borrow().clone()),
+        };
+        if let Err(err) = self.daemon.store.save(leases) {
+            self.log(Level::Error, "lease-not-saved", &[("why", &err)]);
+        }
+    }
+
+    /// Forgets it: the next daemon must not go on with what was released.
+    fn unsave(&self) {
+        if let Err(err) = self.daemon.store.remove(&self.target.id) {
+            self.log(Level::Error, "lease-not-removed", &[("why", &err)]);
+        }
+    }
+
     /// Releases its leases, and waits until the messages were sent.
     pub(crate) async fn release(&self) {
+        // Another may have begun in its place.
+        if self.ended.borrow().is_some() {
+            return;
+        }
+        self.unsave();
         // Nobody can send them, and the log must not say that somebody did.
         if let Err(gone) = self.place.again() {
             return self.end(gone);
@@ -102,7 +131,7 @@ impl Attachment {
         if let Some(ipv6) = &self.ipv6 {
             ipv6.release(self).await;
         }
-        self.finish(None);
+        self.finish(Gone::Released);
     }
 
     /// Ends it because of what became of the interface.
@@ -113,20 +142,19 @@ impl Attachment {
             let why = format!("{gone}: the lease is not renewed any more, and ends by itself");
             self.log(Level::Warning, "given-up", &[("why", &why)]);
         }
-        self.finish(Some(gone));
+        self.finish(gone);
     }
 
-    fn finish(&self, gone: Option<Gone>) {
+    fn finish(&self, gone: Gone) {
         if self.ended.borrow().is_none() {
-            self.ended.replace(Some(gone.unwrap_or(Gone::Interface)));
+            self.ended.replace(Some(gone));
             if let Some(ipv4) = &self.ipv4 {
                 ipv4.close();
             }
             if let Some(ipv6) = &self.ipv6 {
                 ipv6.close();
             }
-            let _ = self.daemon.store.remove(&self.target.id);
-            let _ = self.daemon.store.remove_ipv6(&self.target.id);
+            self.unsave();
             self.daemon.forget(self);
         }
         self.wake();
@@ -135,6 +163,13 @@ impl Attachment {
     /// Why it is over.
     pub(crate) fn ended(&self) -> Option<Gone> {
         self.ended.borrow().clone()
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn over(&self) {
+        while self.ended.borrow().is_none() {
+            self.news().await;
+        }
     }
 
     /// Wakes all who wait for news.
@@ -147,10 +182,11 @@ impl Attachment {
         self.news.notified().await;
     }
 
-    /// Whether it is of the interface that a call means, and that is still there.
+    /// Whether it is what a call means: with its settings, of its interface, which is still there.
     pub(crate) fn is_of(&self, target: &Target) -> bool {
         let path = self.daemon.flags.on_host(&target.netns);
-        Place::find(&path, &target.id.attachment.ifname).is_ok_and(|(place, _)| place.is_same(&self.place))
+        let found = Place::find(&path, &target.id.attachment.ifname);
+        target.settings == self.target.settings && found.is_ok_and(|(place, _)| place.is_same(&self.place))
     }
 
     /// Logs why an address is not used any more.
@@ -164,8 +200,9 @@ impl Attachment {
         self.log(level, event, &[("address", address), ("server", server)]);
     }
 
-    /// Logs an event of this attachment.
+    /// Logs an event of this attachment, unless there were too many.
     pub(crate) fn log(&self, level: Level, event: &str, fields: &[(&str, &dyn Display)]) {
+        let Some(left_out) = self.budget.spend(self.daemon.clock.now()) else { return };
         let attachment = &self.target.id.attachment;
         let mut all: Vec<(&str, &dyn Display)> = vec![
             ("container", &attachment.container_id),
@@ -173,6 +210,9 @@ impl Attachment {
             ("ifname", &attachment.ifname),
         ];
         all.extend(fields);
+        if left_out > 0 {
+            all.push(("left-out", &left_out));
+        }
         log(level, event, &all);
     }
 }

@@ -68,8 +68,12 @@ impl Attachment {
             return Err(Error::invalid_config("DHCP can't work over ipvlan in the modes l3 and l3s")
                 .details("no broadcast passes there; mode l2 works"));
         }
+        let mut ipv6 = None;
         if family.has_ipv6() {
+            let events =
+                ipv6::events(&found.netns).map_err(|err| Error::io("listening to the kernel", err))?;
             ipv6::prepare(&found, &target.id.attachment.ifname)?;
+            ipv6 = Some(Ipv6::new(&target.id, ipv6_address).listening(events));
         }
         // Containers on ipvlan share one MAC address: only a broadcast reaches the right one.
         let broadcast = daemon.flags.broadcast || ipvlan;
@@ -78,7 +82,6 @@ impl Attachment {
         }
         let ipv4 =
             family.has_ipv4().then(|| Ipv4::new(client(client_config(daemon, &target, &place, broadcast))));
-        let ipv6 = family.has_ipv6().then(|| Ipv6::new(&target.id, ipv6_address));
         let attachment = Self::new(daemon, target, place, ipv4, ipv6);
         attachment.see_carrier(found.netlink.link_by_index(found.link.index)?.as_ref());
         attachment.start();

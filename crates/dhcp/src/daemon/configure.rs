@@ -74,12 +74,17 @@ impl Ipv4 {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn unconfigure(&self, of: &Attachment, lease: &Lease) -> Result<()> {
-        if self.on_link.replace(None).is_none() && !self.configures.get() {
+        let earlier = self.on_link.replace(None);
+        if earlier.is_none() && !self.configures.get() {
             return Ok(());
         }
         let Some(cidr) = Cidr::new(lease.address.into(), lease.prefix) else { return Ok(()) };
         match of.place.again() {
-            Ok(found) => Ok(found.netlink.delete_address(&found.link, cidr)?),
+            Ok(found) => {
+                // The kernel removes them only with the interface's last address.
+                change_routes(of, &found, &earlier.map_or_else(Vec::new, |it| it.routes), &[]);
+                Ok(found.netlink.delete_address(&found.link, cidr)?)
+            }
             // The interface went away, or is another program's: nothing of it is changed.
             Err(_) => Ok(()),
         }
@@ -144,7 +149,12 @@ async fn settle(attachment: Rc<Attachment>, lease: Lease) {
 /// Looks whether another host has an address, and has it declined then.
 async fn look_for_conflict(attachment: &Attachment, found: &Found, address: Ipv4Addr) {
     let Some(ipv4) = &attachment.ipv4 else { return };
-    match conflict::probe(&attachment.daemon.clock, &found.netns, &attachment.place, address).await {
+    let probed = tokio::select! {
+        probed = conflict::probe(&attachment.daemon.clock, &found.netns, &attachment.place, address) => probed,
+        // Its socket would keep the interface.
+        () = attachment.over() => return,
+    };
+    match probed {
         Ok(Some(mac)) if ipv4.holds(address) => {
             attachment.log(Level::Error, "address-in-use", &[("address", &address), ("by", &mac)]);
             ipv4.step(attachment, Event::Conflict);

@@ -3,11 +3,19 @@
 
 use std::io;
 
+use cni_core::netlink::router_options;
 use cni_core::netns::Netns;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use tokio::io::unix::AsyncFd;
 
+use super::log::{Level, log};
 use super::watch::watch;
+
+/// The most bytes of an event that are read: what is longer is cut, and looked up all the same.
+const DATAGRAM: usize = 4096;
+
+/// The most events that are read at once.
+const MOST: usize = 1000;
 
 /// A subscription to multicast groups of rtnetlink(7).
 pub(crate) struct Events(AsyncFd<netlink_sys::Socket>);
@@ -35,15 +43,28 @@ impl Events {
         netns.enter(|| Events::here(groups)).map_err(io::Error::other)?
     }
 
-    /// Waits for events, and reads all: what they say is looked up. Events that were lost (`ENOBUFS`) are as
-    /// good as others.
+    /// Waits for events.
     pub(crate) async fn next(&self) {
-        if let Ok(mut ready) = self.0.readable().await {
-            ready.clear_ready();
+        // What is not read stays: [`Events::read`] says when all is.
+        if let Err(err) = self.0.readable().await {
+            log(Level::Error, "watch-failed", &[("why", &err)]);
+            std::future::pending().await
         }
-        let mut buffer = Vec::with_capacity(4096);
-        while self.0.get_ref().recv(&mut buffer, 0).is_ok_and(|read| read > 0) {
+    }
+
+    /// Reads the events that came, but not for ever where a container makes ever more of them. What they say is looked
+    /// up, but for options of router advertisements, which `router_option` gets with the number of their interface.
+    /// Events that were lost (`ENOBUFS`) are as good as others.
+    pub(crate) fn read(&self, mut router_option: impl FnMut(u32, &[u8])) {
+        let mut buffer = Vec::with_capacity(DATAGRAM);
+        for _ in 0..MOST {
             buffer.clear();
+            let read = self.0.try_io(tokio::io::Interest::READABLE, |socket| socket.recv(&mut buffer, 0));
+            match read {
+                Ok(_) => router_options(&buffer).for_each(|(index, option)| router_option(index, option)),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {}
+            }
         }
     }
 }

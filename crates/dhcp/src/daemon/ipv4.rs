@@ -28,6 +28,8 @@ pub(crate) struct Ipv4 {
     pub(super) on_link: RefCell<Option<OnLink>>,
     /// Whether the daemon itself configures what comes: the plugin that made the interface did so once.
     pub(super) configures: Cell<bool>,
+    /// The lease that is kept on disk: the latest one, unless it was refused.
+    pub(super) kept: RefCell<Option<Lease>>,
     /// Wakes [`Ipv4::run`] after a change from outside.
     changed: Notify,
 }
@@ -36,6 +38,7 @@ impl Ipv4 {
     /// With a client that has not begun.
     pub(crate) fn new(client: Client) -> Ipv4 {
         Ipv4 {
+            kept: RefCell::new(client.lease().cloned()),
             client: RefCell::new(client),
             port: RefCell::default(),
             on_link: RefCell::default(),
@@ -211,10 +214,8 @@ impl Ipv4 {
         let fields: [(&str, &dyn Display); 3] =
             [("address", &lease.address), ("server", &lease.server), ("seconds", &seconds)];
         of.log(Level::Info, "lease", &fields);
-        let broadcast = self.client.borrow().config().broadcast;
-        if let Err(err) = of.daemon.store.save(&of.target, &of.place, broadcast, lease) {
-            of.log(Level::Error, "lease-not-saved", &[("why", &err)]);
-        }
+        self.kept.replace(Some(lease.clone()));
+        of.save();
         if let Err(err) = self.configure(of, lease) {
             of.log(Level::Error, "not-configured", &[("address", &lease.address), ("why", &err)]);
         }
@@ -222,13 +223,16 @@ impl Ipv4 {
 
     fn drop_lease(&self, of: &Attachment, lease: &Lease, why: Drop) {
         of.log_drop(why, &lease.address, &lease.server);
-        if let Err(err) = of.daemon.store.remove(&of.target.id) {
-            of.log(Level::Error, "lease-not-removed", &[("why", &err)]);
-        }
         // After a release the plugin deletes the interface, and until then traffic may end in peace.
-        if why != Drop::Released
-            && let Err(err) = self.unconfigure(of, lease)
-        {
+        if why == Drop::Released {
+            return;
+        }
+        // One that has ended may still be free: it is requested again, also by the next daemon.
+        if why != Drop::Expired {
+            self.kept.replace(None);
+            of.save();
+        }
+        if let Err(err) = self.unconfigure(of, lease) {
             of.log(Level::Error, "address-not-removed", &[("address", &lease.address), ("why", &err)]);
         }
     }

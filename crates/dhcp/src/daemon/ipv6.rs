@@ -6,12 +6,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
 use cni_core::netlink::{
-    Address, Link, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_IFINFO, RTNLGRP_LINK, RouterAdvertisement,
+    Address, Link, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_IFINFO, RTNLGRP_LINK, RTNLGRP_ND_USEROPT,
+    RouterAdvertisement,
 };
+use cni_core::netns::Netns;
 use cni_core::spec::{IfName, Result};
 use cni_core::sysctl::Sysctl;
-use dhcp_client::SECOND;
-use dhcp_client::v6::{Client, Config, Counters, Event, Lease, Phase, code};
+use dhcp_client::v6::{Client, Config, Counters, Event, Lease, Phase, RouterDns, code};
+use dhcp_client::{SECOND, Time};
 use sha2::{Digest, Sha512};
 use tokio::sync::Notify;
 
@@ -30,6 +32,13 @@ const IAID: u32 = 1;
 const WATCHED: u64 = 60 * SECOND;
 const LOOK: u64 = 10 * SECOND;
 
+/// How long after an event the interface is looked at: a router advertisement causes several, and a container any number.
+const BURST: u64 = 5;
+
+/// How often an interface is looked at whose routers say that there is no DHCPv6 server, as they may change that: their
+/// default interval (RFC 4861, section 6.2.1). Events would need a socket in the container's namespace.
+const RESTING: u64 = 600 * SECOND;
+
 /// The scope of addresses that reach the link alone (include/uapi/linux/rtnetlink.h).
 const LINK: u8 = 253;
 
@@ -39,11 +48,21 @@ pub(crate) struct Ipv6 {
     pub(super) port: RefCell<Option<Rc<Ipv6Port>>>,
     /// The latest router advertisement.
     router: Cell<Option<RouterAdvertisement>>,
+    /// What router advertisements say of DNS, as long as the kernel's events are listened to.
+    pub(super) router_dns: RefCell<RouterDns>,
     carried: Cell<bool>,
     /// An ADD waits for addresses.
     awaited: Cell<bool>,
     /// Duplicate address detection of the leased address is not finished.
     pub(super) settling: Cell<bool>,
+    /// The leased address that the daemon has put on the interface.
+    pub(super) on_link: Cell<Option<Ipv6Addr>>,
+    /// The lease that is kept on disk: the latest one, unless it was refused.
+    pub(super) kept: RefCell<Option<Lease>>,
+    /// It is being released: nothing begins any more.
+    pub(super) leaving: Cell<bool>,
+    /// The kernel's events, from before the first router was solicited on.
+    first_events: Cell<Option<Events>>,
     /// Wakes [`Ipv6::run`] after a change from outside.
     pub(super) changed: Notify,
 }
@@ -52,16 +71,28 @@ impl Ipv6 {
     /// Of an attachment without a lease, which would like to have this address.
     pub(crate) fn new(id: &Id, address: Option<Ipv6Addr>) -> Ipv6 {
         let config = config(id);
-        Ipv6::with(match address {
+        let ipv6 = Ipv6::with(match address {
             None => Client::new(config, seed()),
             Some(address) => Client::with_address(config, seed(), address),
-        })
+        });
+        ipv6.on_link.set(address);
+        ipv6
     }
 
     /// Of an attachment that goes on with a lease; its servers are asked first where the interface has
     /// lost the address.
     pub(crate) fn with_lease(id: &Id, lease: Lease, confirm: bool) -> Ipv6 {
-        Ipv6::with(Client::with_lease(config(id), seed(), lease, confirm))
+        let (address, kept) = (lease.address, lease.clone());
+        let ipv6 = Ipv6::with(Client::with_lease(config(id), seed(), lease, confirm));
+        ipv6.on_link.set(Some(address));
+        ipv6.kept.replace(Some(kept));
+        ipv6
+    }
+
+    /// With a subscription to the kernel's events.
+    pub(crate) fn listening(self, events: Events) -> Ipv6 {
+        self.first_events.set(Some(events));
+        self
     }
 
     fn with(client: Client) -> Ipv6 {
@@ -69,9 +100,14 @@ impl Ipv6 {
             client: RefCell::new(client),
             port: RefCell::default(),
             router: Cell::default(),
+            router_dns: RefCell::default(),
             carried: Cell::default(),
             awaited: Cell::default(),
             settling: Cell::default(),
+            on_link: Cell::default(),
+            kept: RefCell::default(),
+            leaving: Cell::default(),
+            first_events: Cell::default(),
             changed: Notify::new(),
         }
     }
@@ -110,14 +146,27 @@ impl Ipv6 {
 
     /// Whether the interface has to be looked at for more than the lease's timers.
     fn is_watched(&self) -> bool {
-        self.awaited.get() || self.settling.get() || self.client.borrow().phase() == Phase::Init
+        self.awaited.get() || self.settling.get() || self.phase() == Phase::Init
+    }
+
+    fn phase(&self) -> Phase {
+        self.client.borrow().phase()
+    }
+
+    /// Renews the lease now, or looks whether there may be one now.
+    pub(crate) fn renew(&self, of: &Attachment) {
+        self.step(of, Event::Renew);
+        if self.phase() == Phase::Stopped {
+            self.look(of);
+        }
     }
 
     /// Takes in all that happens, until the attachment is over.
     pub(crate) async fn run(&self, of: &Attachment) {
         let clock = &of.daemon.clock;
         let watched = clock.now().after(WATCHED);
-        let mut events = None;
+        let mut events = self.first_events.take();
+        let mut burst = None;
         self.look(of);
         while of.ended().is_none() {
             let wanted = self.is_watched() && clock.now() < watched;
@@ -129,13 +178,12 @@ impl Ipv6 {
                 events = None;
             }
             let deadline = self.client.borrow().deadline();
-            let look_again =
-                self.is_watched().then(|| clock.now().after(if events.is_some() { WATCHED } else { LOOK }));
+            let look_again = burst.or_else(|| self.look_again(clock.now(), events.is_some()));
             let port = self.port.borrow().clone();
             tokio::select! {
                 biased;
                 () = self.changed.notified() => {}
-                () = next(events.as_ref()) => self.look(of),
+                () = next(events.as_ref().filter(|_| burst.is_none())) => burst = Some(clock.now().after(BURST)),
                 message = receive(port) => match message {
                     Ok(message) => self.step(of, Event::Received(&message)),
                     Err(err) => of.log(Level::Warning, "receive-failed", &[("why", &err)]),
@@ -144,9 +192,35 @@ impl Ipv6 {
                     Ok(_) => self.step(of, Event::Timer),
                     Err(gone) => of.end(gone),
                 },
-                () = clock.until(look_again) => self.look(of),
+                () = clock.until(look_again) => {
+                    burst = None;
+                    self.read(of, events.as_ref());
+                    self.look(of);
+                }
             }
         }
+    }
+
+    /// When the interface is to be looked at where no event comes before.
+    fn look_again(&self, now: Time, listens: bool) -> Option<Time> {
+        let wait = match self.phase() {
+            _ if self.is_watched() && listens => WATCHED,
+            _ if self.is_watched() => LOOK,
+            Phase::Stopped => RESTING,
+            _ => return None,
+        };
+        Some(now.after(wait))
+    }
+
+    /// Takes in what the kernel tells only once.
+    fn read(&self, of: &Attachment, events: Option<&Events>) {
+        let Some(events) = events else { return };
+        let (mut dns, now) = (self.router_dns.borrow_mut(), of.daemon.clock.now());
+        events.read(|index, option| {
+            if index == of.place.index {
+                dns.read(option, now);
+            }
+        });
     }
 
     /// Sees what became of the interface.
@@ -160,8 +234,7 @@ impl Ipv6 {
         if of.ipv4.is_none() {
             of.see_carrier(Some(&found.link));
         }
-        let phase = self.client.borrow().phase();
-        if phase == Phase::Init && addresses.iter().any(is_usable_on_link) {
+        if self.phase() == Phase::Init && addresses.iter().any(is_usable_on_link) {
             self.step(of, Event::Start);
         } else if !carried && self.carried.get() {
             self.step(of, Event::Carrier);
@@ -171,10 +244,14 @@ impl Ipv6 {
             let managed = found.link.router.is_some_and(|router| router.managed);
             of.log(Level::Info, "router-advertisement", &[("managed", &managed)]);
         }
-        let asks = matches!(self.client.borrow().phase(), Phase::Init | Phase::Soliciting);
-        if asks && self.has_unmanaged_router() {
-            // RFC 4861, section 4.2: there is no server.
-            self.step(of, Event::Release);
+        // RFC 4861, section 4.2: without the M flag there is no server.
+        match self.phase() {
+            Phase::Init | Phase::Soliciting if self.has_unmanaged_router() => self.step(of, Event::Release),
+            Phase::Stopped if !self.has_unmanaged_router() && !self.leaving.get() => {
+                self.client.replace(Client::new(config(&of.target.id), seed()));
+                self.changed.notify_one();
+            }
+            _ => {}
         }
         self.settle(of, &found.link, &addresses);
         of.wake();
@@ -225,11 +302,17 @@ pub(crate) fn prepare(found: &Found, ifname: &IfName) -> Result<()> {
     })?
 }
 
+/// Subscribes to what may happen to an interface.
+///
+/// # Errors
+/// Those of the socket.
+pub(crate) fn events(netns: &Netns) -> std::io::Result<Events> {
+    Events::within(netns, &[RTNLGRP_LINK, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_IFINFO, RTNLGRP_ND_USEROPT])
+}
+
 fn watch(of: &Attachment) -> Option<Events> {
     let found = of.place.again().map_err(|gone| of.end(gone)).ok()?;
-    let groups = [RTNLGRP_LINK, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_IFINFO];
-    let events = Events::within(&found.netns, &groups);
-    events.map_err(|err| of.log(Level::Warning, "watch-failed", &[("why", &err)])).ok()
+    events(&found.netns).map_err(|err| of.log(Level::Warning, "watch-failed", &[("why", &err)])).ok()
 }
 
 /// Whether messages can be sent from it to the link.

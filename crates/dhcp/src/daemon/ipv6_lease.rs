@@ -65,9 +65,8 @@ impl Ipv6 {
         let fields: [(&str, &dyn Display); 3] =
             [("address", &lease.address), ("server", &server), ("seconds", &seconds)];
         of.log(Level::Info, "lease", &fields);
-        if let Err(err) = of.daemon.store.save_ipv6(&of.target, &of.place, lease) {
-            of.log(Level::Error, "lease-not-saved", &[("why", &err)]);
-        }
+        self.kept.replace(Some(lease.clone()));
+        of.save();
         if let Err(err) = self.configure(of, lease) {
             of.log(Level::Error, "not-configured", &[("address", &lease.address), ("why", &err)]);
         }
@@ -77,31 +76,35 @@ impl Ipv6 {
     fn configure(&self, of: &Attachment, lease: &Lease) -> Result<()> {
         let found = of.found()?;
         let before = found.netlink.addresses(&found.link)?;
-        let leased = |cidr: Cidr| cidr.prefix() == 128 && cidr.is_ipv6();
-        let earlier: Vec<Cidr> = before.iter().map(|it| it.cidr).filter(|cidr| leased(*cidr)).collect();
+        let has = before.iter().any(|it| it.cidr.ip() == IpAddr::V6(lease.address));
         let now = of.daemon.clock.now();
         let remaining = |at: Option<Time>| at.map(|at| super::configure::remaining(at, now));
         let (preferred, valid) = (remaining(lease.preferred), remaining(lease.expiry()));
         found.netlink.lease_ipv6_address(&found.link, lease.address, preferred, valid)?;
-        for cidr in earlier.iter().filter(|cidr| cidr.ip() != IpAddr::V6(lease.address)) {
-            of.log(Level::Warning, "address-changed", &[("before", cidr), ("after", &lease.address)]);
-            found.netlink.delete_address(&found.link, *cidr)?;
+        self.settling.set(!has);
+        let earlier = self.on_link.replace(Some(lease.address));
+        if let Some(earlier) = earlier.filter(|earlier| *earlier != lease.address) {
+            of.log(Level::Warning, "address-changed", &[("before", &earlier), ("after", &lease.address)]);
+            found.netlink.delete_address(&found.link, Cidr::host(earlier.into()))?;
         }
-        self.settling.set(!earlier.iter().any(|cidr| cidr.ip() == IpAddr::V6(lease.address)));
         Ok(())
     }
 
     fn drop_lease(&self, of: &Attachment, lease: &Lease, why: Drop) {
         of.log_drop(why, &lease.address, &String::from(Hex(lease.server.clone())));
-        if let Err(err) = of.daemon.store.remove_ipv6(&of.target.id) {
-            of.log(Level::Error, "lease-not-removed", &[("why", &err)]);
-        }
         // After a release the plugin deletes the interface, and until then traffic may end in peace.
+        if why == Drop::Released {
+            return;
+        }
+        // One that has ended may still be free: it is requested again, also by the next daemon.
+        if why != Drop::Expired {
+            self.kept.replace(None);
+            of.save();
+        }
+        self.on_link.set(None);
         let removed = match of.place.again() {
-            Ok(found) if why != Drop::Released => {
-                found.netlink.delete_address(&found.link, Cidr::host(lease.address.into()))
-            }
-            _ => Ok(()),
+            Ok(found) => found.netlink.delete_address(&found.link, Cidr::host(lease.address.into())),
+            Err(_) => Ok(()),
         };
         if let Err(err) = removed {
             of.log(Level::Error, "address-not-removed", &[("address", &lease.address), ("why", &err)]);
@@ -110,6 +113,7 @@ impl Ipv6 {
 
     /// Releases the lease, and waits a moment for the server's answer.
     pub(crate) async fn release(&self, of: &Attachment) {
+        self.leaving.set(true);
         self.step(of, Event::Release);
         let limit = of.daemon.clock.now().after(RELEASE);
         while of.ended().is_none() && self.port.borrow().is_some() && of.daemon.clock.now() < limit {

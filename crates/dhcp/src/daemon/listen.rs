@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cni_core::spec::{Code, Error, Result};
 
@@ -12,12 +13,15 @@ use super::flags::Flags;
 use super::log::{Level, log};
 use crate::sockets;
 
+/// How long a daemon that may listen already may take to accept a connection.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The sockets, and the files that go with them.
 #[derive(Default)]
 pub(crate) struct Listeners {
     pub(crate) sockets: Vec<UnixListener>,
-    /// Files to remove at the end.
-    files: Vec<PathBuf>,
+    /// Files to remove at the end, with their device and inode.
+    files: Vec<(PathBuf, Option<(u64, u64)>)>,
 }
 
 impl Listeners {
@@ -45,7 +49,8 @@ impl Listeners {
 
     fn bind(&mut self, path: &Path) -> Result<()> {
         let failed = |operation: &str, err: io::Error| cni_core::fs::failed(operation, path, err);
-        if UnixStream::connect(path).is_ok() {
+        // One that is alive and too busy to answer is alive.
+        if !matches!(sockets::connect(path, PATIENCE), Err(err) if err.kind() != io::ErrorKind::WouldBlock) {
             return Err(Error::new(Code::TRY_AGAIN, format!("another daemon answers at {}", path.display())));
         }
         if let Some(folder) = path.parent()
@@ -65,14 +70,21 @@ impl Listeners {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))
             .map_err(|err| failed("setting the mode of", err))?;
         self.sockets.push(socket);
-        self.files.push(path.to_owned());
+        self.files.push((path.to_owned(), identity(path)));
         Ok(())
     }
 
-    /// Removes the files of the sockets.
+    /// Removes the files of the sockets, unless another daemon has put its own there since.
     pub(crate) fn remove(&self) {
-        for file in &self.files {
-            let _ = fs::remove_file(file);
+        for (file, made) in &self.files {
+            if made.is_some() && identity(file) == *made {
+                let _ = fs::remove_file(file);
+            }
         }
     }
+}
+
+/// The device and inode of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }

@@ -33,6 +33,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use cni_core::spec::{Error, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
@@ -89,6 +90,7 @@ fn start(flags: Flags) -> Result<()> {
 }
 
 async fn run(flags: Flags) -> Result<()> {
+    raise_open_files();
     let mut signals = signals()?;
     let handed_over = systemd::socket()?;
     // The lock of the leases comes first: of two daemons that start together one gets the sockets.
@@ -118,6 +120,14 @@ async fn run(flags: Flags) -> Result<()> {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
+}
+
+/// Allows as many open files as an administrator does: where a server is away, each attachment waits with sockets of
+/// its own, and the usual soft limit is for programs that use select(2).
+fn raise_open_files() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// The folder of the leases; that of another socket is another one.

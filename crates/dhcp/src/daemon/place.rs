@@ -39,6 +39,8 @@ pub(crate) enum Gone {
     Interface,
     /// Another program gave it another name or MAC address, as KubeVirt does.
     TakenOver,
+    /// The attachment ended: a DEL, or another ADD in its place.
+    Released,
     /// It can't be looked at.
     Unknown(Error),
 }
@@ -49,6 +51,7 @@ impl std::fmt::Display for Gone {
             Gone::Namespace => f.write_str("the container's namespace is gone"),
             Gone::Interface => f.write_str("the interface is gone"),
             Gone::TakenOver => f.write_str("another program gave the interface another name or MAC address"),
+            Gone::Released => f.write_str("another call released the attachment meanwhile"),
             Gone::Unknown(err) => write!(f, "it can't be looked at: {err}"),
         }
     }

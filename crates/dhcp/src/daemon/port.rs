@@ -143,7 +143,10 @@ impl Port {
                         }
                         Err(err) => return Input::Failed(err),
                     },
-                    () = links.next() => return Input::Link,
+                    () = links.next() => {
+                        links.read(|_, _| ());
+                        return Input::Link;
+                    }
                 }
             },
         }

@@ -72,7 +72,7 @@ impl Attachment {
             address: lease.map(|lease| Cidr::host(lease.address.into())),
             server: lease.map(|lease| Hex(lease.server.clone())),
             slaac: self.slaac(),
-            dns: lease.map(dns_ipv6).unwrap_or_default(),
+            dns: dns_ipv6(lease, &ipv6.router_dns.borrow(), now),
             renewal: seconds(now, lease.and_then(|lease| lease.timers).map(|timers| timers.renew)),
             expiry: seconds(now, lease.and_then(v6::Lease::expiry)),
         }
@@ -93,10 +93,23 @@ fn dns(lease: &v4::Lease) -> Dns {
     }
 }
 
-fn dns_ipv6(lease: &v6::Lease) -> Dns {
-    Dns {
-        nameservers: lease.name_servers().iter().map(Ipv6Addr::to_string).collect(),
-        search: lease.search(),
-        ..Dns::default()
+/// What the DHCPv6 server says, and then what routers say (RFC 8106, section 5.3.1).
+fn dns_ipv6(lease: Option<&v6::Lease>, routers: &v6::RouterDns, now: Time) -> Dns {
+    let mut servers = lease.map(v6::Lease::name_servers).unwrap_or_default();
+    servers.extend(routers.name_servers(now));
+    let mut search = lease.map(v6::Lease::search).unwrap_or_default();
+    search.extend(routers.search(now));
+    let nameservers = servers.iter().map(Ipv6Addr::to_string).collect();
+    Dns { nameservers: distinct(nameservers), search: distinct(search), ..Dns::default() }
+}
+
+/// Without what came before.
+fn distinct(list: Vec<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    for text in list {
+        if !found.contains(&text) {
+            found.push(text);
+        }
     }
+    found
 }

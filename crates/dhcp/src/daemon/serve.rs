@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use cni_core::spec::{Code, Error, Result};
-use dhcp_client::{SECOND, v4, v6};
+use dhcp_client::{SECOND, v4};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 
 use super::attachment::Attachment;
 use super::log::{Level, log};
@@ -93,12 +94,22 @@ async fn dispatch(daemon: &Rc<Daemon>, command: Command, stream: &mut UnixStream
                 .into_iter()
                 .filter(|it| it.target.id.network == network && !valid.contains(&it.target.id.attachment))
                 .collect();
+            // Each may wait for a server that is away.
+            let mut releases = JoinSet::new();
             for attachment in stale {
-                attachment.release().await;
+                releases.spawn_local(async move { attachment.release().await });
+            }
+            releases.join_all().await;
+            Ok(Some(Answer::Done))
+        }
+        Command::Leases => {
+            for attachment in daemon.all() {
+                if send(stream, &Answer::Lease(Box::new(attachment.report()))).await.is_err() {
+                    return Ok(None);
+                }
             }
             Ok(Some(Answer::Done))
         }
-        Command::Leases => Ok(Some(Answer::Leases(daemon.all().iter().map(|it| it.report()).collect()))),
         Command::Renew(id) => renew(daemon, &id).map(Some),
     }
 }
@@ -111,7 +122,7 @@ fn renew(daemon: &Rc<Daemon>, id: &Id) -> Result<Answer> {
         ipv4.step(&attachment, v4::Event::Renew);
     }
     if let Some(ipv6) = &attachment.ipv6 {
-        ipv6.step(&attachment, v6::Event::Renew);
+        ipv6.renew(&attachment);
     }
     Ok(Answer::Lease(Box::new(attachment.report())))
 }

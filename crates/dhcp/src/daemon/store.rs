@@ -1,7 +1,6 @@
-//! Leases on disk: a file each, also of the two that an attachment may have, written atomically, so that a daemon that was killed finds
-//! every lease that it had.
+//! Attachments on disk: a file each, written atomically, so that a daemon that was killed finds every one that it had,
+//! also those that have no lease at the moment.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -23,9 +22,8 @@ const VERSION: u32 = 1;
 /// The longest file that is read, in bytes.
 const MAX_FILE: usize = 256 << 10;
 
-/// The ends of the names of lease files, of DHCPv4 and DHCPv6.
+/// The end of the names of the files.
 const SUFFIX: &str = ".json";
-const IPV6_SUFFIX: &str = "-6.json";
 
 /// The folder of the leases, for this daemon alone.
 pub(crate) struct Store {
@@ -34,7 +32,8 @@ pub(crate) struct Store {
     _lock: File,
 }
 
-/// The leases of an attachment.
+/// An attachment and its leases. It has none where its server refused the last one, and where the kernel makes all
+/// addresses.
 #[derive(Clone, Debug)]
 pub(crate) struct Leases {
     pub(crate) target: Target,
@@ -44,7 +43,7 @@ pub(crate) struct Leases {
     pub(crate) ipv6: Option<v6::Lease>,
 }
 
-/// A lease as it is kept.
+/// The same as it is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Record {
@@ -55,17 +54,10 @@ struct Record {
     target: Target,
     place: Place,
     broadcast: bool,
-    #[serde(flatten)]
-    lease: Stored,
-}
-
-/// The lease under a key that says its protocol.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Stored {
-    #[serde(rename = "lease")]
-    Ipv4(StoredLease),
-    #[serde(rename = "ipv6Lease")]
-    Ipv6(StoredIpv6Lease),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease: Option<StoredLease>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ipv6_lease: Option<StoredIpv6Lease>,
 }
 
 /// Times are milliseconds of `CLOCK_BOOTTIME`.
@@ -153,11 +145,16 @@ fn timers([renew, rebind, expiry]: [u64; 3]) -> Timers {
 impl Record {
     fn is_valid(&self) -> bool {
         let ordered = |[renew, rebind, expiry]: [u64; 3]| renew < rebind && rebind < expiry;
-        let (fits, timers) = match &self.lease {
-            Stored::Ipv4(lease) => (lease.prefix <= 32, lease.timers),
-            Stored::Ipv6(lease) => (true, lease.timers),
-        };
-        self.version == VERSION && fits && timers.is_none_or(ordered)
+        let ipv4 =
+            self.lease.as_ref().is_none_or(|lease| lease.prefix <= 32 && lease.timers.is_none_or(ordered));
+        let ipv6 = self.ipv6_lease.as_ref().is_none_or(|lease| lease.timers.is_none_or(ordered));
+        self.version == VERSION && ipv4 && ipv6
+    }
+
+    fn leases(self) -> Leases {
+        let Record { target, place, broadcast, lease, ipv6_lease, .. } = self;
+        let (ipv4, ipv6) = (lease.map(StoredLease::lease), ipv6_lease.map(StoredIpv6Lease::lease));
+        Leases { target, place, broadcast, ipv4, ipv6 }
     }
 }
 
@@ -184,33 +181,22 @@ impl Store {
         Ok(Store { folder, boot: boot.trim().to_owned(), _lock: lock })
     }
 
-    /// Keeps a lease, in place of an earlier one of the same attachment.
+    /// Keeps an attachment, in place of what was kept of it before.
     ///
     /// # Errors
     /// When it can't be written.
-    pub(crate) fn save(&self, target: &Target, place: &Place, broadcast: bool, lease: &Lease) -> Result<()> {
-        self.write(SUFFIX, target, place, broadcast, Stored::Ipv4(StoredLease::of(lease)))
-    }
-
-    /// The same for a lease of DHCPv6.
-    ///
-    /// # Errors
-    /// As [`Store::save`].
-    pub(crate) fn save_ipv6(&self, target: &Target, place: &Place, lease: &v6::Lease) -> Result<()> {
-        self.write(IPV6_SUFFIX, target, place, false, Stored::Ipv6(StoredIpv6Lease::of(lease)))
-    }
-
-    fn write(
-        &self,
-        suffix: &str,
-        target: &Target,
-        place: &Place,
-        broadcast: bool,
-        lease: Stored,
-    ) -> Result<()> {
-        let (boot, target, place) = (self.boot.clone(), target.clone(), place.clone());
-        let name = file_name(&target.id, suffix);
-        let record = Record { version: VERSION, boot, target, place, broadcast, lease };
+    pub(crate) fn save(&self, leases: Leases) -> Result<()> {
+        let Leases { target, place, broadcast, ipv4, ipv6 } = leases;
+        let name = file_name(&target.id);
+        let record = Record {
+            version: VERSION,
+            boot: self.boot.clone(),
+            target,
+            place,
+            broadcast,
+            lease: ipv4.as_ref().map(StoredLease::of),
+            ipv6_lease: ipv6.as_ref().map(StoredIpv6Lease::of),
+        };
         let text =
             serde_json::to_vec(&record).map_err(|err| Error::io("writing a lease", io::Error::from(err)))?;
         self.folder
@@ -218,30 +204,19 @@ impl Store {
             .map_err(|err| fs::failed("writing", &self.folder.path().join(&name), err))
     }
 
-    /// Removes the lease of an attachment.
+    /// Removes what is kept of an attachment.
     ///
     /// # Errors
     /// When it is there and can't be removed.
     pub(crate) fn remove(&self, id: &Id) -> Result<()> {
-        self.remove_file(&file_name(id, SUFFIX))
-    }
-
-    /// The same for a lease of DHCPv6.
-    ///
-    /// # Errors
-    /// As [`Store::remove`].
-    pub(crate) fn remove_ipv6(&self, id: &Id) -> Result<()> {
-        self.remove_file(&file_name(id, IPV6_SUFFIX))
-    }
-
-    fn remove_file(&self, name: &str) -> Result<()> {
+        let name = file_name(id);
         self.folder
-            .remove(name)
+            .remove(&name)
             .map(drop)
-            .map_err(|err| fs::failed("removing", &self.folder.path().join(name), err))
+            .map_err(|err| fs::failed("removing", &self.folder.path().join(&name), err))
     }
 
-    /// All leases. What can't be read, or is of an earlier boot, is removed and logged: it can't
+    /// All attachments. What can't be read, or is of an earlier boot, is removed and logged: it can't
     /// be what a daemon wrote atomically.
     ///
     /// # Errors
@@ -249,14 +224,14 @@ impl Store {
     pub(crate) fn load(&self) -> Result<Vec<Leases>> {
         let path = self.folder.path();
         let names = self.folder.names().map_err(|err| fs::failed("listing", path, err))?;
-        let mut found: HashMap<Id, Leases> = HashMap::new();
+        let mut found = Vec::new();
         for name in names.flatten() {
             let Some(name) = name.to_str() else { continue };
             if name.starts_with(UNFINISHED) {
                 let _ = self.folder.remove(name);
             } else if name.ends_with(SUFFIX) {
                 match self.read(name) {
-                    Ok(record) => add(&mut found, record),
+                    Ok(record) => found.push(record.leases()),
                     Err(why) => {
                         log(Level::Warning, "lease-file-dropped", &[("file", &name), ("why", &why)]);
                         let _ = self.folder.remove(name);
@@ -264,7 +239,7 @@ impl Store {
                 }
             }
         }
-        Ok(found.into_values().collect())
+        Ok(found)
     }
 
     fn read(&self, name: &str) -> Result<Record, String> {
@@ -280,26 +255,11 @@ impl Store {
     }
 }
 
-/// Puts a lease to the others of its attachment. A daemon that was killed may have left one of an interface that
-/// has been replaced since; both are looked for in the same place.
-fn add(found: &mut HashMap<Id, Leases>, record: Record) {
-    let Record { target, place, broadcast, lease, .. } = record;
-    let leases =
-        found.entry(target.id.clone()).or_insert(Leases { target, place, broadcast, ipv4: None, ipv6: None });
-    match lease {
-        Stored::Ipv4(lease) => {
-            leases.broadcast = broadcast;
-            leases.ipv4 = Some(lease.lease());
-        }
-        Stored::Ipv6(lease) => leases.ipv6 = Some(lease.lease()),
-    }
-}
-
 /// The name of an attachment's file: its parts may be 255 bytes long each.
-fn file_name(id: &Id, suffix: &str) -> String {
+fn file_name(id: &Id) -> String {
     let digest = Sha512::digest(id.text());
     let digits: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{digits}{suffix}")
+    format!("{digits}{SUFFIX}")
 }
 
 /// A part of a path that stands for a socket: leases of daemons side by side are kept apart by it.

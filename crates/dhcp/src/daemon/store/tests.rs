@@ -43,23 +43,26 @@ fn ipv6_lease() -> v6::Lease {
     }
 }
 
+fn leases(container: &str, ipv4: Option<Lease>, ipv6: Option<v6::Lease>) -> Leases {
+    Leases { target: target(container), place: place(), broadcast: true, ipv4, ipv6 }
+}
+
 #[test]
-fn a_lease_is_found_again() {
+fn an_attachment_is_found_again_with_its_leases_or_without() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    store.save(&target("a"), &place(), true, &lease()).unwrap();
-    store.save(&target("b"), &place(), false, &lease()).unwrap();
+    store.save(leases("b", Some(lease()), None)).unwrap();
     store.remove(&target("b").id).unwrap();
-    let [found] = &store.load().unwrap()[..] else { panic!("one attachment") };
-    assert_eq!((&found.ipv4, &found.place, found.broadcast), (&Some(lease()), &place(), true));
-    assert_eq!((&found.target.id, &found.ipv6), (&target("a").id, &None));
-    store.save_ipv6(&target("a"), &place(), &ipv6_lease()).unwrap();
-    let [found] = &store.load().unwrap()[..] else { panic!("one attachment") };
-    assert_eq!((&found.ipv4, &found.ipv6, found.broadcast), (&Some(lease()), &Some(ipv6_lease()), true));
+    for (ipv4, ipv6) in
+        [(Some(lease()), Some(ipv6_lease())), (Some(lease()), None), (None, Some(ipv6_lease())), (None, None)]
+    {
+        store.save(leases("a", ipv4.clone(), ipv6.clone())).unwrap();
+        let [found] = &store.load().unwrap()[..] else { panic!("one attachment") };
+        assert_eq!((&found.ipv4, &found.ipv6), (&ipv4, &ipv6));
+        assert_eq!((&found.target.id, &found.place, found.broadcast), (&target("a").id, &place(), true));
+    }
     store.remove(&target("a").id).unwrap();
-    let [found] = &store.load().unwrap()[..] else { panic!("one attachment") };
-    assert_eq!((&found.ipv4, &found.ipv6), (&None, &Some(ipv6_lease())));
-    store.remove_ipv6(&target("a").id).unwrap();
+    store.remove(&target("a").id).unwrap();
     assert!(store.load().unwrap().is_empty());
 }
 
@@ -77,8 +80,8 @@ fn one_daemon_has_the_folder() {
 fn what_is_cut_off_or_of_another_boot_is_dropped_and_others_stay() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    store.save(&target("a"), &place(), false, &lease()).unwrap();
-    let good = std::fs::read_to_string(folder.path().join(file_name(&target("a").id, SUFFIX))).unwrap();
+    store.save(leases("a", Some(lease()), None)).unwrap();
+    let good = std::fs::read_to_string(folder.path().join(file_name(&target("a").id))).unwrap();
     let boot = format!("\"boot\":\"{}\"", store.boot);
     assert!(good.contains(&boot));
     for (name, text) in [
