@@ -76,8 +76,8 @@ fn texts_are_read_as_go_reads_them() {
         (r#"{"vlan":01}"#, refused("invalid number")),
         (r#"{"isGateway":"true"}"#, refused("isGateway: invalid type: string")),
         (r#"{"isGateway":1}"#, refused("isGateway: invalid type: integer")),
-        (r#"{"ipam":[]}"#, refused("ipam: invalid type: sequence")),
-        (r#"{"list":{}}"#, refused("list: invalid type: map")),
+        (r#"{"ipam":[]}"#, refused("ipam: invalid type: an array, expected an object")),
+        (r#"{"list":{}}"#, refused("list: invalid type: an object")),
         ("{\"dataDi\u{17f}\u{212a}\":\"x\"}", conf(|c| c.data_disk = "x".to_owned())),
         ("{\"vl\u{e4}n\":7}", conf(|_| {})),
         (r#"{"\u0076l\u0061N":7}"#, conf(|c| c.vlan = 7)),
@@ -99,7 +99,7 @@ fn texts_are_read_as_go_reads_them() {
         (r#"{"dataDisk":"\ud83dx\ude00"}"#, conf(|c| c.data_disk = "\u{fffd}x\u{fffd}".to_owned())),
         ("null", conf(|_| {})),
         (" {} ", conf(|_| {})),
-        ("[]", refused("invalid type: sequence")),
+        ("[]", refused("invalid type: an array, expected an object")),
         ("\"x\"", refused("invalid type: string \"x\"")),
         ("{} x", refused("trailing characters")),
         ("\u{feff}{}", refused("expected value")),
@@ -223,6 +223,34 @@ fn recased(text: &str, bits: &[bool]) -> String {
         if is_key { recased.extend(part.chars().map(change)) } else { recased.push_str(part) }
     }
     recased
+}
+
+#[test]
+fn a_value_of_another_type_is_told_in_terms_of_json() {
+    #[derive(Debug, Deserialize)]
+    enum Mode {}
+    #[derive(Debug, Deserialize)]
+    struct Inner {}
+    #[derive(Debug, Deserialize)]
+    struct Outer {
+        #[serde(rename = "inner")]
+        _inner: Option<Inner>,
+        #[serde(rename = "mode")]
+        _mode: Option<Mode>,
+        #[serde(rename = "mtu")]
+        _mtu: Option<u32>,
+    }
+    for (text, expected) in [
+        (r#"{"inner":"x"}"#, r#"inner: invalid type: string "x", expected an object"#),
+        (r#"{"inner":[]}"#, "inner: invalid type: an array, expected an object"),
+        (r#"{"mode":7}"#, "mode: invalid type: a number, expected a string"),
+        (r#"{"mode":{}}"#, "mode: invalid type: an object, expected a string"),
+        (r#"{"mtu":{}}"#, "mtu: invalid type: an object, expected u32"),
+        ("true", "invalid type: boolean `true`, expected an object"),
+    ] {
+        let error = from_json::<Outer>(text.as_bytes(), "configuration").unwrap_err();
+        assert!(error.msg().ends_with(expected), "{text}: {error}");
+    }
 }
 
 proptest! {

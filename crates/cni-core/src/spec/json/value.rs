@@ -216,15 +216,28 @@ impl<'de, 'c> Value<'de, 'c> {
         }
     }
 
+    /// The fault of a value that is of another type, in terms of JSON: an object is not called by the name
+    /// of the struct that it is read into.
+    fn is_not(&self, expected: &dyn de::Expected) -> Fault {
+        let text = self.string().unwrap_or_default();
+        let found = match kind_of(self.text) {
+            b'"' => Unexpected::Str(&text),
+            b't' => Unexpected::Bool(self.text == "true"),
+            b'0' => Unexpected::Other("a number"),
+            b'{' => Unexpected::Other("an object"),
+            b'[' => Unexpected::Other("an array"),
+            _ => Unexpected::Other("null"),
+        };
+        de::Error::invalid_type(found, expected)
+    }
+
     /// Any value but null, in the way that its own type requires.
     fn visit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match kind_of(self.text) {
             b'"' => visitor.visit_string(self.string()?),
             b't' => visitor.visit_bool(self.text == "true"),
             b'0' => self.visit_number(visitor),
-            b'{' => Err(de::Error::invalid_type(Unexpected::Map, &visitor)),
-            b'[' => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
-            _ => Err(de::Error::invalid_type(Unexpected::Other("null"), &visitor)),
+            _ => Err(self.is_not(&visitor)),
         }
     }
 }
@@ -267,7 +280,7 @@ impl<'de> Deserializer<'de> for Value<'de, '_> {
     ) -> Result<V::Value, Fault> {
         match kind_of(self.text) {
             b'{' | b'n' => visitor.visit_map(Fields::of(self.context, self.fields(names)?)),
-            _ => self.visit(visitor),
+            _ => Err(self.is_not(&"an object")),
         }
     }
 
@@ -332,7 +345,7 @@ impl<'de> Deserializer<'de> for Value<'de, '_> {
                 let variant: StringDeserializer<Fault> = variant.unwrap_or_default().into_deserializer();
                 variant.deserialize_enum(name, variants, visitor)
             }
-            _ => self.visit(visitor),
+            _ => Err(self.is_not(&"a string")),
         }
     }
 
