@@ -130,7 +130,6 @@ impl<P: ChainedPlugin> Plugin for Chained<P> {
             .link(context.ifname())?
             .ok_or_else(|| missing(context.ifname(), "the container").with_code(Code::INVALID_ENVIRONMENT))?;
         self.0.apply(&context, &config, &link, &mut result)?;
-        result.to_json(request.conf.cni_version)?;
         context.undo.keep();
         Ok(result)
     }

@@ -104,7 +104,7 @@ impl ResultCache {
         result: &AddResult,
     ) -> Result<()> {
         let attachment = &invocation.attachment;
-        let raw = RawValue::from_string(result.to_json_of_others(version)?)
+        let raw = RawValue::from_string(result.to_json(version)?)
             .map_err(|err| Error::invalid_config(format!("writing a result: {err}")))?;
         let wire = Wire {
             kind: KIND.to_owned(),

@@ -36,7 +36,7 @@ pub(crate) fn derive(network: &NetworkConf, plugin: &PluginConf, purpose: &Purpo
                 set_member(&mut members, "runtimeConfig", to_raw(&supported)?);
             }
             if let Some(result) = prev_result {
-                let text = result.to_json_of_others(network.version())?;
+                let text = result.to_json(network.version())?;
                 let raw = serde_json::value::RawValue::from_string(text)
                     .map_err(|err| cni_core::spec::Error::invalid_config(format!("prevResult: {err}")))?;
                 members.insert("prevResult".to_owned(), raw);

@@ -147,7 +147,7 @@ fn add_one(
     }
     let mut result = runtime.add(&delegate.network, invocation).inspect_err(|_| info::forget(invocation))?;
     let network = &delegate.network;
-    let text = result.to_json_of_others(network.version()).unwrap_or_default();
+    let text = result.to_json(network.version()).unwrap_or_default();
     log::verbose(format_args!("Add: {}({}):{ifname} {text}", delegate.label, network.name()));
     let changed = default_route::apply(delegate, &container.netns, ifname, &mut result).and_then(|changed| {
         // CHECK and DEL compare with the kernel's state as it is now.

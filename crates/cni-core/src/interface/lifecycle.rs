@@ -38,7 +38,7 @@ impl<P: InterfacePlugin> Plugin for P {
 
         let result = result(&context, &links, addresses, dns);
         // A version that can't express the result fails here, while all can still be undone.
-        result.to_json(request.conf.cni_version)?;
+        result.check_form(request.conf.cni_version)?;
         context.undo.keep();
         Ok(result)
     }

@@ -13,26 +13,24 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{AddResult, Cidr, Code, Dns, Error, Interface, IpConfig, Result, Route, Version, from_json};
 
 impl AddResult {
-    /// The result as JSON of a version.
+    /// Whether a plugin may make this the result of its ADD in a version. A result of another plugin, which
+    /// is passed on, is taken as it is, as by Go's library.
     ///
     /// # Errors
     /// 0.1.0 and 0.2.0 have no form for a result without addresses.
-    pub fn to_json(&self, version: Version) -> Result<String> {
-        if version < Version::V0_3_0 && self.ips.is_empty() {
-            let msg = format!("cniVersion {version} has no form for a result without addresses");
-            return Err(
-                Error::invalid_config(msg).details("a network without ipam needs cniVersion 0.3.0 or later")
-            );
+    pub fn check_form(&self, version: Version) -> Result<()> {
+        if version >= Version::V0_3_0 || !self.ips.is_empty() {
+            return Ok(());
         }
-        self.to_json_of_others(version)
+        let msg = format!("cniVersion {version} has no form for a result without addresses");
+        Err(Error::invalid_config(msg).details("a network without ipam needs cniVersion 0.3.0 or later"))
     }
 
-    /// As [`AddResult::to_json`], for the result of another plugin, which may print one without addresses
-    /// in all versions: Go's library takes it.
+    /// The result as JSON of a version.
     ///
     /// # Errors
     /// None in practice.
-    pub fn to_json_of_others(&self, version: Version) -> Result<String> {
+    pub fn to_json(&self, version: Version) -> Result<String> {
         let text = if version < Version::V0_3_0 {
             serde_json::to_string(&Wire020::from_result(self, version))
         } else {
@@ -261,12 +259,9 @@ mod tests {
         let back = AddResult::from_json(text.as_bytes(), Version::NEWEST).unwrap();
         assert_eq!(back.ips.len(), 2);
         assert_eq!(back.routes.len(), 2);
-        assert!(AddResult::default().to_json(Version::V0_1_0).is_err());
-        let of_others = AddResult::default().to_json_of_others(Version::V0_1_0).unwrap();
-        assert_eq!(
-            AddResult::from_json(of_others.as_bytes(), Version::V0_1_0).unwrap(),
-            AddResult::default()
-        );
+        assert!(AddResult::default().check_form(Version::V0_2_0).is_err());
+        let passed_on = AddResult::default().through(Version::V0_1_0).unwrap();
+        assert_eq!(passed_on, AddResult::default());
     }
 
     #[test]
