@@ -5,7 +5,10 @@
 //! plugins. It sets `OXCNI_DIFFERENTIAL_CASES`, `OXCNI_DIFFERENTIAL_SEED` and `OXCNI_RECORD_FROM`.
 
 mod case;
+mod config;
 mod faults;
+mod field;
+mod ipam;
 mod observe;
 mod rules;
 
