@@ -29,6 +29,7 @@ mod attachment;
 mod budget;
 mod call;
 mod cnictl;
+mod difference;
 mod dns;
 mod host;
 mod interrupt;
@@ -47,12 +48,14 @@ mod veth;
 pub mod apiserver;
 /// DHCP servers and our daemon, as processes on a host.
 pub mod dhcp;
+pub mod generated;
 /// What a machine must have for a test, and how a test that can't run reports that.
 pub mod requirement;
 
 pub use attachment::{Network, Running, with_keys};
 pub use budget::{cases, slowed};
 pub use call::{Call, CniError, Outcome};
+pub use difference::Difference;
 pub use dns::{DnsServer, Reply};
 pub use host::{Container, Host, get_xattr};
 #[cfg(target_arch = "x86_64")]

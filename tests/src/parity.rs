@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::snapshot::{of_container, of_host};
-use crate::{Host, Masks, Network, Plugins};
+use crate::{Difference, Host, Masks, Network, Plugins};
 
 /// A configuration and what surrounds it, given to two folders of plugins to compare them.
 #[derive(Clone, Debug)]
@@ -213,38 +213,9 @@ macro_rules! parity_rows {
 
 /// All differences between two observations that are not intended, a line each.
 pub fn compare(expected: &Value, actual: &Value, intended: &[Intended]) -> Vec<String> {
-    let mut found = Vec::new();
-    walk(expected, actual, String::new(), &mut found);
-    found.retain(|(path, _)| !intended.iter().any(|known| path.contains(known.path)));
-    found.into_iter().map(|(path, what)| format!("{path}: {what}")).collect()
-}
-
-/// `"dns": {}` says as much as no `dns` at all.
-fn says_nothing(value: &Value) -> bool {
-    value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
-}
-
-fn walk(expected: &Value, actual: &Value, path: String, found: &mut Vec<(String, String)>) {
-    if says_nothing(expected) && says_nothing(actual) {
-        return;
-    }
-    match (expected, actual) {
-        (Value::Object(left), Value::Object(right)) => {
-            for (key, value) in left {
-                walk(value, right.get(key).unwrap_or(&Value::Null), format!("{path}/{key}"), found);
-            }
-            for (key, value) in right.iter().filter(|(key, _)| !left.contains_key(*key)) {
-                walk(&Value::Null, value, format!("{path}/{key}"), found);
-            }
-        }
-        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
-            for (index, (left, right)) in left.iter().zip(right).enumerate() {
-                walk(left, right, format!("{path}/{index}"), found);
-            }
-        }
-        (left, right) if left != right => found.push((path, format!("theirs {left}, ours {right}"))),
-        _ => {}
-    }
+    let found = Difference::all(expected, actual).into_iter();
+    let unintended = found.filter(|found| !intended.iter().any(|known| found.path.contains(known.path)));
+    unintended.map(|found| found.to_string()).collect()
 }
 
 impl Network<'_> {

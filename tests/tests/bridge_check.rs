@@ -50,6 +50,19 @@ both_flavours! {
         net.check(&first, &result).succeeds();
     }
 
+    fn check_succeeds_where_forced_addresses_replaced_others(host) {
+        let at = |subnet: u8| json!({ "address": format!("10.1.{subnet}.9/24"), "gateway": format!("10.1.{subnet}.1") });
+        let forced = |addresses: Value| host.network(config(json!({
+            "isGateway": true, "forceAddress": true, "ipam": { "type": "static", "addresses": addresses },
+        })));
+        let (first, second) = (host.container(), host.container());
+        let net = forced(json!([at(2), at(3)]));
+        let result = net.add(&first).result();
+        net.check(&first, &result).succeeds();
+        forced(json!([at(4)])).add(&second).succeeds();
+        net.check(&first, &result).succeeds();
+    }
+
     fn check_finds_what_is_not_as_it_was(host) {
         let net = host.network(config(json!({ "isDefaultGateway": true })));
         let spoil = |what: &str, spoiler: &dyn Fn(&Container<'_>)| {

@@ -58,9 +58,18 @@ fn address(ip: &IpConfig) -> Option<Cidr> {
     Cidr::new(ip.gateway?, ip.address.prefix())
 }
 
-/// Requires the gateways of a result's addresses on the interface `name` of the host.
-pub(crate) fn check(context: &Context<'_>, name: &IfName, prev: &AddResult) -> Result<()> {
+/// Requires the gateways of a result's addresses on the interface `name` of the host. With `forceAddress` only the
+/// interface: another ADD may have replaced an address, or this one the first by the second.
+pub(crate) fn check(
+    context: &Context<'_>,
+    config: &BridgeConf,
+    name: &IfName,
+    prev: &AddResult,
+) -> Result<()> {
     let holder = context.host().link(name)?.ok_or_else(|| missing(name, "the host"))?;
+    if config.force_address {
+        return Ok(());
+    }
     let present = context.host().addresses(&holder)?;
     let own = |ip: &&IpConfig| {
         let interface = ip.interface.and_then(|index| prev.interfaces.get(index));

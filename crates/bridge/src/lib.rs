@@ -169,7 +169,7 @@ impl InterfacePlugin for Bridge {
             mac_matches(bridge, &expected.mac)?;
         }
         if let Some(gateway) = gateway {
-            gateway::check(context, gateway, prev)?;
+            gateway::check(context, config, gateway, prev)?;
         }
         match on_host(&links.port.name) {
             Some(expected) => mac_matches(&links.port, &expected.mac)?,

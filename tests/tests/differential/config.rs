@@ -85,7 +85,7 @@ fn bridge(newer: bool) -> Vec<Field> {
         field(0.4, "isGateway", &[json!(true), json!(false)]),
         field(0.3, "isDefaultGateway", &[json!(true), json!(false)]),
         field(0.1, "forceAddress", &[json!(true)]),
-        field(0.05, "ipMasq", &[json!(true)]),
+        field(0.1, "ipMasq", &[json!(true)]),
         mtu(),
         field(0.1, "hairpinMode", &[json!(true), json!(false)]),
         field(0.1, "promiscMode", &[json!(true), json!(false)]),
@@ -200,7 +200,8 @@ fn tuning(newer: bool) -> Vec<Field> {
             "ips": [{ "address": "10.1.2.2/24", "interface": 0 }] })
     };
     let mut fields = vec![
-        field(0.95, "prevResult", &[before("1.0.0")]),
+        // Go takes one without addresses in all versions.
+        mostly(0.95, "prevResult", &[before("1.0.0")], &[json!({ "cniVersion": "1.0.0" })]),
         field(
             0.4,
             "sysctl",

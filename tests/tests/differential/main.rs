@@ -10,25 +10,21 @@ mod faults;
 mod field;
 mod ipam;
 mod observe;
+mod rule;
 mod rules;
 
 use std::cell::RefCell;
 
-use oxcni_tests::Plugins;
+use oxcni_tests::generated::{Compared, Comparison};
 use oxcni_tests::requirement::{self, Feature, met};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use oxcni_tests::{Difference, Plugins};
 use serde_json::Value;
 
 use case::{Case, Family};
 use faults::FAULTS;
 use observe::observe;
-use rules::{Context, Difference, RULES, Release, Rule};
-
-fn number(name: &str, default: u64) -> u64 {
-    let set = std::env::var(name).ok();
-    set.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
-}
+use rule::{Release, Rule};
+use rules::RULES;
 
 /// The Go plugins: those of `OXCNI_RECORD_FROM`, or Debian's.
 fn go() -> Plugins {
@@ -39,72 +35,28 @@ fn newer() -> bool {
     std::env::var_os("OXCNI_RECORD_FROM").is_some()
 }
 
-fn runner(cases: u32, seed: u64) -> TestRunner {
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 60, ..Config::default() };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
-}
-
 fn rules_of(family: Family) -> Vec<&'static Rule> {
     let release = if newer() { Release::Newer } else { Release::Debian };
     RULES.iter().filter(|rule| rule.families.contains(&family) && rule.of.holds_for(release)).collect()
 }
 
-fn differences(case: &Case, theirs: &Value, ours: &Value, used: &mut Vec<&'static str>) -> Vec<Difference> {
-    let context = Context { case, theirs, ours };
-    rules::unexplained(&context, &rules_of(case.family), used)
-}
-
-fn shown(differences: &[Difference]) -> String {
-    let lines =
-        differences.iter().map(|found| format!("{}: Go {}, ours {}", found.path, found.theirs, found.ours));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-fn succeeded(observed: &Value) -> bool {
-    observed["add"].as_array().is_some_and(|adds| adds.iter().any(|exit| exit == "success"))
+fn unexplained(case: &Case, theirs: &Value, ours: &Value) -> Vec<Difference> {
+    rule::explain(case, theirs, ours, &rules_of(case.family)).0
 }
 
 /// Compares `cases` generated cases of a family.
 fn compare(family: Family, cases: u32) {
-    let wanted = number("OXCNI_DIFFERENTIAL_CASES", 0);
-    // By hand, cases are counted over all families.
-    let cases = if wanted == 0 { oxcni_tests::cases(cases) } else { u32::try_from(wanted).expect("a count") };
-    let seed = number("OXCNI_DIFFERENTIAL_SEED", 1);
-    let (used, go_succeeded, tried) = (RefCell::new(Vec::new()), RefCell::new(0), RefCell::new(0));
-    // By hand, to see all differences at once; none is made smaller.
-    let collect = std::env::var_os("OXCNI_DIFFERENTIAL_ALL").is_some();
-    let differing = RefCell::new(0);
-    let outcome = runner(cases, seed).run(&case::cases(family, newer()), |case| {
-        let (theirs, ours) = (observe(go(), &case, None), observe(Plugins::Multicall, &case, None));
-        *tried.borrow_mut() += 1;
-        *go_succeeded.borrow_mut() += u32::from(succeeded(&theirs));
-        let found = differences(&case, &theirs, &ours, &mut used.borrow_mut());
-        if collect && !found.is_empty() {
-            println!("{case:?}\n{}\n", shown(&found));
-            *differing.borrow_mut() += 1;
-            return Ok(());
-        }
-        prop_assert!(found.is_empty(), "{}\nGo: {:#}\nours: {:#}", shown(&found), theirs["add"], ours["add"]);
-        Ok(())
+    let rules = rules_of(family);
+    let comparison = Comparison::new(oxcni_tests::cases(cases));
+    let tally = comparison.run(&format!("{family:?}"), &case::cases(family, newer()), |case| {
+        let (theirs, ours) = (observe(go(), case, None), observe(Plugins::Multicall, case, None));
+        let (unexplained, explained_by) = rule::explain(case, &theirs, &ours, &rules);
+        let succeeds_in_go =
+            theirs["add"].as_array().is_some_and(|adds| adds.iter().any(|exit| exit == "success"));
+        let said = format!("Go: {:#}\nours: {:#}", theirs["said"], ours["said"]);
+        Compared { succeeds_in_go, unexplained, explained_by, said }
     });
-    if let Err(failure) = outcome {
-        panic!("seed {seed}: {failure}");
-    }
-    let differing = differing.into_inner();
-    assert_eq!(differing, 0, "cases that differ, of {}", tried.borrow());
-    let (go_succeeded, tried) = (go_succeeded.into_inner(), tried.into_inner());
-    println!("{family:?}, seed {seed}: {tried} cases, of which {go_succeeded} succeed in Go");
-    // Few cases may happen to be those that fail.
-    assert!(go_succeeded * 2 >= tried || tried < 30, "only {go_succeeded} of {tried} cases succeed in Go");
-    let used = used.into_inner();
-    let needed = rules_of(family).into_iter().filter(|rule| {
-        rule.families[0] == family && (tried >= 1000 || !rule.rare) && !used.contains(&rule.name)
-    });
-    let unused: Vec<_> = needed.map(|rule| format!("{}: {}", rule.name, rule.reason)).collect();
-    // Few cases don't need all.
-    assert!(unused.is_empty() || tried < 60, "no case needs these rules: {unused:#?}");
+    tally.needs(rules.iter().filter(|rule| rule.families[0] == family).map(|rule| rule.accepted()));
 }
 
 /// A test of a family: how many cases, and what it needs; `$met` decides whether it runs.
@@ -156,20 +108,18 @@ fn every_seeded_fault_is_found() {
     let mut missed = Vec::new();
     for family in [Family::Bridge, Family::HostLocal, Family::Static, Family::Loopback] {
         let missing = RefCell::new(FAULTS.iter().filter(|fault| fault.family == family).collect::<Vec<_>>());
-        let _ended_early = runner(120, 1).run(&case::cases(family, newer()), |case| {
+        let _ended_early = Comparison::new(120).runner().run(&case::cases(family, newer()), |case| {
             if missing.borrow().is_empty() {
                 return Ok(());
             }
             let theirs = observe(go(), &case, None);
             // What differs without a fault says nothing about the fault.
-            if !differences(&case, &theirs, &observe(Plugins::Multicall, &case, None), &mut Vec::new())
-                .is_empty()
-            {
+            if !unexplained(&case, &theirs, &observe(Plugins::Multicall, &case, None)).is_empty() {
                 return Ok(());
             }
             missing.borrow_mut().retain(|fault| {
                 let ours = observe(Plugins::Multicall, &case, Some(fault));
-                differences(&case, &theirs, &ours, &mut Vec::new()).is_empty()
+                unexplained(&case, &theirs, &ours).is_empty()
             });
             Ok(())
         });

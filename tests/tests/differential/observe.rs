@@ -46,9 +46,8 @@ pub(crate) fn observe(plugins: Plugins, case: &Case, fault: Option<&Fault>) -> V
     };
     let (mut checks, mut dels) = (Vec::new(), Vec::new());
     for (number, container) in containers.iter().enumerate() {
-        if let Some(result) = result(number).filter(|_| has_check(case)) {
-            checks.push(exit(&run(&net.after(&result), "CHECK", container)));
-        }
+        let result = result(number).filter(|_| has_check(case));
+        checks.push(result.map(|result| run(&net.after(&result), "CHECK", container)));
     }
     for (number, container) in containers.iter().enumerate() {
         let net = of_container(&net, case, container);
@@ -56,14 +55,24 @@ pub(crate) fn observe(plugins: Plugins, case: &Case, fault: Option<&Fault>) -> V
             Some(result) if case.del_with_result => net.after(&result),
             _ => net,
         };
-        dels.push(exit(&run(&net, "DEL", container)));
+        dels.push(run(&net, "DEL", container));
     }
     let results: Vec<_> =
         (0..adds.len()).map(|number| result(number).map(|result| masks.mask(&result))).collect();
-    json!({
-        "before": before, "add": adds.iter().map(exit).collect::<Vec<_>>(), "results": results, "after add": after_add,
-        "check": checks, "del": dels, "after del": state(&host, &containers, &masks),
-    })
+    let exits = |of: fn(&Outcome) -> Value| {
+        let checks: Vec<_> = checks.iter().map(|check| check.as_ref().map(of)).collect();
+        json!({
+            "add": adds.iter().map(of).collect::<Vec<_>>(), "check": checks,
+            "del": dels.iter().map(of).collect::<Vec<_>>(),
+        })
+    };
+    let mut observed = exits(exit);
+    observed["said"] = exits(said);
+    observed["before"] = before;
+    observed["results"] = json!(results);
+    observed["after add"] = after_add;
+    observed["after del"] = state(&host, &containers, &masks);
+    observed
 }
 
 fn ifname(case: &Case) -> &'static str {
@@ -76,15 +85,19 @@ fn of_container<'h>(net: &Network<'h>, case: &Case, container: &Container<'_>) -
     if before.is_null() {
         return net.clone();
     }
-    before["interfaces"][0]["sandbox"] = json!(container.netns());
     // The result has the version of its configuration, as libcni sees to.
     let version = case.key("cniVersion").as_str().filter(|text| !text.is_empty()).unwrap_or("0.1.0");
-    before["cniVersion"] = json!(version);
+    let has_address = before["ips"].is_array();
     match version {
-        "0.1.0" | "0.2.0" => before = json!({ "cniVersion": version, "ip4": { "ip": "10.1.2.2/24" } }),
-        "0.3.1" | "0.4.0" => before["ips"][0]["version"] = json!("4"),
+        "0.1.0" | "0.2.0" if has_address => before = json!({ "ip4": { "ip": "10.1.2.2/24" } }),
+        "0.1.0" | "0.2.0" => before = json!({}),
+        "0.3.1" | "0.4.0" if has_address => before["ips"][0]["version"] = json!("4"),
         _ => {}
     }
+    if before["interfaces"].is_array() {
+        before["interfaces"][0]["sandbox"] = json!(container.netns());
+    }
+    before["cniVersion"] = json!(version);
     net.clone().with("prevResult", before)
 }
 
@@ -108,6 +121,12 @@ fn exit(outcome: &Outcome) -> Value {
         None => return json!(format!("no error object: {}", outcome.status)),
     };
     json!(kind)
+}
+
+/// The text of an error.
+fn said(outcome: &Outcome) -> Value {
+    let error: Option<Value> = serde_json::from_str(&outcome.stdout).ok().filter(|_| !outcome.ok());
+    error.map_or(Value::Null, |error| error["msg"].clone())
 }
 
 fn state(host: &Host, containers: &[Container<'_>], masks: &Masks) -> Value {

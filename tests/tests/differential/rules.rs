@@ -3,87 +3,14 @@
 
 use serde_json::Value;
 
-use crate::case::{Case, Family};
+use crate::case::Family::{
+    self, Bridge, BridgeVlan, HostLocal, Ipvlan, Loopback, Macvlan, Static, Tuning, Vlan,
+};
+use crate::rule::Release::{Any, Debian, Newer};
+use crate::rule::Rule;
 
-/// One place at which two observations differ.
-#[derive(Clone, Debug)]
-pub(crate) struct Difference {
-    /// Keys and positions, such as `/after add/host/links/cni0/mtu`.
-    pub(crate) path: String,
-    pub(crate) theirs: Value,
-    pub(crate) ours: Value,
-}
-
-/// Everything that a rule may look at.
-pub(crate) struct Context<'a> {
-    pub(crate) case: &'a Case,
-    /// The whole observation of Go.
-    pub(crate) theirs: &'a Value,
-    /// The whole observation of ours.
-    pub(crate) ours: &'a Value,
-}
-
-impl Context<'_> {
-    /// Whether an ADD of Go failed.
-    fn refused_by_go(&self) -> bool {
-        self.theirs["add"].as_array().is_some_and(|adds| adds.iter().any(|exit| exit != "success"))
-    }
-
-    /// Whether Go's ADD of the container failed that a path such as `/del/1` is about.
-    fn refused_by_go_at(&self, path: &str) -> bool {
-        let position = path.split('/').find_map(|part| part.parse::<usize>().ok());
-        position.is_some_and(|position| self.theirs["add"][position] != "success")
-    }
-
-    fn key(&self, key: &str) -> &Value {
-        self.case.key(key)
-    }
-
-    /// Whether ours left what a path such as `/after add/host/links/br0` is about as it was.
-    fn untouched_by_ours(&self, path: &str) -> bool {
-        let Some((when, what)) = path[1..].split_once('/') else { return false };
-        let what = format!("/{what}");
-        let mut changed = Vec::new();
-        walk(&self.ours["before"], &self.ours[when], String::new(), &mut changed);
-        let within = |path: &str, whole: &str| {
-            path.strip_prefix(whole).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        !changed.iter().any(|found| within(&found.path, &what) || within(&what, &found.path))
-    }
-}
-
-/// Releases of the Go plugins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Release {
-    Any,
-    /// 1.1.1, which Debian has.
-    Debian,
-    /// Later ones.
-    Newer,
-}
-
-impl Release {
-    /// Whether a rule of this holds for `other`, which is a certain one.
-    pub(crate) fn holds_for(self, other: Release) -> bool {
-        self == Release::Any || self == other
-    }
-}
-
-/// An accepted difference.
-pub(crate) struct Rule {
-    pub(crate) name: &'static str,
-    pub(crate) reason: &'static str,
-    /// Where it applies; a case of the first must need it.
-    pub(crate) families: &'static [Family],
-    /// Which Go plugins differ in this.
-    pub(crate) of: Release,
-    /// Whether so few cases need it that only a run of a thousand must have one.
-    pub(crate) rare: bool,
-    pub(crate) explains: fn(&Context<'_>, &Difference) -> bool,
-}
-
-use Family::{Bridge, BridgeVlan, HostLocal, Ipvlan, Loopback, Macvlan, Static, Tuning, Vlan};
-use Release::{Any, Debian, Newer};
+/// All that create an interface.
+const INTERFACE: &[Family] = &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan];
 
 pub(crate) const RULES: &[Rule] = &[
     Rule {
@@ -92,9 +19,9 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, HostLocal, Static, Loopback, Tuning],
         of: Any,
         rare: false,
-        explains: |_, difference| {
+        explains: |at| {
             let is_error = |value: &Value| value.as_str().is_some_and(|text| text.starts_with("error: "));
-            difference.theirs == "error: of the plugin" && is_error(&difference.ours)
+            at.difference.theirs == "error: of the plugin" && is_error(&at.difference.ours)
         },
     },
     Rule {
@@ -103,9 +30,14 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Loopback],
         of: Any,
         rare: false,
-        explains: |context, difference| {
-            let version = context.key("cniVersion").as_str().unwrap_or("0.1.0");
-            difference.path.starts_with("/results/") && version.starts_with("0.")
+        explains: |at| {
+            // Up to 0.2.0 one address of each family, up to 0.4.0 each with its version.
+            let forms: &[&str] = match at.key("cniVersion").as_str().unwrap_or_default() {
+                "" | "0.1.0" | "0.2.0" => &["/interfaces", "/ips", "/ip4", "/ip6"],
+                "0.3.0" | "0.3.1" | "0.4.0" => &["/version"],
+                _ => &[],
+            };
+            at.is_of("results") && forms.iter().any(|form| at.ends_with(form))
         },
     },
     Rule {
@@ -114,15 +46,7 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, HostLocal, Tuning],
         of: Any,
         rare: false,
-        explains: |context, difference| {
-            let path = &difference.path;
-            let refused = if path.contains("/containers/") {
-                context.refused_by_go_at(path)
-            } else {
-                context.refused_by_go()
-            };
-            refused && path.starts_with("/after ") && context.untouched_by_ours(path)
-        },
+        explains: |at| at.is_of_state() && at.is_refused_by_go() && at.is_untouched_by_ours(),
     },
     Rule {
         name: "what a refused ADD of Go leaves beside an attachment",
@@ -130,15 +54,12 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, HostLocal],
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            let path = &difference.path;
-            let is_veth = |value: &Value| value.as_str().is_some_and(|name| name.starts_with("veth#"));
-            path.starts_with("/after ")
-                && context.refused_by_go()
-                && (path.contains("/last_reserved_ip")
-                    || path.contains("/host/")
-                    || is_veth(&difference.ours))
-                && context.case.containers > 1
+        explains: |at| {
+            let is_veth = at.difference.ours.as_str().is_some_and(|name| name.starts_with("veth#"));
+            at.is_of_state()
+                && at.is_refused_by_go()
+                && at.case.containers > 1
+                && (is_veth || at.path().contains("/last_reserved_ip"))
         },
     },
     Rule {
@@ -147,10 +68,7 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, HostLocal, Tuning],
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            let path = &difference.path;
-            path.starts_with("/del/") && difference.ours == "success" && context.refused_by_go_at(path)
-        },
+        explains: |at| at.go_alone_fails("del", "") && at.is_refused_by_go(),
     },
     Rule {
         name: "DEL of Go's static reads nothing",
@@ -158,9 +76,7 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Static],
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            difference.path.starts_with("/del/") && !context.key("ipam").is_object()
-        },
+        explains: |at| at.is_of("del") && at.difference.theirs == "success" && !at.key("ipam").is_object(),
     },
     Rule {
         name: "CHECK of Go fails for a negative queue length",
@@ -168,10 +84,9 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Tuning],
         of: Newer,
         rare: false,
-        explains: |context, difference| {
-            difference.path.starts_with("/check/")
-                && difference.ours == "success"
-                && context.key("txQLen").as_i64().is_some_and(|len| len < 0)
+        explains: |at| {
+            at.go_alone_fails("check", "Transmit Queue Length")
+                && at.key("txQLen").as_i64().is_some_and(|len| len < 0)
         },
     },
     Rule {
@@ -180,25 +95,23 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Tuning],
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            difference.path.starts_with("/check/") && context.key("sysctl").to_string().contains("IFNAME")
-        },
+        explains: |at| at.go_alone_fails("check", "IFNAME"),
     },
     Rule {
         name: "the transmit queue length",
         reason: "Go leaves links without one, newer ones only the host's end of a veth pair; ours keep the kernel's default",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan],
+        families: INTERFACE,
         of: Any,
         rare: false,
-        explains: |_, difference| difference.path.ends_with("/txqlen"),
+        explains: |at| at.ends_with("/txqlen"),
     },
     Rule {
         name: "IPv6 addresses are announced",
         reason: "Go announces IPv4 addresses by the kernel (arp_notify); ours IPv6 addresses too (ndisc_notify)",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan],
+        families: INTERFACE,
         of: Any,
         rare: false,
-        explains: |_, difference| difference.path.ends_with("/links/eth0/ndisc_notify"),
+        explains: |at| at.ends_with("/links/eth0/ndisc_notify"),
     },
     Rule {
         name: "IPv4 addresses of VLAN interfaces are announced",
@@ -206,9 +119,7 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Vlan],
         of: Any,
         rare: false,
-        explains: |_, difference| {
-            difference.path.ends_with("/links/eth0/arp_notify") && difference.ours == "1"
-        },
+        explains: |at| at.ends_with("/links/eth0/arp_notify") && at.difference.ours == "1",
     },
     Rule {
         name: "ports of a VLAN are in VLAN 1 too",
@@ -216,9 +127,9 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[BridgeVlan],
         of: Debian,
         rare: false,
-        explains: |_, difference| {
-            difference.path.contains("/host/vlans")
-                && without_vlan_1(&difference.theirs) == without_vlan_1(&difference.ours)
+        explains: |at| {
+            let (theirs, ours) = (&at.difference.theirs, &at.difference.ours);
+            at.path().contains("/host/vlans") && without_vlan_1(theirs) == without_vlan_1(ours)
         },
     },
     Rule {
@@ -227,10 +138,9 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Ipvlan],
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            let is_later = ["/check/", "/del/"].iter().any(|call| difference.path.starts_with(call));
-            let without_master = context.key("master").as_str().is_none_or(str::is_empty);
-            is_later && difference.ours == "success" && without_master
+        explains: |at| {
+            let without_master = at.key("master").as_str().is_none_or(str::is_empty);
+            without_master && (at.go_alone_fails("check", "") || at.go_alone_fails("del", ""))
         },
     },
     Rule {
@@ -239,12 +149,9 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[BridgeVlan],
         of: Any,
         rare: true,
-        explains: |_, difference| {
-            let path = &difference.path;
-            path.contains("/host/links/")
-                && path.ends_with("/accept_ra")
-                && path.contains('.')
-                && difference.ours == "0"
+        explains: |at| {
+            let is_of_vlan = at.path().contains("/host/links/") && at.path().contains('.');
+            is_of_vlan && at.ends_with("/accept_ra") && at.difference.ours == "0"
         },
     },
     Rule {
@@ -253,10 +160,8 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge, BridgeVlan, Macvlan],
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            difference.path.starts_with("/check/")
-                && difference.ours == "success"
-                && context.key("ipam")["type"].is_null()
+        explains: |at| {
+            at.go_alone_fails("check", "no plugin name provided") && at.key("ipam")["type"].is_null()
         },
     },
     Rule {
@@ -265,23 +170,20 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge, BridgeVlan],
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            difference.path.starts_with("/check/")
-                && difference.ours == "success"
-                && context.case.containers > 1
-                && !["isGateway", "isDefaultGateway"].into_iter().any(|key| context.key(key) == true)
+        explains: |at| {
+            let is_gateway = ["isGateway", "isDefaultGateway"].into_iter().any(|key| at.key(key) == true);
+            at.go_alone_fails("check", "Mac doesn't match") && at.case.containers > 1 && !is_gateway
         },
     },
     Rule {
         name: "CHECK finds an interface that is down",
         reason: "no packet reaches the container; Go looks at its addresses and routes only",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan],
+        families: INTERFACE,
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            difference.path == "/check/0"
-                && difference.theirs == "success"
-                && context.case.change == "link set eth0 down"
+        explains: |at| {
+            let is_set_down = at.case.change == "link set eth0 down";
+            is_set_down && at.path() == "/check/0" && at.difference.theirs == "success"
         },
     },
     Rule {
@@ -290,10 +192,14 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge, Macvlan, Ipvlan],
         of: Any,
         rare: true,
-        explains: |_, difference| {
-            difference.path.starts_with("/results/")
-                && difference.path.contains("/dns")
-                && difference.theirs.is_null()
+        explains: |at| {
+            let given = &at.key("ipam")["dns"];
+            let key = at.path().rsplit('/').next().unwrap_or_default();
+            let expected = if key == "dns" { given } else { &given[key] };
+            at.is_of("results")
+                && at.path().contains("/dns")
+                && at.difference.theirs.is_null()
+                && at.difference.ours == *expected
         },
     },
     Rule {
@@ -302,9 +208,9 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Macvlan],
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            let of_address = ["/dadfailed", "/tentative"].iter().any(|end| difference.path.ends_with(end));
-            of_address && context.case.containers > 1 && context.key("ipam")["type"] == "static"
+        explains: |at| {
+            let is_state = ["/dadfailed", "/tentative"].iter().any(|state| at.ends_with(state));
+            is_state && at.case.containers > 1 && at.key("ipam")["type"] == "static"
         },
     },
     Rule {
@@ -313,14 +219,12 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge, Macvlan],
         of: Debian,
         rare: true,
-        explains: |context, difference| {
-            let duplicates = context.case.containers > 1 && context.key("ipam")["type"] == "static";
-            let refused =
-                context.ours["add"].as_array().is_some_and(|adds| adds.iter().any(|exit| exit != "success"));
-            duplicates
-                && refused
-                && !difference.path.contains("/host/")
-                && context.key("ipam").to_string().contains("fd00:")
+        explains: |at| {
+            let is_ipv6 =
+                |address: &Value| address["address"].as_str().is_some_and(|text| text.contains(':'));
+            at.is_refused_by_ours_alone()
+                && at.case.containers > 1
+                && at.of_ipam("addresses").iter().any(is_ipv6)
         },
     },
     Rule {
@@ -329,39 +233,31 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge],
         of: Newer,
         rare: true,
-        explains: |context, difference| {
-            let ipam = context.key("ipam");
-            let several = ["ranges", "addresses"]
-                .iter()
-                .any(|key| ipam[key].as_array().is_some_and(|all| all.len() > 1));
-            difference.path.starts_with("/del/")
-                && difference.ours == "success"
-                && context.key("ipMasq") == true
-                && several
+        explains: |at| {
+            let several = ["ranges", "addresses"].iter().any(|key| at.of_ipam(key).len() > 1);
+            at.go_alone_fails("del", "") && at.key("ipMasq") == true && several
         },
     },
     Rule {
         name: "CHECK of Go fails for a route without a next hop",
         reason: "ADD gives it the gateway of its address, CHECK looks for one without",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan],
-        of: Any,
+        families: INTERFACE,
+        of: Debian,
         rare: true,
-        explains: |context, difference| {
-            let routes = context.key("ipam")["routes"].as_array().cloned().unwrap_or_default();
-            let without = routes.iter().any(|route| route["gw"].is_null());
-            difference.path.starts_with("/check/") && difference.ours == "success" && without
+        explains: |at| {
+            at.go_alone_fails("check", "Expected Route")
+                && at.of_ipam("routes").iter().any(|route| route["gw"].is_null())
         },
     },
     Rule {
         name: "CHECK of Go asks for the route of an address' own subnet",
         reason: "ours for the addresses and for the routes of the result",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan],
+        families: INTERFACE,
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            difference.path == "/check/0"
-                && difference.ours == "success"
-                && context.case.change.starts_with("route flush")
+        explains: |at| {
+            let is_flushed = at.case.change.starts_with("route flush");
+            is_flushed && at.path() == "/check/0" && at.go_alone_fails("check", "Failed to find Gateway")
         },
     },
     Rule {
@@ -370,40 +266,37 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Static],
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            let addresses = context.key("ipam")["addresses"].as_array().cloned().unwrap_or_default();
-            let twice = addresses
-                .iter()
-                .enumerate()
-                .any(|(at, one)| addresses[..at].iter().any(|other| other["address"] == one["address"]));
-            difference.path.starts_with("/check/") && difference.ours == "success" && twice
+        explains: |at| {
+            let addresses = at.of_ipam("addresses");
+            let twice = (1..addresses.len()).any(|this| {
+                addresses[..this].iter().any(|earlier| earlier["address"] == addresses[this]["address"])
+            });
+            at.go_alone_fails("check", "") && twice
         },
     },
     Rule {
         name: "the MTU of interfaces in results",
         reason: "results of 1.1.0 have it; Go leaves it out",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan],
+        families: INTERFACE,
         of: Newer,
         rare: false,
-        explains: |context, difference| {
-            let path = &difference.path;
-            path.starts_with("/results/")
-                && path.ends_with("/mtu")
-                && difference.theirs.is_null()
-                && context.key("cniVersion") == "1.1.0"
+        explains: |at| {
+            let is_left_out = at.is_of("results") && at.ends_with("/mtu") && at.difference.theirs.is_null();
+            is_left_out && at.key("cniVersion") == "1.1.0"
         },
     },
     Rule {
         name: "a next hop behind a route without one",
         reason: "the kernel takes it where that route has link scope, and refuses Go's ADD",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan],
+        families: INTERFACE,
         of: Any,
         rare: true,
-        explains: |context, difference| {
-            let routes = context.key("ipam")["routes"].as_array().cloned().unwrap_or_default();
+        explains: |at| {
+            let routes = at.of_ipam("routes");
             let direct = routes.iter().position(|route| route["gw"].is_null());
-            let behind = direct.is_some_and(|at| routes[at..].iter().any(|route| route["gw"].is_string()));
-            behind && context.refused_by_go() && !difference.path.contains("/host/")
+            let behind =
+                direct.is_some_and(|direct| routes[direct..].iter().any(|route| route["gw"].is_string()));
+            behind && at.is_refused_by_go_alone("network is unreachable")
         },
     },
     Rule {
@@ -412,34 +305,12 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Macvlan, Bridge, BridgeVlan, Ipvlan, Vlan],
         of: Any,
         rare: true,
-        explains: |_, difference| {
-            difference.path.ends_with("/scope") && difference.theirs.is_null() && difference.ours == "link"
+        explains: |at| {
+            let is_of_container = at.path().contains("/containers/") && at.ends_with("/scope");
+            is_of_container && at.difference.theirs.is_null() && at.difference.ours == "link"
         },
     },
 ];
-
-/// All differences that no rule explains; the names of rules that explained one are noted in `used`.
-pub(crate) fn unexplained(
-    context: &Context<'_>,
-    rules: &[&Rule],
-    used: &mut Vec<&'static str>,
-) -> Vec<Difference> {
-    let mut found = Vec::new();
-    walk(context.theirs, context.ours, String::new(), &mut found);
-    found.retain(|difference| {
-        let mut explained = false;
-        for rule in rules.iter().filter(|rule| rule.families.contains(&context.case.family)) {
-            if (rule.explains)(context, difference) {
-                explained = true;
-                if !used.contains(&rule.name) {
-                    used.push(rule.name);
-                }
-            }
-        }
-        !explained
-    });
-    found
-}
 
 /// Lists of VLANs, or of interfaces with such lists, without VLAN 1.
 fn without_vlan_1(list: &Value) -> Value {
@@ -450,34 +321,4 @@ fn without_vlan_1(list: &Value) -> Value {
     }
     list.retain(|entry| entry["vlans"].as_array().is_none_or(|vlans| !vlans.is_empty()));
     Value::Array(list)
-}
-
-/// `"dns": {}` is as good as no `dns`.
-fn is_empty(value: &Value) -> bool {
-    value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty)
-}
-
-fn walk(theirs: &Value, ours: &Value, path: String, found: &mut Vec<Difference>) {
-    if is_empty(theirs) && is_empty(ours) {
-        return;
-    }
-    match (theirs, ours) {
-        (Value::Object(left), Value::Object(right)) => {
-            for (key, value) in left {
-                walk(value, right.get(key).unwrap_or(&Value::Null), format!("{path}/{key}"), found);
-            }
-            for (key, value) in right.iter().filter(|(key, _)| !left.contains_key(*key)) {
-                walk(&Value::Null, value, format!("{path}/{key}"), found);
-            }
-        }
-        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
-            for (index, (left, right)) in left.iter().zip(right).enumerate() {
-                walk(left, right, format!("{path}/{index}"), found);
-            }
-        }
-        (left, right) if left != right => {
-            found.push(Difference { path, theirs: left.clone(), ours: right.clone() });
-        }
-        _ => {}
-    }
 }
