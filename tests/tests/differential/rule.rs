@@ -106,15 +106,19 @@ impl Place<'_> {
     /// Whether an ADD that failed in Go succeeded with ours: that of the container that this is about; of the
     /// host, any. Go says `why` (a part of it).
     pub(crate) fn is_refused_by_go_alone(&self, why: &str) -> bool {
-        self.containers().any(|container| {
-            let said = self.theirs["said"]["add"][container].as_str().unwrap_or_default();
-            !is_added(self.theirs, container) && is_added(self.ours, container) && said.contains(why)
-        })
+        self.refused_by_one(self.theirs, self.ours, why)
     }
 
-    /// Whether an ADD that succeeded in Go failed with ours, as for [`Self::is_refused_by_go_alone`].
-    pub(crate) fn is_refused_by_ours_alone(&self) -> bool {
-        self.containers().any(|container| is_added(self.theirs, container) && !is_added(self.ours, container))
+    /// The same for an ADD that failed with ours alone, and what ours say.
+    pub(crate) fn is_refused_by_ours_alone(&self, why: &str) -> bool {
+        self.refused_by_one(self.ours, self.theirs, why)
+    }
+
+    fn refused_by_one(&self, by: &Value, other: &Value, why: &str) -> bool {
+        self.containers().any(|container| {
+            let said = by["said"]["add"][container].as_str().unwrap_or_default();
+            !is_added(by, container) && is_added(other, container) && said.contains(why)
+        })
     }
 
     /// Whether ours left what a path such as `/after add/host/links/br0` is about as it was.

@@ -205,7 +205,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "when an IPv6 address is found to be a duplicate",
         reason: "without a gateway no plugin waits for the kernel to find it",
-        families: &[Macvlan],
+        families: &[Macvlan, Bridge],
         of: Any,
         rare: true,
         explains: |at| {
@@ -219,13 +219,7 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge, Macvlan],
         of: Debian,
         rare: true,
-        explains: |at| {
-            let is_ipv6 =
-                |address: &Value| address["address"].as_str().is_some_and(|text| text.contains(':'));
-            at.is_refused_by_ours_alone()
-                && at.case.containers > 1
-                && at.of_ipam("addresses").iter().any(is_ipv6)
-        },
+        explains: |at| at.is_refused_by_ours_alone("duplicate address detection"),
     },
     Rule {
         name: "DEL of Go fails with ipMasq and several addresses",
@@ -273,6 +267,14 @@ pub(crate) const RULES: &[Rule] = &[
             });
             at.go_alone_fails("check", "") && twice
         },
+    },
+    Rule {
+        name: "a MAC address behind a result without addresses",
+        reason: "0.2.0 has no form for it, so Go can't write the MAC address into the result; ours pass it on as it is",
+        families: &[Tuning],
+        of: Any,
+        rare: true,
+        explains: |at| at.is_refused_by_go_alone("cannot convert: no valid IP addresses"),
     },
     Rule {
         name: "the MTU of interfaces in results",

@@ -30,7 +30,7 @@ pub(crate) const RESULTS: [(&str, &str); 6] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
     plugins: Vec<usize>,
-    is_list: bool,
+    pub(crate) is_list: bool,
     has_name: bool,
     version: Option<&'static str>,
     extra: Vec<usize>,

@@ -60,8 +60,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     script("the results are not cached", "ours; code=$?; rm -rf /var/lib/cni/multus/results; exit $code"),
     script(
-        "the cache names another interface",
-        "ours; code=$?; sed -i 's/\"net1\"/\"net9\"/' /var/lib/cni/multus/* 2> /dev/null; exit $code",
+        "the cached result names another interface",
+        "ours; code=$?; sed -i 's/\"net1\"/\"net9\"/' /var/lib/cni/multus/results/*; exit $code",
     ),
     script(
         "the networks of the pod are not attached",
@@ -77,7 +77,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     script(
         "the default route stays where it was",
-        "ours; code=$?; [ $CNI_COMMAND != ADD ] || nsenter --net=\"$CNI_NETNS\" ip route flush default; exit $code",
+        "ours; code=$?; [ $CNI_COMMAND != ADD ] || nsenter --net=\"$CNI_NETNS\" ip route del default; exit $code",
     ),
     script(
         "a delegate is called twice",

@@ -35,7 +35,7 @@ fn multus_is_that_of_go() {
     let Some(go) = go_multus() else { return };
     let tally = Comparison::new(30).run("multus", &cases(), |case| {
         let (theirs, ours) = (observe(case, Some(&go), None), observe(case, None, None));
-        let (unexplained, explained_by) = explain(&theirs, &ours);
+        let (unexplained, explained_by) = explain(case, &theirs, &ours);
         let text = |observed: &Value| observed["said"].as_str().unwrap_or_default().to_owned();
         let said = format!("Go: {}\nours: {}", text(&theirs), text(&ours));
         Compared { succeeds_in_go: theirs["add"]["ok"] == true, unexplained, explained_by, said }
@@ -53,12 +53,12 @@ fn every_seeded_fault_of_multus_is_found() {
         }
         let theirs = observe(&case, Some(&go), None);
         // What differs without a fault says nothing about the fault.
-        if !explain(&theirs, &observe(&case, None, None)).0.is_empty() {
+        if !explain(&case, &theirs, &observe(&case, None, None)).0.is_empty() {
             return Ok(());
         }
         missing
             .borrow_mut()
-            .retain(|fault| explain(&theirs, &observe(&case, None, Some(fault))).0.is_empty());
+            .retain(|fault| explain(&case, &theirs, &observe(&case, None, Some(fault))).0.is_empty());
         Ok(())
     });
     let missed: Vec<_> = missing.into_inner().iter().map(|fault| fault.name).collect();

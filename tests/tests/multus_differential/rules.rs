@@ -5,6 +5,8 @@ use oxcni_tests::Difference;
 use oxcni_tests::generated::Accepted;
 use serde_json::Value;
 
+use crate::case::{Case, Configured, Place as Found, REQUESTED};
+
 /// An accepted difference.
 pub(crate) struct Rule {
     pub(crate) accepted: Accepted,
@@ -13,7 +15,8 @@ pub(crate) struct Rule {
 
 /// A difference, with everything that a rule may look at.
 struct Place<'a> {
-    theirs: &'a Value,
+    case: &'a Case,
+    /// The whole observation of ours.
     ours: &'a Value,
     difference: &'a Difference,
 }
@@ -48,6 +51,18 @@ impl Place<'_> {
         let ifname = &self.call()["ifname"];
         let adds = self.ours["add"]["calls"].as_array().map_or(&[][..], Vec::as_slice);
         adds.iter().any(|add| add["ifname"] == *ifname && add["config"]["cniVersion"] == "0.1.0")
+    }
+
+    /// Whether the pod asks for its default route by a network.
+    fn moves_default_route(&self) -> bool {
+        let asks = |requested: &[usize]| requested.iter().any(|key| REQUESTED[*key].0 == "default-route");
+        !self.case.is_short && self.case.selected.iter().any(|(_, requested)| asks(requested))
+    }
+
+    /// Whether multus' configuration names a list by the path of its file.
+    fn has_list_by_path(&self) -> bool {
+        let Configured::Named(networks) = &self.case.configured else { return false };
+        networks.iter().any(|(net, place)| net.is_list && matches!(place, Found::File))
     }
 
     fn go_lacks_it(&self) -> bool {
@@ -104,21 +119,56 @@ pub(crate) const RULES: &[Rule] = &[
                 .any(|key| at.path().split('/').any(|part| part == *key))
     }),
     rule("the network that a cache entry is of", "which GC needs; unknown keys are ignored", |at| {
-        at.is_of_cache() && at.go_lacks_it() && at.ends_with("/multusNetwork")
+        at.is_of_cache()
+            && at.go_lacks_it()
+            && ["/multusNetwork", "/oxcniOwner"].iter().any(|key| at.ends_with(key))
     }),
+    rule(
+        "a list that is named by its path",
+        "Go's cache has its plugins without the keys that multus does not know, and so has DEL",
+        |at| {
+            let is_of_plugin = at.path().contains("/Bytes/plugins/") || at.is_of_call("del");
+            at.has_list_by_path() && is_of_plugin && at.go_lacks_it()
+        },
+    ),
+    rule(
+        "the families of a default route",
+        "Go marks both, to remove the default routes of both; ours remove those of the gateway's",
+        |at| at.is_of_cache() && at.ends_with("/IsFilterV6Gateway") && at.moves_default_route(),
+    ),
+    rule(
+        "the gateway of the status after default-route",
+        "ours name the one that the pod asked for, Go those that the networks have without that",
+        |at| {
+            let without_gateway = |status: &Value| {
+                let mut status: Value =
+                    status.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+                let entries = status.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
+                entries.for_each(|entry| drop(entry.remove("gateway")));
+                status
+            };
+            at.path() == "/add/status"
+                && at.moves_default_route()
+                && without_gateway(&at.difference.theirs) == without_gateway(&at.difference.ours)
+        },
+    ),
     rule(
         "default routes of other networks",
         "Go's newest build removes none, and adds none beside another",
-        |at| at.path().contains("/default routes"),
+        |at| {
+            let count = |routes: &Value| routes.as_array().map_or(0, Vec::len);
+            let is_moved = count(&at.difference.ours) == 1 && count(&at.difference.theirs) > 1;
+            at.path() == "/add/default routes" && at.moves_default_route() && is_moved
+        },
     ),
 ];
 
 /// The differences that no rule explains, and the names of the rules that explained others.
-pub(crate) fn explain(theirs: &Value, ours: &Value) -> (Vec<Difference>, Vec<&'static str>) {
+pub(crate) fn explain(case: &Case, theirs: &Value, ours: &Value) -> (Vec<Difference>, Vec<&'static str>) {
     let mut used = Vec::new();
     let mut found = Difference::all(theirs, ours);
     found.retain(|difference| {
-        let place = Place { theirs, ours, difference };
+        let place = Place { case, ours, difference };
         let explaining: Vec<_> =
             RULES.iter().filter(|rule| (rule.explains)(&place)).map(|rule| rule.accepted.name).collect();
         used.extend(&explaining);
