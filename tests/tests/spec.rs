@@ -50,6 +50,18 @@ both_flavours! {
         }
     }
 
+    fn a_result_without_addresses_is_passed_on_but_not_made_in_0_2_0(host) {
+        let pod = host.container();
+        pod.ip("link add name eth0 type veth peer name far");
+        let chained = json!({ "cniVersion": "0.2.0", "name": "net", "prevResult": { "cniVersion": "0.2.0" } });
+        for plugin in ["tuning", "passthru", "loopback"] {
+            let result = host.network(chained.clone()).with("type", json!(plugin)).add(&pod).result();
+            assert_eq!(result, json!({ "cniVersion": "0.2.0", "dns": {} }), "{plugin}");
+        }
+        let alone = json!({ "cniVersion": "0.2.0", "name": "net", "type": "static", "ipam": { "type": "static" } });
+        host.network(alone).add(&pod).fails(7, &["0.2.0", "without addresses"]);
+    }
+
     fn no_version_means_0_1_0(host) {
         let result = host.network(config(json!({}))).with("cniVersion", None).add(&host.container()).result();
         assert_eq!(result["cniVersion"], "0.1.0");

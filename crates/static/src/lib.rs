@@ -38,7 +38,9 @@ impl Plugin for Static {
 
     fn add(&self, request: &Request) -> Result<AddResult> {
         let Config { ips, routes, dns } = Config::parse(request)?;
-        Ok(AddResult { ips, routes, dns, ..AddResult::default() })
+        let result = AddResult { ips, routes, dns, ..AddResult::default() };
+        result.check_form(request.conf.cni_version)?;
+        Ok(result)
     }
 
     /// There is nothing to release, also where the configuration has become invalid.
