@@ -32,6 +32,9 @@ on_node! {
         let routes = pod.container.sh("ip route show default");
         assert!(routes.starts_with("default via 10.1.0.1 dev net1"), "{routes}");
         pod.del().succeeds();
+        node.script("empty", r#"[ $CNI_COMMAND != ADD ] || { echo '{"cniVersion":"1.0.0"}'; exit; }"#);
+        node.definition("empty", &json!({ "cniVersion": "1.0.0", "name": "empty", "type": "empty" }));
+        node.pod("r", &moved("empty", "10.9.0.254")).add().succeeds();
         // Without a link, nothing changes.
         node.scripted("b", "");
         let text = node.pod("q", &moved("b", "10.9.0.254")).add().error().text();

@@ -25,6 +25,10 @@ pub(crate) fn apply(
     ifname: &IfName,
     result: &mut AddResult,
 ) -> Result<bool> {
+    // As a plugin that makes no interface answers: the Go program too leaves the request alone then.
+    if result.interfaces.is_empty() && result.ips.is_empty() {
+        return Ok(false);
+    }
     let gateways = delegate.requested.default_route.as_deref().unwrap_or_default();
     let own = |v4: bool| gateways.iter().any(|gateway| gateway.is_ipv4() == v4);
     let removed = Families { v4: delegate.filtered.v4 || own(true), v6: delegate.filtered.v6 || own(false) };
