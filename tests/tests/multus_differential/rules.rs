@@ -103,15 +103,20 @@ pub(crate) const RULES: &[Rule] = &[
     rule("the key capabilities", "the specification wants it removed; libcni leaves it", |at| {
         at.path().contains("/config/capabilities") && at.difference.ours.is_null()
     }),
-    rule("portMappings and bandwidth of a pod at DEL", "Go's cache does not have them", |at| {
-        at.is_of_call("del") && at.go_lacks_it() && {
-            let offered = &at.call()["config"]["runtimeConfig"];
+    rule(
+        "portMappings and bandwidth of a pod at DEL",
+        "Go's cache does not have them: it passes none, or those of the runtime",
+        |at| {
             let is_requested = |key: &str| ["portMappings", "bandwidth"].contains(&key);
-            is_requested(at.path().rsplit('/').next().unwrap_or_default())
-                || at.ends_with("/runtimeConfig")
-                    && offered.as_object().is_some_and(|offered| offered.keys().all(|key| is_requested(key)))
-        }
-    }),
+            let all = &at.call()["config"]["runtimeConfig"];
+            let offered = at.path().split_once("/config/runtimeConfig").map(|(_, offered)| offered);
+            at.is_of_call("del")
+                && offered.is_some_and(|offered| match offered.split('/').nth(1) {
+                    Some(key) => is_requested(key),
+                    None => all.as_object().is_some_and(|all| all.keys().all(|key| is_requested(key))),
+                })
+        },
+    ),
     rule("the cached configuration in Go's own types", "Go repeats there what it reads from Bytes", |at| {
         at.is_of_cache()
             && ["CNINetworkConfigList", "ConfList", "Conf"]
