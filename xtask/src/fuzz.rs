@@ -35,7 +35,8 @@ pub(crate) struct Args {
     /// Targets that run at the same time.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     jobs: usize,
-    /// Add found inputs to fuzz/corpus: the fewest that reach all code that was reached.
+    /// Add found inputs to fuzz/corpus, the shortest first, until it is full: the fewest that reach all
+    /// code that was reached.
     #[arg(long)]
     keep: bool,
 }
@@ -51,6 +52,10 @@ const MAX_LENGTH: usize = 4096;
 
 /// The longest input that is added to the committed corpus.
 const MAX_KEPT: usize = 1024;
+
+/// What the committed corpus of one target may hold: the tests replay it, also in debug builds.
+const MAX_INPUTS: usize = 64;
+const MAX_BYTES: usize = 16 << 10;
 
 /// Seconds and MiB that one input may take.
 const INPUT_LIMITS: [&str; 2] = ["-timeout=10", "-rss_limit_mb=1024"];
@@ -237,17 +242,30 @@ impl Fuzz {
         }
         let committed = self.committed(target);
         let content = |folder: &Path, name: &str| fs::read(folder.join(name)).unwrap_or_default();
-        let known: BTreeSet<Vec<u8>> =
-            names(&committed)?.iter().map(|name| content(&committed, name)).collect();
-        for name in names(&chosen)? {
-            let bytes = content(&chosen, &name);
-            if !known.contains(&bytes) {
-                let file = committed.join(name.get(..12).unwrap_or(&name));
-                fs::write(&file, bytes).context(|| format!("can't write {}", file.display()))?;
-            }
+        let read = |folder: &Path| -> Result<Vec<(String, Vec<u8>)>> {
+            let names = names(folder)?.into_iter();
+            Ok(names.map(|name| (name.clone(), content(folder, &name))).collect())
+        };
+        let known: Vec<Vec<u8>> = read(&committed)?.into_iter().map(|(_, bytes)| bytes).collect();
+        for (name, bytes) in kept(&known, read(&chosen)?) {
+            let file = committed.join(name.get(..12).unwrap_or(&name));
+            fs::write(&file, bytes).context(|| format!("can't write {}", file.display()))?;
         }
         Ok(())
     }
+}
+
+/// The inputs that are added to those of the committed corpus: the shortest, as far as there is room.
+fn kept(known: &[Vec<u8>], mut chosen: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
+    let (mut count, mut size) = (known.len(), known.iter().map(Vec::len).sum::<usize>());
+    chosen.retain(|(_, bytes)| !known.contains(bytes));
+    chosen.sort_by_key(|(_, bytes)| bytes.len());
+    let has_room = |(_, bytes): &(String, Vec<u8>)| {
+        count += 1;
+        size += bytes.len();
+        count <= MAX_INPUTS && size <= MAX_BYTES
+    };
+    chosen.into_iter().take_while(has_room).collect()
 }
 
 fn make(folder: &Path) -> Result<()> {
@@ -301,7 +319,9 @@ fn table(runs: &[Run]) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_plain, number_after, panic_of};
+    use super::{MAX_BYTES, MAX_INPUTS, is_plain, kept, names, number_after, panic_of};
+    use std::fs;
+    use std::path::Path;
 
     const LOG: &str = "#2\tINITED cov: 10 ft: 11 corp: 1/1b\n#9\tDONE   cov: 12 ft: 20 corp: 2/9b\n\
                        stat::number_of_executed_units: 4711\nthread 'x' panicked at a.rs:1:2:\nwhy\n";
@@ -311,6 +331,32 @@ mod tests {
         assert_eq!(number_after(LOG, " cov: "), Some(12));
         assert_eq!(number_after(LOG, "stat::number_of_executed_units:"), Some(4711));
         assert_eq!(number_after(LOG, "missing:"), None);
+    }
+
+    #[test]
+    fn the_corpus_grows_by_short_inputs_up_to_its_bounds() {
+        let input = |number: usize, length: usize| (format!("{number:03}"), vec![number as u8; length]);
+        let names = |inputs: Vec<(String, Vec<u8>)>| inputs.into_iter().map(|it| it.0).collect::<Vec<_>>();
+        let known = [vec![1; 10]];
+        assert_eq!(names(kept(&known, vec![input(3, 30), input(1, 10), input(2, 20)])), ["002", "003"]);
+        let many = (0..2 * MAX_INPUTS).map(|number| input(number, 9)).collect();
+        assert_eq!(kept(&known, many).len(), MAX_INPUTS - 1);
+        assert_eq!(names(kept(&known, vec![input(4, MAX_BYTES), input(5, 5)])), ["005"]);
+    }
+
+    #[test]
+    fn the_committed_corpus_is_within_its_bounds() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        for target in names(&corpus).unwrap() {
+            let inputs = names(&corpus.join(&target)).unwrap();
+            let size = |name: &String| fs::metadata(corpus.join(&target).join(name)).unwrap().len() as usize;
+            let bytes: usize = inputs.iter().map(size).sum();
+            assert!(
+                inputs.len() <= MAX_INPUTS && bytes <= MAX_BYTES,
+                "{target}: {} in {bytes}",
+                inputs.len()
+            );
+        }
     }
 
     #[test]
