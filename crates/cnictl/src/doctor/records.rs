@@ -97,7 +97,7 @@ fn reservations(
     let names = std::fs::read_dir(DATA_DIR).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     folders.extend(names.map(|network| ((DATA_DIR.into(), network), ())));
-    let mut ailments = Vec::new();
+    let mut orphans = Vec::new();
     for (data_dir, network) in folders.into_keys() {
         for reservation in oxcni_host_local::reservations(&Path::new(&data_dir).join(network.as_str()))? {
             let is_owner = |(other, attachment): &Entry<'_>| {
@@ -117,10 +117,24 @@ fn reservations(
                 ifname: reservation.ifname,
             };
             let in_use = namespaces.use_of(reserved.address);
-            ailments.push(Ailment::Orphan { orphan: Orphan::Reservation(reserved), in_use });
+            orphans.push((reserved, in_use));
         }
     }
-    Ok(ailments)
+    leave_whole(&mut orphans);
+    let ailment = |(reserved, in_use)| Ailment::Orphan { orphan: Orphan::Reservation(reserved), in_use };
+    Ok(orphans.into_iter().map(ailment).collect())
+}
+
+/// Leaves all addresses of an attachment that uses one: releasing the others would release that one, too. A
+/// container may have taken them off its interface.
+fn leave_whole(orphans: &mut [(Reserved, Option<String>)]) {
+    let owner =
+        |it: &Reserved| (it.data_dir.clone(), it.network.clone(), it.container_id.clone(), it.ifname.clone());
+    let in_use: BTreeMap<_, String> =
+        orphans.iter().filter_map(|(it, in_use)| Some((owner(it), in_use.clone()?))).collect();
+    for (orphan, own) in orphans {
+        *own = own.take().or_else(|| in_use.get(&owner(orphan)).cloned());
+    }
 }
 
 /// Where no daemon answers, nothing is known of its leases.
@@ -162,4 +176,27 @@ fn masquerading(entries: &[Entry<'_>], namespaces: &LazyCell<Namespaces>) -> Res
         Ailment::Orphan { orphan: Orphan::Masquerade(comment), in_use }
     };
     Ok(orphans.into_iter().map(ailment).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attachment_that_uses_one_of_its_addresses_keeps_all() {
+        let reserved = |address: &str, container: &str| Reserved {
+            network: "net".parse().unwrap(),
+            data_dir: DATA_DIR.into(),
+            address: address.parse().unwrap(),
+            container_id: container.to_owned(),
+            ifname: Some("eth0".to_owned()),
+        };
+        let mut orphans = [
+            (reserved("10.0.0.2", "one"), Some("it has it".to_owned())),
+            (reserved("fd00::2", "one"), None),
+            (reserved("10.0.0.3", "other"), None),
+        ];
+        leave_whole(&mut orphans);
+        assert_eq!(orphans.map(|(_, in_use)| in_use.is_some()), [true, true, false]);
+    }
 }
