@@ -20,6 +20,7 @@ use crate::case::Case;
 use crate::profile::Profile;
 use crate::version::Version;
 use crate::{Result, double};
+use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -160,6 +161,8 @@ pub struct CallRecord {
 /// The job can't be read, or the namespaces can't be furnished.
 pub fn main() -> Result<()> {
     let job: Job = serde_json::from_reader(std::io::stdin()).map_err(|error| format!("no job: {error}"))?;
+    setrlimit(Resource::RLIMIT_FSIZE, MAX_FILE, MAX_FILE)
+        .map_err(|error| format!("can't limit the size of files: {error}"))?;
     let output = match job {
         Job::Case(job) => serde_json::to_string(&engine::run(*job)),
         Job::Probe(job) => serde_json::to_string(&probe::run(&job)?),
@@ -167,6 +170,10 @@ pub fn main() -> Result<()> {
     println!("{}", output.map_err(|error| error.to_string())?);
     Ok(())
 }
+
+/// The longest file that the process of a case and the plugins may write, in bytes: what a plugin prints is a file
+/// in memory. One that prints more is ended by SIGXFSZ.
+const MAX_FILE: u64 = 16 << 20;
 
 /// Where the suite keeps what is its own, in the mount namespace of a case.
 pub(crate) const HOME: &str = "/run/cni-conformance";

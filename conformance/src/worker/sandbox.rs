@@ -52,8 +52,9 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|error| format!("can't open {}: {error}", path.display()))
 }
 
+/// Covers a folder. Its size is bounded: it is memory.
 fn cover(folder: &str) -> Result<()> {
-    mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+    mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=512m"))
         .map_err(|error| format!("can't cover {folder}: {error}"))
 }
 

@@ -28,6 +28,7 @@ const ROWS: &[Row] = &[
     // Of every call.
     row("hangs", "call: ADD", "ADD did not end within"),
     row("crashes", "call: ADD", "ended by a signal"),
+    row("prints-without-end", "call: ADD", "ended by a signal"),
     row("prints-text", "call: ADD", "not JSON"),
     row("prints-twice", "call: ADD", "more than one JSON document"),
     row("prints-nothing", "call: ADD", "succeeded without a result"),
