@@ -3,7 +3,7 @@
 //! Each test has a subnet of its own: doctor looks for addresses in all namespaces of the machine.
 
 use oxcni_tests::dhcp::Kea;
-use oxcni_tests::{Host, both_flavours};
+use oxcni_tests::{Container, Host, both_flavours};
 use serde_json::{Value, json};
 
 /// A bridge network with host-local, masquerading, and tuning behind it.
@@ -17,6 +17,18 @@ fn configure(host: &Host, subnet: &str) {
         ],
     });
     host.configure("10-net.conflist", list.to_string());
+}
+
+/// A bridge network with dhcp, and the namespace of its server.
+fn configure_dhcp(host: &Host) -> Container<'_> {
+    let conf = json!({
+        "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br0", "ipam": { "type": "dhcp" },
+    });
+    host.configure("10-net.conf", conf.to_string());
+    host.sh("ip link add name br0 type bridge; ip link set br0 up");
+    let server = host.veth_pair("server", "server", &["10.1.2.1/24"]);
+    host.sh("ip link set server master br0");
+    server
 }
 
 /// The kinds of what doctor finds.
@@ -130,13 +142,7 @@ both_flavours! {
     }
 
     fn leases_of_dhcp_are_kept_where_their_interface_is(host) {
-        let conf = json!({
-            "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br0", "ipam": { "type": "dhcp" },
-        });
-        host.configure("10-net.conf", conf.to_string());
-        host.sh("ip link add name br0 type bridge; ip link set br0 up");
-        let server = host.veth_pair("server", "server", &["10.1.2.1/24"]);
-        host.sh("ip link set server master br0");
+        let server = configure_dhcp(&host);
         let kea = Kea::with_leases_of(&server, [1000, 2000, 4000], 99);
         let _daemon = host.dhcp_daemon(&[]);
         let (living, gone) = (host.container(), host.container());
@@ -164,6 +170,24 @@ both_flavours! {
         assert!(living.reaches("10.1.2.1"));
         living.ip("link del eth0");
         repairs(&host, &["lease"]);
+    }
+
+    fn a_broken_attachment_with_a_lease_is_mended_with_its_address(host) {
+        let server = configure_dhcp(&host);
+        let _kea = Kea::with_leases_of(&server, [1000, 2000, 4000], 99);
+        let _daemon = host.dhcp_daemon(&[]);
+        let pod = host.container();
+        let result = host.cnictl("add net c1 -o json").result();
+        let address = result["ips"][0]["address"].as_str().expect("an address");
+        is_healthy(&host);
+        let before = mac(&pod);
+        for how in [format!("addr del {address} dev eth0"), "link set eth0 down".to_owned(), "link del eth0".to_owned()] {
+            pod.ip(&how);
+            repairs(&host, &["broken"]);
+            assert_eq!(host.cnictl_json("list")[0]["addresses"], json!([address]), "{how}");
+            assert_eq!(mac(&pod), before, "{how}");
+            assert!(pod.reaches("10.1.2.1"), "{how}");
+        }
     }
 
     fn an_attachment_that_can_not_be_mended_can_be_tried_again(host) {

@@ -31,6 +31,9 @@ pub(crate) fn reattach(node: &Node, attached: &Attached) -> Result<()> {
         return Err(Error::new(Code::INVALID_CONFIG, "the cache has no result of its ADD"));
     };
     require_plugins(&network, &runtime.calls(Command::Add, &network, &invocation)?)?;
+    if network.plugins().iter().any(|plugin| ipam_type(plugin.members()) == "dhcp") {
+        keep_lease(&invocation)?;
+    }
     runtime.del(&network, &invocation)?;
     let added =
         runtime.add(&keeping_addresses(&network, &invocation, before)?, &keeping_mac(&invocation, before));
@@ -59,6 +62,22 @@ fn require_plugins(network: &NetworkConf, calls: &[cni_core::request::Request]) 
     Ok(())
 }
 
+/// Sets the interface down, so that the DEL of dhcp can't give the lease back: a server may have another
+/// address for a client that comes again after that, and has the same for one whose lease it knows.
+fn keep_lease(invocation: &Invocation) -> Result<()> {
+    let Some(netns) = &invocation.netns else { return Ok(()) };
+    let container = Netlink::open_in(&Netns::open_existing(netns)?)?;
+    match container.link(&invocation.attachment.ifname)? {
+        Some(link) => Ok(container.set_down(&link)?),
+        None => Ok(()),
+    }
+}
+
+fn ipam_type(members: &Members) -> String {
+    let ipam: Value = member(members, "ipam").unwrap_or_default();
+    ipam["type"].as_str().unwrap_or_default().to_owned()
+}
+
 /// The configuration with a request for the addresses, where an IPAM plugin takes one: `args.cni.ips`.
 fn keeping_addresses(
     network: &NetworkConf,
@@ -66,8 +85,7 @@ fn keeping_addresses(
     before: &AddResult,
 ) -> Result<NetworkConf> {
     network.map_plugins(|members| {
-        let ipam: Value = member(members, "ipam").unwrap_or_default();
-        if ipam["type"] != "host-local" {
+        if ipam_type(members) != "host-local" {
             return Ok(());
         }
         let mut args: Value = member(members, "args").filter(Value::is_object).unwrap_or_else(|| json!({}));
