@@ -93,9 +93,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     // What is known is kept, should the machine fail.
     write(&results)?;
     if !args.no_vm {
-        in_machine(args, &workspace, &suite, &contenders, &mut results, &progress)?;
+        let outcome = in_machine(args, &workspace, &suite, &contenders, &mut results, &progress);
+        write(&results)?;
+        outcome?;
     }
-    write(&results)?;
     progress.print(format!("The table is in {}", table.display()));
     let failed: Vec<String> = contenders
         .iter()
@@ -204,13 +205,14 @@ fn in_machine(
     }
     progress.print(format!("Running what this kernel lacks on kernel {}", machine.kernel.release));
     let command = ["sh".into(), "-c".into(), format!("{}; true", lines.join("; ")).into()].to_vec();
-    machine.run(&Job { command, folder: workspace.root.clone(), environment: Vec::new() })?;
-    for contender in partial {
+    let ended = machine.run(&Job { command, folder: workspace.root.clone(), environment: Vec::new() });
+    // What was run before the machine failed counts.
+    for contender in partial.into_iter().filter(|contender| there(contender).join("report.json").is_file()) {
         let kept = workspace.root.join("conformance/results").join(format!("{}-vm", contender.name));
         keep(&there(contender), &kept, &contender.folder)?;
         let run = Run::read(&contender.name, &there(contender))?;
         progress.print(format!("{} in the machine: {}", contender.name, run.summary()));
         results.fill_in(run);
     }
-    Ok(())
+    ended.map(drop)
 }
