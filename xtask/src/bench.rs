@@ -95,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Failure::new("the benchmark makes network namespaces and needs root"));
     }
-    debian::ensure(&["containernetworking-plugins", "iproute2"], &progress)?;
+    debian::ensure(&["containernetworking-plugins", "iproute2", "iptables"], &progress)?;
     let workspace = Workspace::load()?;
     if !args.no_build && args.ours.is_none() {
         dist::build(&workspace, &Layout::OfCalls, &progress)?;

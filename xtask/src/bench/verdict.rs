@@ -42,6 +42,12 @@ const TIMES_GO: f64 = 4.0;
 const TIMES_FLOOR: f64 = 1.5;
 /// DEL waits for the kernel: it may take this much of Go's time.
 const DEL_OF_GO: f64 = 1.1;
+/// The same with `ipMasq`, for which the Go plugin executes iptables.
+const TIMES_GO_MASQUERADE: f64 = 8.0;
+const DEL_OF_GO_MASQUERADE: f64 = 0.33;
+/// ADD and DEL with `ipMasq` may take this much of those without.
+const ADD_MASQUERADE: f64 = 1.3;
+const DEL_MASQUERADE: f64 = 1.2;
 /// The most reservations may make this much of the cost without any.
 const GROWTH: f64 = 1.5;
 /// `cnictl add` and `del` may take this much of the two calls of the plugin.
@@ -86,6 +92,7 @@ pub(crate) fn judge(
     for workload in Workload::ALL {
         judge_workload(workload, measured, &mut verdicts);
     }
+    judge_masquerade(measured, &mut verdicts);
     for who in OURS {
         judge_growth(who, grown, &mut verdicts);
     }
@@ -116,13 +123,17 @@ fn judge_workload(workload: Workload, measured: &[Measured], verdicts: &mut Vec<
         found.map(|one| one.figures)
     };
     let title = workload.title();
+    let (times_go, del_of_go) = match workload {
+        Workload::BridgeMasquerade => (TIMES_GO_MASQUERADE, DEL_OF_GO_MASQUERADE),
+        _ => (TIMES_GO, DEL_OF_GO),
+    };
     let Some(ours) = figures(Verb::Add, Who::Multicall) else { return };
     if let Some(go) = figures(Verb::Add, Who::Go) {
         let faster = |by: fn(&Summary) -> f64| by(&go) / by(&ours);
         let wall = faster(|figures| figures.wall_p50_us);
         let cpu = faster(|figures| figures.cpu_p50_us);
-        verdicts.push(Verdict::at_least(format!("{title} ADD: faster than Go, wall"), wall, TIMES_GO));
-        verdicts.push(Verdict::at_least(format!("{title} ADD: faster than Go, CPU"), cpu, TIMES_GO));
+        verdicts.push(Verdict::at_least(format!("{title} ADD: faster than Go, wall"), wall, times_go));
+        verdicts.push(Verdict::at_least(format!("{title} ADD: faster than Go, CPU"), cpu, times_go));
     }
     if let Some(floor) = figures(Verb::Add, Who::Floor) {
         let ratio = ours.wall_p50_us / floor.wall_p50_us;
@@ -135,7 +146,24 @@ fn judge_workload(workload: Workload, measured: &[Measured], verdicts: &mut Vec<
     }
     if let (Some(ours), Some(go)) = (figures(Verb::Del, Who::Multicall), figures(Verb::Del, Who::Go)) {
         let ratio = ours.wall_p50_us / go.wall_p50_us;
-        verdicts.push(Verdict::at_most(format!("{title} DEL: of Go's, wall"), ratio, DEL_OF_GO, "×"));
+        verdicts.push(Verdict::at_most(format!("{title} DEL: of Go's, wall"), ratio, del_of_go, "×"));
+    }
+}
+
+/// What masquerading costs.
+fn judge_masquerade(measured: &[Measured], verdicts: &mut Vec<Verdict>) {
+    for (verb, required) in [(Verb::Add, ADD_MASQUERADE), (Verb::Del, DEL_MASQUERADE)] {
+        let wall = |workload| {
+            let is_it =
+                |one: &&Measured| (one.workload, one.verb, one.who) == (workload, verb, Who::Multicall);
+            measured.iter().find(is_it).map(|one| one.figures.wall_p50_us)
+        };
+        if let (Some(with), Some(without)) =
+            (wall(Workload::BridgeMasquerade), wall(Workload::BridgeHostLocal))
+        {
+            let what = format!("bridge {} with ipMasq: of that without, wall", verb.name());
+            verdicts.push(Verdict::at_most(what, with / without, required, "×"));
+        }
     }
 }
 
@@ -272,6 +300,23 @@ mod tests {
         };
         assert!(judged(90.0));
         assert!(!judged(91.0));
+    }
+
+    #[test]
+    fn masquerading_is_held_to_the_same_call_without_it() {
+        let call = |workload, verb, us| Measured { workload, verb, ..add(Who::Multicall, us) };
+        let judged = |with_add, with_del| {
+            let calls = [
+                call(Workload::BridgeHostLocal, Verb::Add, 100.0),
+                call(Workload::BridgeHostLocal, Verb::Del, 1000.0),
+                call(Workload::BridgeMasquerade, Verb::Add, with_add),
+                call(Workload::BridgeMasquerade, Verb::Del, with_del),
+            ];
+            let verdicts = judge(&calls, &[], &[], None, &[]);
+            (met(&verdicts, "ADD with ipMasq").met, met(&verdicts, "DEL with ipMasq").met)
+        };
+        assert_eq!(judged(130.0, 1200.0), (true, true));
+        assert_eq!(judged(131.0, 1201.0), (false, false));
     }
 
     #[test]

@@ -23,6 +23,8 @@ const WARM_UP: usize = 3;
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Workload {
     BridgeHostLocal,
+    /// The same with `ipMasq`.
+    BridgeMasquerade,
     MacvlanStatic,
     IpvlanHostLocal,
 }
@@ -51,11 +53,13 @@ pub(crate) struct Bench<'a> {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 3] = [Self::BridgeHostLocal, Self::MacvlanStatic, Self::IpvlanHostLocal];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::BridgeHostLocal, Self::BridgeMasquerade, Self::MacvlanStatic, Self::IpvlanHostLocal];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::BridgeHostLocal => "bridge + host-local",
+            Self::BridgeMasquerade => "bridge with ipMasq",
             Self::MacvlanStatic => "macvlan + static",
             Self::IpvlanHostLocal => "ipvlan + host-local",
         }
@@ -64,9 +68,19 @@ impl Workload {
     /// The interface plugin and the IPAM plugin.
     pub(crate) fn plugins(self) -> [&'static str; 2] {
         match self {
-            Self::BridgeHostLocal => ["bridge", "host-local"],
+            Self::BridgeHostLocal | Self::BridgeMasquerade => ["bridge", "host-local"],
             Self::MacvlanStatic => ["macvlan", "static"],
             Self::IpvlanHostLocal => ["ipvlan", "host-local"],
+        }
+    }
+
+    /// A short name for networks, containers and bridges.
+    fn slug(self) -> &'static str {
+        match self {
+            Self::BridgeHostLocal => "br",
+            Self::BridgeMasquerade => "mq",
+            Self::MacvlanStatic => "macvlan",
+            Self::IpvlanHostLocal => "ipvlan",
         }
     }
 
@@ -74,6 +88,7 @@ impl Workload {
     fn prepare(self) -> Result<()> {
         match self {
             Self::BridgeHostLocal => ip("link add name floor0 type bridge").and(ip("link set floor0 up"))?,
+            Self::BridgeMasquerade => String::new(),
             Self::MacvlanStatic | Self::IpvlanHostLocal => {
                 let [kind, _] = self.plugins();
                 let master = self.master();
@@ -89,7 +104,7 @@ impl Workload {
 
     fn master(self) -> &'static str {
         match self {
-            Self::BridgeHostLocal => "floor0",
+            Self::BridgeHostLocal | Self::BridgeMasquerade => "floor0",
             Self::MacvlanStatic => "master-m",
             Self::IpvlanHostLocal => "master-i",
         }
@@ -97,7 +112,10 @@ impl Workload {
 
     /// Each contender has a network of its own, with an interface, a subnet and a folder.
     fn config(self, who: Who, folder: &Path) -> Value {
-        let network = format!("bench-{}-{}", self.plugins()[0], who.slug());
+        let network = format!("bench-{}-{}", self.slug(), who.slug());
+        let bridge = format!("{}-{}", self.slug(), who.slug());
+        // Both workloads have bridges on the host at the same time.
+        let second = if self == Self::BridgeMasquerade { 89 } else { 88 };
         let third = who as usize;
         let [kind, ipam_type] = self.plugins();
         let ipam = match ipam_type {
@@ -108,7 +126,7 @@ impl Workload {
             }),
             _ => json!({
                 "type": "host-local",
-                "subnet": format!("10.88.{third}.0/24"),
+                "subnet": format!("10.{second}.{third}.0/24"),
                 "routes": [{ "dst": "0.0.0.0/0" }],
                 "dataDir": folder.join(who.slug()),
             }),
@@ -116,7 +134,11 @@ impl Workload {
         match self {
             Self::BridgeHostLocal => json!({
                 "cniVersion": "1.0.0", "name": network, "type": kind,
-                "bridge": format!("br-{}", who.slug()), "isGateway": true, "ipam": ipam,
+                "bridge": bridge, "isGateway": true, "ipam": ipam,
+            }),
+            Self::BridgeMasquerade => json!({
+                "cniVersion": "1.0.0", "name": network, "type": kind,
+                "bridge": bridge, "isGateway": true, "ipMasq": true, "ipam": ipam,
             }),
             _ => json!({
                 "cniVersion": "1.0.0", "name": network, "type": kind,
@@ -125,14 +147,16 @@ impl Workload {
         }
     }
 
-    fn floor_arguments(self, netns: &Path) -> Vec<String> {
+    /// `None` where nothing sends only the messages.
+    fn floor_arguments(self, netns: &Path) -> Option<Vec<String>> {
         let netns = netns.display().to_string();
         let arguments: &[&str] = match self {
+            Self::BridgeMasquerade => return None,
             Self::BridgeHostLocal => &["bridge", &netns, "floor1", "floor0", "10.99.0.2/24", "10.99.0.1"],
             Self::MacvlanStatic => &["macvlan", &netns, self.master(), "10.99.0.2/24", "10.99.0.1"],
             Self::IpvlanHostLocal => &["ipvlan", &netns, self.master(), "10.99.0.2/24", "10.99.0.1"],
         };
-        arguments.iter().map(|argument| (*argument).to_owned()).collect()
+        Some(arguments.iter().map(|argument| (*argument).to_owned()).collect())
     }
 
     /// Measures all contenders in turn, round after round; `None` where the kernel lacks the kind of link.
@@ -161,7 +185,7 @@ impl Workload {
             .into_iter()
             .map(|contender| Case::new(self, bench, contender.clone()))
             .collect::<Result<Vec<_>>>()?;
-        let floor_name = format!("{}-floor", self.plugins()[0]);
+        let floor_name = format!("{}-floor", self.slug());
         let floor = bench.host.container(&floor_name)?;
         let mut series: BTreeMap<(Verb, Who), Series> = BTreeMap::new();
         for round in 0..WARM_UP + rounds {
@@ -182,7 +206,9 @@ impl Workload {
                     std::thread::sleep(SETTLE);
                 }
             }
-            keep(Verb::Add, Who::Floor, self.floor(bench, &floor, &floor_name)?);
+            if let Some(arguments) = self.floor_arguments(&floor) {
+                keep(Verb::Add, Who::Floor, floor_sample(bench, &arguments, &floor_name)?);
+            }
             keep(
                 Verb::Add,
                 Who::Empty,
@@ -195,16 +221,15 @@ impl Workload {
         });
         Ok(Some(measured.collect()))
     }
+}
 
-    /// Sends the messages of one ADD, and deletes the link.
-    fn floor(self, bench: &Bench<'_>, netns: &Path, name: &str) -> Result<super::sample::Sample> {
-        let program = bench.probes.join("probe-floor");
-        let sample = bench.meter.run(&program, &self.floor_arguments(netns), &[], "")?;
-        std::thread::sleep(SETTLE);
-        ip(&format!("-n {name} link del eth0"))?;
-        std::thread::sleep(SETTLE);
-        Ok(sample)
-    }
+/// Sends the messages of one ADD, and deletes the link.
+fn floor_sample(bench: &Bench<'_>, arguments: &[String], name: &str) -> Result<super::sample::Sample> {
+    let sample = bench.meter.run(&bench.probes.join("probe-floor"), arguments, &[], "")?;
+    std::thread::sleep(SETTLE);
+    ip(&format!("-n {name} link del eth0"))?;
+    std::thread::sleep(SETTLE);
+    Ok(sample)
 }
 
 /// A contender with its container and its network.
@@ -218,7 +243,7 @@ struct Case {
 impl Case {
     fn new(workload: Workload, bench: &Bench<'_>, contender: Contender) -> Result<Self> {
         let [plugin, _] = workload.plugins();
-        let netns = bench.host.container(&format!("{plugin}-{}", contender.who.slug()))?;
+        let netns = bench.host.container(&format!("{}-{}", workload.slug(), contender.who.slug()))?;
         let config = workload.config(contender.who, bench.folder);
         Ok(Self { contender, plugin, netns, config })
     }
