@@ -37,9 +37,21 @@ pub struct Failed {
 
 /// Runs a call in which the `number`th system call (counted from 1, over all its threads and children) is
 /// not executed, and fails with `errno`.
-///
 #[cfg(target_arch = "x86_64")]
 pub fn fail_syscall(call: &Call<'_>, number: u64, errno: Errno) -> Failed {
+    failing(call, errno, &mut |entered, _| entered == number)
+}
+
+/// Runs a call as on a kernel that has no nf_tables, and no netfilter that one could ask for it.
+#[cfg(target_arch = "x86_64")]
+pub fn without_nf_tables(call: &Call<'_>) -> Failed {
+    failing(call, Errno::EPROTONOSUPPORT, &mut |_, pid| opens_nf_tables(pid))
+}
+
+/// Runs a call in which the system calls fail that are chosen by how many were made, and by the process
+/// that is about to make one.
+#[cfg(target_arch = "x86_64")]
+fn failing(call: &Call<'_>, errno: Errno, is_chosen: &mut dyn FnMut(u64, Pid) -> bool) -> Failed {
     let (mut trace, mut child) = seized(call);
     let (mut entered, mut failing, mut failed) = (0, None, None);
     let ended = trace.run(&mut |_, pid| {
@@ -51,7 +63,7 @@ pub fn fail_syscall(call: &Call<'_>, number: u64, errno: Errno) -> Failed {
         let info = ptrace::syscall_info(pid).expect("the system call of a stopped child");
         if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
             entered += 1;
-            if entered == number {
+            if is_chosen(entered, pid) {
                 let syscall = ptrace::getregs(pid).expect("the registers of a stopped child").orig_rax;
                 failed = Some(syscall.cast_signed());
                 failing = Some(pid);

@@ -1,7 +1,7 @@
 //! The bridge plugin where an ADD fails, or a configuration is not what it was: what it takes back,
 //! and what it leaves to others.
 
-use oxcni_tests::{Host, Network, Paused, both_flavours, with_keys};
+use oxcni_tests::{Host, Network, Paused, both_flavours, with_keys, without_nf_tables};
 use serde_json::{Value, json};
 
 fn config(rest: Value) -> Value {
@@ -15,6 +15,22 @@ fn config(rest: Value) -> Value {
 }
 
 both_flavours! {
+    fn a_kernel_without_nf_tables_is_told_and_del_ends_well(host) {
+        let masquerading = host.network(config(json!({ "ipMasq": true })));
+        let pod = host.container();
+        let why = "ipMasq needs nf_tables, which this kernel does not have";
+        for call in [masquerading.call("ADD", &pod), masquerading.hostwide_call("STATUS")] {
+            let failed = without_nf_tables(&call);
+            assert!(!failed.status.success() && failed.said.contains(why), "{failed:?}");
+        }
+        assert!(pod.link("eth0").is_null() && host.reservations("net").is_empty());
+        // Added without rules, deleted by a configuration that asks for them.
+        host.network(config(json!({}))).add(&pod).succeeds();
+        let del = without_nf_tables(&masquerading.call("DEL", &pod));
+        assert!(del.status.success(), "{del:?}");
+        assert!(pod.link("eth0").is_null() && host.reservations("net").is_empty());
+    }
+
     fn failed_add_leaves_a_bridge_as_it_was(host) {
         host.sh("ip link add name br-test type bridge");
         let before = host.state();

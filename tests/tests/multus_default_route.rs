@@ -23,6 +23,20 @@ on_node! {
         pod.del().succeeds();
     }
 
+    fn routes_of_other_tables_stay_where_the_default_route_moves(node) {
+        let mut default = gateway("default-net", "10.244.0.0/24");
+        default["isDefaultGateway"] = json!(true);
+        default["ipam"]["routes"] = json!([{ "dst": "0.0.0.0/0", "table": 100 }]);
+        node.configure("delegates", json!([default]));
+        node.definition("a", &gateway("net-a", "10.1.0.0/24"));
+        let pod = node.pod("p", &json!([{ "name": "a", "default-route": ["10.1.0.1"] }]).to_string());
+        pod.add().succeeds();
+        let main = pod.container.sh("ip route show default");
+        assert!(main.starts_with("default via 10.1.0.1 dev net1") && main.lines().count() == 1, "{main}");
+        let other = pod.container.sh("ip route show default table 100");
+        assert!(other.starts_with("default via 10.244.0.1 dev eth0"), "{other}");
+    }
+
     fn a_network_without_a_link_has_no_default_route_to_move(node) {
         // The default network is a script, which makes no link.
         node.definition("a", &gateway("net-a", "10.1.0.0/24"));

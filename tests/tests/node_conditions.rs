@@ -35,6 +35,23 @@ fn assign_type(host: &Host, link: &str) -> String {
 }
 
 both_flavours! {
+    fn the_later_of_two_equal_routes_wins_in_ipv4_and_joins_in_ipv6(host) {
+        let pod = host.container();
+        pod.ip("link add name net9 type veth peer name far9; link set far9 up; link set net9 up; \
+            addr add 10.200.0.2/24 dev net9; addr add fd00:9::2/64 dev net9 nodad; \
+            route add default via 10.200.0.1 dev net9; route add ::/0 via fd00:9::1 dev net9 metric 1024");
+        host.network(config(json!({
+            "ipam": {
+                "type": "static", "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }],
+                "addresses": [{ "address": "10.1.2.3/24", "gateway": "10.1.2.1" }, { "address": "fd00:1::3/64", "gateway": "fd00:1::1" }],
+            },
+        }))).add(&pod).succeeds();
+        let way = pod.sh("ip route get 192.0.2.1");
+        assert!(way.contains("dev eth0"), "{way}\n{}", pod.sh("ip route"));
+        let joined = pod.sh("ip -6 route show default");
+        assert!(joined.contains("dev eth0") && joined.contains("dev net9"), "{joined}");
+    }
+
     fn a_lock_of_another_user_on_the_namespace_holds_nobody_up(host) {
         let started = Instant::now();
         // The path is one that every user can open.
