@@ -22,13 +22,17 @@
 //! ```
 #![deny(missing_docs)]
 
+mod event;
 mod names;
 mod random;
+#[cfg(test)]
+mod simulation;
 mod time;
 mod timers;
 pub mod v4;
 pub mod v6;
 
+pub use event::Event;
 pub use random::Random;
 pub use time::{SECOND, Time};
 pub use timers::Timers;

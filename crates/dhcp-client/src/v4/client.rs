@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::lease::Lease;
 use super::packet::{MessageType, Packet, code};
 use super::step::{Action, Config, Counters, Event, Listen, Phase, Timing, Via};
+use crate::timers::{AFTER_DECLINE, Backoff, LISTEN};
 use crate::{Drop, Random, SECOND, Time};
 
 /// How often a REQUEST is sent before the client begins anew (as systemd-networkd).
@@ -13,16 +14,9 @@ const REQUEST_TRIES: u32 = 5;
 const REBOOT_TRIES: u32 = 2;
 /// How long another offer is kept back for that of the server that granted the earlier lease.
 const PREFER_SERVER: u64 = SECOND;
-/// After a DECLINE nothing is sent for this long (RFC 2131, section 3.1, point 5).
-const AFTER_DECLINE: u64 = 10 * SECOND;
-/// After a NAK the client waits, twice as long after each further one (as systemd-networkd).
-const AFTER_NAK: (u64, u64) = (SECOND, 30 * 60 * SECOND);
 /// The least wait between requests to renew a lease (RFC 2131, section 4.4.5); shorter leases
 /// have a quarter of the time that there is.
 const RENEW_WAIT: u64 = 60 * SECOND;
-/// How long answers are listened for after a message: the next one may be days away, and the socket
-/// holds the container's namespace.
-const LISTEN: u64 = 60 * SECOND;
 /// The longest message that is taken, in bytes: what fits into an Ethernet frame.
 const MAX_MESSAGE: u16 = 1472;
 
@@ -49,7 +43,7 @@ pub struct Client {
     offer: Option<Lease>,
     /// Begins with INIT-REBOOT.
     confirm: bool,
-    after_nak: u64,
+    after_nak: Backoff,
     counters: Counters,
 }
 
@@ -70,7 +64,7 @@ impl Client {
             wanted: None,
             offer: None,
             confirm: false,
-            after_nak: AFTER_NAK.0,
+            after_nak: Backoff::new(),
             counters: Counters::default(),
         }
     }
@@ -264,7 +258,7 @@ impl Client {
     fn granted(&mut self, lease: Lease, now: Time, out: &mut Vec<Action>) {
         self.offer = None;
         self.wanted = Some((lease.address, Some(lease.server)));
-        self.after_nak = AFTER_NAK.0;
+        self.after_nak = Backoff::new();
         self.counters = Counters::default();
         self.lease = Some(lease.clone());
         out.push(Action::Use(lease));
@@ -275,8 +269,8 @@ impl Client {
         self.counters.naks += 1;
         self.drop_lease(Drop::Nak, out);
         self.wanted = None;
-        self.wait(self.after_nak, now);
-        self.after_nak = (self.after_nak * 2).min(AFTER_NAK.1);
+        let wait = self.after_nak.next();
+        self.wait(wait, now);
     }
 
     fn conflict(&mut self, now: Time, out: &mut Vec<Action>) {
@@ -350,13 +344,8 @@ impl Client {
     /// The lease is used until it has to be renewed.
     fn bound(&mut self, now: Time) {
         self.phase = Phase::Bound;
-        let Some(timers) = self.lease.as_ref().and_then(|lease| lease.timers) else {
-            self.deadline = None;
-            return;
-        };
-        // Many clients that began together must not renew together.
-        let room = (timers.rebind.since(timers.renew) / 4).min(timers.renew.since(now) / 10).min(SECOND);
-        self.deadline = Some(Time(self.random.around(timers.renew.0, room)).max(now));
+        let timers = self.lease.as_ref().and_then(|lease| lease.timers);
+        self.deadline = timers.map(|timers| timers.first_renewal(now, &mut self.random));
     }
 
     fn discover(&mut self, now: Time, out: &mut Vec<Action>) {

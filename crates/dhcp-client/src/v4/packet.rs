@@ -54,26 +54,29 @@ pub enum MessageType {
 }
 
 impl MessageType {
+    /// All in the order of their numbers, with their names in the RFC.
+    const ALL: [(MessageType, &'static str); 8] = {
+        use MessageType::*;
+        [
+            (Discover, "DISCOVER"),
+            (Offer, "OFFER"),
+            (Request, "REQUEST"),
+            (Decline, "DECLINE"),
+            (Ack, "ACK"),
+            (Nak, "NAK"),
+            (Release, "RELEASE"),
+            (Inform, "INFORM"),
+        ]
+    };
+
     /// The type of a number.
     pub fn from_number(number: u8) -> Option<MessageType> {
-        use MessageType::*;
-        [Discover, Offer, Request, Decline, Ack, Nak, Release, Inform]
-            .get(usize::from(number).checked_sub(1)?)
-            .copied()
+        Some(MessageType::ALL.get(usize::from(number).checked_sub(1)?)?.0)
     }
 
     /// Its name in the RFC.
     pub fn name(self) -> &'static str {
-        match self {
-            MessageType::Discover => "DISCOVER",
-            MessageType::Offer => "OFFER",
-            MessageType::Request => "REQUEST",
-            MessageType::Decline => "DECLINE",
-            MessageType::Ack => "ACK",
-            MessageType::Nak => "NAK",
-            MessageType::Release => "RELEASE",
-            MessageType::Inform => "INFORM",
-        }
+        MessageType::ALL[self as usize - 1].1
     }
 }
 

@@ -41,23 +41,7 @@ impl Default for Timing {
 }
 
 /// What happens to a client.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// It begins, or goes on with a lease that it was made with.
-    Start,
-    /// A message came in. Whether it is for this client is looked at here.
-    Received(&'a Packet),
-    /// [`Client::deadline`] has come.
-    Timer,
-    /// The link carries packets again.
-    Carrier,
-    /// A user wants the lease renewed now.
-    Renew,
-    /// Another host uses the leased address (RFC 5227).
-    Conflict,
-    /// The address is not needed any more.
-    Release,
-}
+pub type Event<'a> = crate::Event<'a, Packet>;
 
 /// What the caller has to do.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,15 +6,9 @@ use super::lease::{Lease, Refused};
 use super::packet::{IaAddress, IaNa, Message, MessageType, Options, code, status};
 use super::retransmit::{self, Retransmission};
 use super::step::{Action, Config, Counters, Event, Phase};
+use crate::timers::{AFTER_DECLINE, Backoff, LISTEN};
 use crate::{Drop, Random, SECOND, Time};
 
-/// How long answers are listened for after a message: its repetition may be an hour away, and the
-/// socket holds the container's namespace.
-const LISTEN: u64 = 60 * SECOND;
-/// After a DECLINE nothing is sent for this long, as in DHCPv4.
-const AFTER_DECLINE: u64 = 10 * SECOND;
-/// After a refusal the client waits, twice as long after each further one, as in DHCPv4.
-const AFTER_REFUSAL: (u64, u64) = (SECOND, 30 * 60 * SECOND);
 /// The preference of a server whose ADVERTISE is taken at once (RFC 8415, section 18.2.1).
 const TAKEN_AT_ONCE: u8 = 255;
 /// The limits of the value of SOL_MAX_RT in seconds (RFC 8415, section 21.24).
@@ -43,7 +37,7 @@ pub struct Client {
     /// The address and server that the client would like to have again.
     wanted: Option<(Ipv6Addr, Option<Vec<u8>>)>,
     confirm: bool,
-    after_refusal: u64,
+    after_refusal: Backoff,
     /// The longest wait between SOLICIT messages, in milliseconds.
     solicit_longest: u64,
     counters: Counters,
@@ -66,7 +60,7 @@ impl Client {
             leaving: None,
             wanted: None,
             confirm: false,
-            after_refusal: AFTER_REFUSAL.0,
+            after_refusal: Backoff::new(),
             solicit_longest: retransmit::SOLICIT.longest,
             counters: Counters::default(),
         }
@@ -290,7 +284,7 @@ impl Client {
 
     fn granted(&mut self, lease: Lease, now: Time, out: &mut Vec<Action>) {
         self.wanted = Some((lease.address, Some(lease.server.clone())));
-        self.after_refusal = AFTER_REFUSAL.0;
+        self.after_refusal = Backoff::new();
         self.counters = Counters::default();
         self.lease = Some(lease.clone());
         out.push(Action::Use(lease));
@@ -305,17 +299,14 @@ impl Client {
     /// The lease is used until it has to be renewed.
     fn bound(&mut self, now: Time) {
         self.rest(Phase::Bound);
-        self.next = self.lease.as_ref().and_then(|lease| lease.timers).map(|timers| {
-            // Many clients that began together must not renew together.
-            let room = (timers.rebind.since(timers.renew) / 4).min(timers.renew.since(now) / 10).min(SECOND);
-            Time(self.random.around(timers.renew.0, room)).max(now)
-        });
+        let timers = self.lease.as_ref().and_then(|lease| lease.timers);
+        self.next = timers.map(|timers| timers.first_renewal(now, &mut self.random));
     }
 
     fn refused(&mut self, now: Time, out: &mut Vec<Action>) {
         self.drop_lease(Drop::Nak, out);
-        self.wait(self.after_refusal, now);
-        self.after_refusal = (self.after_refusal * 2).min(AFTER_REFUSAL.1);
+        let wait = self.after_refusal.next();
+        self.wait(wait, now);
     }
 
     fn leave(&mut self, phase: Phase, lease: Lease, now: Time, out: &mut Vec<Action>) {

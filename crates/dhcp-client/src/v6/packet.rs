@@ -47,41 +47,32 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    /// The type of a number; `None` also for the messages of relays, which have another form.
-    pub fn from_number(number: u8) -> Option<MessageType> {
+    /// All in the order of their numbers, with their names in the RFC.
+    const ALL: [(MessageType, &'static str); 11] = {
         use MessageType::*;
         [
-            Solicit,
-            Advertise,
-            Request,
-            Confirm,
-            Renew,
-            Rebind,
-            Reply,
-            Release,
-            Decline,
-            Reconfigure,
-            InformationRequest,
+            (Solicit, "SOLICIT"),
+            (Advertise, "ADVERTISE"),
+            (Request, "REQUEST"),
+            (Confirm, "CONFIRM"),
+            (Renew, "RENEW"),
+            (Rebind, "REBIND"),
+            (Reply, "REPLY"),
+            (Release, "RELEASE"),
+            (Decline, "DECLINE"),
+            (Reconfigure, "RECONFIGURE"),
+            (InformationRequest, "INFORMATION-REQUEST"),
         ]
-        .get(usize::from(number).checked_sub(1)?)
-        .copied()
+    };
+
+    /// The type of a number; `None` also for the messages of relays, which have another form.
+    pub fn from_number(number: u8) -> Option<MessageType> {
+        Some(MessageType::ALL.get(usize::from(number).checked_sub(1)?)?.0)
     }
 
     /// Its name in the RFC.
     pub fn name(self) -> &'static str {
-        match self {
-            MessageType::Solicit => "SOLICIT",
-            MessageType::Advertise => "ADVERTISE",
-            MessageType::Request => "REQUEST",
-            MessageType::Confirm => "CONFIRM",
-            MessageType::Renew => "RENEW",
-            MessageType::Rebind => "REBIND",
-            MessageType::Reply => "REPLY",
-            MessageType::Release => "RELEASE",
-            MessageType::Decline => "DECLINE",
-            MessageType::Reconfigure => "RECONFIGURE",
-            MessageType::InformationRequest => "INFORMATION-REQUEST",
-        }
+        MessageType::ALL[self as usize - 1].1
     }
 }
 
