@@ -223,6 +223,7 @@ both_flavours! {
             "--dhcp-option=option:dns-server,10.1.2.3,10.1.2.4",
             "--dhcp-option=option:domain-name,example.com",
             "--dhcp-option=option:domain-search,a.example.com,b.example.com",
+            "--dhcp-option=option:mtu,1400",
         ];
         let _dnsmasq = Dnsmasq::start(&machine, RANGE, &options);
         let _daemon = host.dhcp_daemon(&[]);
@@ -243,7 +244,13 @@ both_flavours! {
                 "search": ["a.example.com", "b.example.com"],
             })
         );
+        assert_eq!((&pod.link("eth0")["mtu"], &result["interfaces"][0]["mtu"]), (&json!(1400), &json!(1400)));
         net.check(&pod, &result).succeeds();
+        // The configuration has the last word.
+        let net = host.network(config(json!({ "name": "other", "mtu": 1300 })));
+        let pod = host.container();
+        net.add(&pod).succeeds();
+        assert_eq!(pod.link("eth0")["mtu"], 1300);
     }
 
     fn options_are_requested_and_provided_as_configured(host) needs [Macvlan] {

@@ -222,6 +222,7 @@ both_flavours! {
         drop(gone);
         let kea = kea(&second, [1, 2, 6]);
         assert!(eventually(|| kea.grants(&leased(&result)) > 0), "{}", daemon.log());
+        assert!(!daemon.log().contains("event=expired"), "it is another lease: {}", daemon.log());
         assert!(has(&pod, &leased(&result)));
         drop(kea);
         daemon.prints("event=expired", 1);

@@ -80,6 +80,7 @@ both_flavours! {
         let kea = Kea::with_leases_of(&second, [100, 200, 400], 99);
         assert!(eventually(|| kea.grants(&address(&result)) > 0), "{}", daemon.log());
         daemon.prints("server=10.1.2.2", 1);
+        assert!(!daemon.log().contains("event=expired"), "it is another lease: {}", daemon.log());
         assert!(has(&pod, &address(&result)));
         net.check(&pod, &result).succeeds();
     }

@@ -166,6 +166,13 @@ fn result<L: Links>(context: &Context<'_>, links: &L, addresses: AddResult, dns:
     for ip in &mut result.ips {
         ip.interface = container;
     }
+    // A DHCP server may have given the link another MTU since it was made.
+    if context.request.conf.ipam.as_ref().is_some_and(ipam::replaces_addresses)
+        && let Some(entry) = container.and_then(|index| result.interfaces.get_mut(index))
+        && let Ok(Some(link)) = context.container().link_by_index(links.container().index)
+    {
+        entry.mtu = entry.mtu.map(|_| link.mtu);
+    }
     if !dns.is_empty() {
         result.dns = dns;
     }
