@@ -68,6 +68,18 @@ pub enum Level {
     Documented,
 }
 
+impl Level {
+    /// Its name in cases and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Must => "must",
+            Self::Should => "should",
+            Self::Documented => "documented",
+        }
+    }
+}
+
 /// The kinds of programs that the specification has requirements for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

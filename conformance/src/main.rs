@@ -6,7 +6,7 @@ use cni_conformance::profile::Profile;
 use cni_conformance::report::{Format, Report, exit_code};
 use cni_conformance::run::{Options, Target};
 use cni_conformance::version::Version;
-use cni_conformance::{Result, case, catalogue, double, explain, profile, run, shell, worker};
+use cni_conformance::{Result, catalogue, double, explain, profile, run, shell, worker};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -149,11 +149,7 @@ fn list(which: &Which) -> Result<ExitCode> {
     for case in catalogue::embedded()? {
         let wanted = which.profile.is_empty() || profiles.iter().any(|profile| applies(&case, profile));
         if wanted && selection.wants(&case.id) {
-            let level = match case.level {
-                case::Level::Must => "must",
-                case::Level::Should => "should",
-                case::Level::Documented => "documented",
-            };
+            let level = case.level.as_str();
             print(&format!("{:<28} {level:<10} {}\n", case.id, case.title));
         }
     }

@@ -56,6 +56,12 @@ impl Selection {
         self.cases.is_empty() || self.cases.iter().any(chosen)
     }
 
+    /// Whether it leaves anything out.
+    #[must_use]
+    pub fn is_choice(&self) -> bool {
+        !self.cases.is_empty() || !self.versions.is_empty() || self.runs.is_some()
+    }
+
     fn wants_run(&self, profile: &Profile, case: &Case, version: Version) -> bool {
         let key = || RunKey { profile: profile.name.clone(), case: case.id.clone(), version };
         (self.versions.is_empty() || self.versions.contains(&version))

@@ -33,6 +33,8 @@ pub struct Report {
     pub plugins: PathBuf,
     /// Seconds that all of it took.
     pub seconds: f64,
+    /// Whether cases or versions were chosen, so that it is a part only.
+    pub chosen: bool,
     /// Plugin by plugin.
     pub profiles: Vec<ProfileReport>,
 }
@@ -99,7 +101,7 @@ pub enum Format {
 }
 
 impl Report {
-    pub(crate) fn new(plugins: &Path) -> Self {
+    pub(crate) fn new(plugins: &Path, chosen: bool) -> Self {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
             suite: env!("CARGO_PKG_VERSION").to_owned(),
@@ -107,6 +109,7 @@ impl Report {
             kernel: kernel.trim().to_owned(),
             plugins: plugins.to_owned(),
             seconds: 0.0,
+            chosen,
             profiles: Vec::new(),
         }
     }
@@ -149,6 +152,12 @@ impl Report {
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))
     }
 
+    /// Whether something that applies to the plugins was not run.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.chosen || self.all().any(|(_, entry)| entry.outcome.status == Status::Skipped)
+    }
+
     /// The report as text.
     ///
     /// # Errors
@@ -156,7 +165,7 @@ impl Report {
     pub fn render(&self, format: Format, strict: bool, colour: bool) -> Result<String> {
         Ok(match format {
             Format::Terminal => terminal::render(self, strict, colour),
-            Format::Tap => tap::render(self, strict)?,
+            Format::Tap => tap::render(self, strict),
             Format::Junit => junit::render(self, strict),
             Format::Json => serde_json::to_string_pretty(self).map_err(|error| error.to_string())? + "\n",
             Format::Report => gateway::render(self)?,

@@ -95,7 +95,7 @@ pub fn run(
         .flat_map(|profile| plan(profile, cases, selection, &probed, &target.plugins))
         .collect();
     let outcomes = run_all(target, &items, options);
-    let mut report = Report::new(&target.plugins);
+    let mut report = Report::new(&target.plugins, selection.is_choice());
     for profile in profiles {
         let versions = probed.versions.get(&profile.plugin).cloned().unwrap_or_default();
         let mut part = ProfileReport::new(profile, versions);

@@ -14,7 +14,7 @@ pub(super) fn render(report: &Report) -> Result<String> {
         "suiteVersion": report.suite,
         "textCommit": report.text,
         "kernel": report.kernel,
-        "mode": if report.all().any(|(_, entry)| entry.outcome.status == Status::Skipped) { "partial" } else { "full" },
+        "mode": if report.is_partial() { "partial" } else { "full" },
         "profiles": profiles,
     });
     serde_saphyr::to_string(&value).map_err(|error| error.to_string())

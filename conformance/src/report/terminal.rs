@@ -52,7 +52,7 @@ pub(super) fn render(report: &Report, strict: bool, colour: bool) -> String {
 /// One failure: what is demanded, where, what was there, and how to see it again.
 fn failure(out: &mut String, title: &str, report: &Report, profile: &ProfileReport, entry: &Entry) {
     let found = entry.failure();
-    let level = format!("{:?}", entry.level).to_lowercase();
+    let level = entry.level.as_str();
     let _ =
         writeln!(out, "{title} {} {} ({level}) {}: {}", profile.name, entry.id, entry.version, entry.title);
     let mut line = |label: &str, text: &str| {
