@@ -29,11 +29,11 @@ pub(crate) const RESULTS: [(&str, &str); 6] = [
 /// The configuration of a network.
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
-    plugins: Vec<usize>,
+    pub(crate) plugins: Vec<usize>,
     pub(crate) is_list: bool,
-    has_name: bool,
-    version: Option<&'static str>,
-    extra: Vec<usize>,
+    pub(crate) has_name: bool,
+    pub(crate) version: Option<&'static str>,
+    pub(crate) extra: Vec<usize>,
 }
 
 /// Keys that a configuration has besides.

@@ -5,7 +5,7 @@ use oxcni_tests::Difference;
 use oxcni_tests::generated::Accepted;
 use serde_json::Value;
 
-use crate::case::{Case, Configured, Place as Found, REQUESTED};
+use crate::case::{Case, Configured, Net, Place as Found, REQUESTED, RESULTS};
 
 /// An accepted difference.
 pub(crate) struct Rule {
@@ -53,10 +53,22 @@ impl Place<'_> {
         adds.iter().any(|add| add["ifname"] == *ifname && add["config"]["cniVersion"] == "0.1.0")
     }
 
-    /// Whether the pod asks for its default route by a network.
-    fn moves_default_route(&self) -> bool {
+    /// The networks by which the pod asks for its default route.
+    fn asked_for_default_route(&self) -> impl Iterator<Item = &Net> {
         let asks = |requested: &[usize]| requested.iter().any(|key| REQUESTED[*key].0 == "default-route");
-        !self.case.is_short && self.case.selected.iter().any(|(_, requested)| asks(requested))
+        let selected = self.case.selected.iter().filter(|_| !self.case.is_short);
+        selected.filter(move |(_, requested)| asks(requested)).map(|(net, _)| net)
+    }
+
+    fn moves_default_route(&self) -> bool {
+        self.asked_for_default_route().next().is_some()
+    }
+
+    /// Whether one of them gives nothing, so that the request is ignored: its result is empty, or in another
+    /// form than that of 0.1.0.
+    fn moves_default_route_to_nothing(&self) -> bool {
+        let is_empty = |net: &Net| net.plugins.last().is_some_and(|last| RESULTS[*last].0 == "empty");
+        self.asked_for_default_route().any(|net| net.version.is_none() || is_empty(net))
     }
 
     /// Whether multus' configuration names a list by the path of its file.
@@ -161,9 +173,13 @@ pub(crate) const RULES: &[Rule] = &[
         "default routes of other networks",
         "Go's newest build removes none, and adds none beside another",
         |at| {
-            let count = |routes: &Value| routes.as_array().map_or(0, Vec::len);
-            let is_moved = count(&at.difference.ours) == 1 && count(&at.difference.theirs) > 1;
-            at.path() == "/add/default routes" && at.moves_default_route() && is_moved
+            let routes = |of: &Value| of.as_array().cloned().unwrap_or_default();
+            let (theirs, ours) = (routes(&at.difference.theirs), routes(&at.difference.ours));
+            let are_moved = !ours.is_empty() || at.moves_default_route_to_nothing();
+            at.path() == "/add/default routes"
+                && at.moves_default_route()
+                && are_moved
+                && ours.iter().all(|route| theirs.contains(route))
         },
     ),
 ];
