@@ -227,7 +227,7 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Bridge],
         of: Any,
         rare: true,
-        explains: |at| at.go_alone_fails("del", "iptables") && at.key("ipMasq") == true,
+        explains: |at| at.go_alone_fails("del", "tables -t nat") && at.key("ipMasq") == true,
     },
     Rule {
         name: "CHECK of Go fails for a route without a next hop",

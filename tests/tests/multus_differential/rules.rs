@@ -170,6 +170,19 @@ pub(crate) const RULES: &[Rule] = &[
         },
     ),
     rule(
+        "default routes in the result after default-route",
+        "ours are those that the container has, Go's those that the plugin gave",
+        |at| {
+            let others = |of: &Value| {
+                let routes = of.as_array().cloned().unwrap_or_default();
+                routes.into_iter().filter(|route| route["dst"] != "0.0.0.0/0").collect::<Vec<_>>()
+            };
+            at.path() == "/add/result/routes"
+                && at.moves_default_route()
+                && others(&at.difference.theirs) == others(&at.difference.ours)
+        },
+    ),
+    rule(
         "default routes of other networks",
         "Go's newest build removes none, and adds none beside another",
         |at| {
