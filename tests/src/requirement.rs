@@ -38,6 +38,8 @@ pub enum Feature {
     Containerd,
     /// podman with its CNI backend and runc, and the same.
     Podman,
+    /// A machine whose init is systemd, and on which a test may install what it likes: the virtual one.
+    Systemd,
 }
 
 impl Feature {
@@ -65,6 +67,7 @@ impl Feature {
             Self::Fuse => "test -c /dev/fuse && : <>/dev/fuse",
             // Tried in `is_there`, with the system call itself.
             Self::UserXattr => "true",
+            Self::Systemd => "test \"$(cat /proc/1/comm)\" = systemd && umount /run && test -d /run/oxcni-vm",
             Self::Iptables => "iptables -t nat -S && ip6tables -t nat -S",
             Self::IptablesLegacy => "iptables-legacy -t nat -S",
             Self::GoPlugins => "test -x /usr/lib/cni/bridge",
@@ -98,6 +101,7 @@ impl Feature {
             Self::Kubectl => "kubectl (kubernetes-client)",
             Self::Containerd => "containerd, runc, busybox-static, /etc/cni/net.d and cgroups",
             Self::Podman => "podman, runc, busybox-static, /etc/cni/net.d and cgroups",
+            Self::Systemd => "systemd as init, of a virtual machine",
         }
     }
 

@@ -22,14 +22,16 @@ pub(crate) use job::Job;
 pub(crate) use machine::Machine;
 
 /// What the machine is made with.
-pub(crate) const PACKAGES: [&str; 5] = ["busybox-static", "e2fsprogs", "kmod", "qemu-system-x86", "xz-utils"];
+pub(crate) const PACKAGES: [&str; 6] =
+    ["busybox-static", "e2fsprogs", "kmod", "qemu-system-x86", "systemd", "xz-utils"];
 
 /// Run a command on a stock Debian kernel, in a virtual machine.
 ///
 /// The machine sees this machine's root folder, the checkout and the built binaries at their own
 /// paths, with every kernel module of Debian (ipvlan, 8021q, vrf, dummy, bridge VLAN
 /// filtering and so on). What is written stays inside and is lost at the end, except below
-/// target/vm/results, which is shared. The command's output is printed as it comes and its exit
+/// target/vm/results, which is shared. Its init is systemd, which runs the command alone: `systemctl start`
+/// starts what is needed. The command's output is printed as it comes and its exit
 /// code is returned. Without a command: a shell; leave it with `exit`.
 ///
 /// The kernel is fetched once (70 MB) and kept in target/vm. Software emulation, so things

@@ -27,6 +27,15 @@ pub(crate) fn packages() -> Vec<PathBuf> {
     found
 }
 
+/// The package of a name.
+pub(crate) fn package(name: &str) -> PathBuf {
+    let is_named = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.strip_prefix(name).is_some_and(|rest| rest.starts_with("-0."))
+    };
+    packages().into_iter().find(is_named).unwrap_or_else(|| panic!("no package {name}"))
+}
+
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|err| panic!("{}: {err}", folder.display()));
     entries.map(|entry| entry.unwrap().path()).collect()
@@ -62,7 +71,7 @@ fn repository() -> &'static Path {
         // Another program than the first: a byte behind its end changes nothing of it.
         run(Command::new("sh").arg("-c").arg(format!(
             "cd {}; for package in {}/RPMS/*/oxcni*.rpm; do rpm2cpio $package | cpio -id --quiet; done; \
-             mkdir bin; cp usr/libexec/oxcni/oxcni bin; echo >> bin/oxcni; cp usr/bin/cnictl .",
+             mkdir bin; cp usr/libexec/oxcni/oxcni bin; echo >> bin/oxcni; cp -r usr/bin/cnictl usr/share .",
             programs.display(),
             built().display()
         )));

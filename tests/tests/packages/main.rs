@@ -6,6 +6,7 @@ mod install;
 mod lint;
 mod machine;
 mod swap;
+mod systemd;
 
 /// Makes tests that run on the kernel at hand: packages are the same on every one.
 #[macro_export]

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 /// Lines of the machine's console that are shown when it ends badly.
 const CONSOLE_TAIL: usize = 25;
 
-/// The kernel's command line. Hardening and watchdogs are off: they are not tested, and cost much in
-/// emulation.
+/// The command line of the kernel and of systemd. Hardening and watchdogs are off: they are not tested, and cost
+/// much in emulation. The file systems are mounted before systemd starts.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on tsc=reliable \
-     no_timer_check nowatchdog mitigations=off init_on_alloc=0 apparmor=0 audit=0";
+     no_timer_check nowatchdog mitigations=off init_on_alloc=0 apparmor=0 audit=0 \
+     systemd.unit=oxcni-vm.service systemd.show_status=no systemd.gpt_auto=no fstab=no";
 
 /// How long the machine may take until the command runs, before it counts as hanging.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
@@ -150,6 +151,7 @@ impl Machine {
             "usleep",
             "switch_root",
             "poweroff",
+            "rm",
             "echo",
             "[",
         ] {
@@ -165,6 +167,7 @@ impl Machine {
         initrd.file("modules.order", order.as_bytes());
         initrd.file("init", include_bytes!("init.sh"));
         initrd.file("second", include_bytes!("second.sh"));
+        initrd.file("second.service", include_bytes!("second.service"));
         initrd.file("job", job.settings(&self.kernel, &self.results, self.limit).as_bytes());
         initrd.file("command", job.script().as_bytes());
         Ok(initrd.finish())

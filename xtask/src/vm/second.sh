@@ -1,8 +1,8 @@
 #!/bin/sh
-# First process of the virtual machine once the host's root is in place: runs the command with
-# its output on two ports, reports its exit code on a third, and switches the machine off.
-status=$1 interactive=$2 limit=$3
+# The one service of the virtual machine: runs the command with its output on two ports, reports its exit code
+# on a third, and switches the machine off.
 here=/run/oxcni-vm
+. "$here/job"
 busybox() { "$here/busybox" "$@"; }
 port() {
 	for entry in /sys/class/virtio-ports/*/name; do
@@ -10,13 +10,12 @@ port() {
 		[ "$name" = "$1" ] && { entry=${entry%/name}; echo "/dev/${entry##*/}"; return; }
 	done
 }
-exec 3>"$status"
-busybox mount --make-rshared /
+exec 3>"$(port oxcni.status)"
 # The process that started the machine ends it at the time limit. This is for the case that it is gone.
-(busybox sleep "$limit"; busybox poweroff -f) 3>&- &
+(busybox sleep "$LIMIT"; busybox poweroff -f) 3>&- &
 echo started >&3
 
-if [ "$interactive" = 1 ]; then
+if [ "$INTERACTIVE" = 1 ]; then
 	busybox setsid -c /bin/sh "$here/command" <>/dev/hvc0 >&0 2>&1 3>&-
 	code=$?
 else
