@@ -1,11 +1,12 @@
 //! The packages for Debian, by dpkg-deb: programs, units and documentation where the RPM packages have them.
 
 use crate::error::{Context, Failure, Result};
+use crate::files;
 use crate::process::quietly;
 use crate::rpm::{DHCP, plugins, time_of_release, version};
 use crate::workspace::Workspace;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,13 +24,11 @@ pub(crate) fn build(workspace: &Workspace, to: &Path) -> Result<Vec<PathBuf>> {
     for name in &plugins {
         oxcni.link(&format!("{PROGRAMS}/{name}"))?;
     }
-    for name in plugins.iter().copied().chain([DHCP, "cnictl"]) {
-        let readme = workspace.root.join("crates").join(name).join("README.md");
-        if readme.exists() {
-            oxcni.copy(&readme, &format!("{DOCUMENTATION}/{name}.md"), 0o644)?;
-        }
-    }
-    oxcni.copy(&workspace.root.join("README.md"), &format!("{DOCUMENTATION}/README.md"), 0o644)?;
+    oxcni.copy_all(&workspace.dist().join("share"), "usr/share")?;
+    // Debian's zsh looks in another folder.
+    let zsh = oxcni.folder.join("usr/share/zsh");
+    fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"))
+        .context(|| format!("can't rename a folder of {}", zsh.display()))?;
     oxcni.copy(&workspace.root.join("LICENSE"), &format!("{DOCUMENTATION}/copyright"), 0o644)?;
 
     let dhcp = Stage::new(workspace, "oxcni-dhcp")?;
@@ -69,35 +68,32 @@ impl Stage<'_> {
         Ok(Stage { workspace, name, folder })
     }
 
-    /// The place of a file, in a folder that exists.
-    fn place(&self, file: &str) -> Result<PathBuf> {
-        let place = self.folder.join(file);
-        let folder = place.parent().unwrap_or(&place);
-        fs::create_dir_all(folder).context(|| format!("can't make {}", folder.display()))?;
-        Ok(place)
+    fn copy(&self, from: &Path, to: &str, mode: u32) -> Result<()> {
+        files::copy(from, &self.folder.join(to), mode)
     }
 
-    fn copy(&self, from: &Path, to: &str, mode: u32) -> Result<()> {
-        let to = self.place(to)?;
-        fs::copy(from, &to)
-            .and_then(|_| fs::set_permissions(&to, fs::Permissions::from_mode(mode)))
-            .context(|| format!("can't copy {} to {}", from.display(), to.display()))
+    /// Copies the files of a folder.
+    fn copy_all(&self, from: &Path, to: &str) -> Result<()> {
+        for file in files::files_below(from)? {
+            let name = file.strip_prefix(from).unwrap_or(&file);
+            files::copy(&file, &self.folder.join(to).join(name), 0o644)?;
+        }
+        Ok(())
     }
 
     /// Makes a name of the program `oxcni`.
     fn link(&self, name: &str) -> Result<()> {
-        let place = self.place(name)?;
+        let place = self.folder.join(name);
+        files::make_folder_of(&place)?;
         symlink("oxcni", &place).context(|| format!("can't make {}", place.display()))
     }
 
     fn build(&self, to: &Path) -> Result<PathBuf> {
         let (version, architecture) = (version(self.workspace)?, architecture()?);
         let template = self.workspace.root.join(format!("packaging/deb/{}.control", self.name));
-        let text = fs::read_to_string(&template).context(|| format!("can't read {}", template.display()))?;
+        let text = files::read(&template)?.replace("@VERSION@", &version);
         let first = format!("Version: {version}\nArchitecture: {architecture}\n");
-        let control = self.place("DEBIAN/control")?;
-        fs::write(&control, first + &text.replace("@VERSION@", &version))
-            .context(|| format!("can't write {}", control.display()))?;
+        files::write(&self.folder.join("DEBIAN/control"), &(first + &text))?;
         let package = to.join(format!("{}_{version}_{architecture}.deb", self.name));
         let mut pack = Command::new("dpkg-deb");
         pack.args(["--root-owner-group", "-Zxz", "--build"])

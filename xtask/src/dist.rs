@@ -2,9 +2,11 @@
 
 mod layout;
 mod link;
+mod share;
 
 use crate::elf::Elf;
 use crate::error::{Context, Failure, Result};
+use crate::files;
 use crate::process::{quietly, run as run_program};
 use crate::progress::Progress;
 use crate::table::Table;
@@ -24,14 +26,16 @@ pub(crate) const TOOL: &str = "cnictl";
 
 /// Static, at a fixed address, with a build id: the binaries run on hosts with any libc, start without
 /// relocating themselves, and recognise copies of their own build by the build id.
-pub(crate) const STATIC_FLAGS: &str =
-    "-C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--build-id=sha1";
+const STATIC_FLAGS: [&str; 3] =
+    ["-Ctarget-feature=+crt-static", "-Crelocation-model=static", "-Clink-arg=-Wl,--build-id=sha1"];
 
-/// Build the release binaries: target/dist/bin/, target/dist/bin/separate/ and target/dist/cnictl.
+/// Build the release binaries: target/dist/bin/, target/dist/bin/separate/ and target/dist/cnictl, and what
+/// is installed with them: target/dist/share/.
 ///
 /// In target/dist/bin/ is the multicall binary `oxcni` with a hard link for each plugin in it; in
 /// separate/ every plugin is a static binary of its own. A binary is replaced in one step: a process
-/// that runs the old one is not disturbed.
+/// that runs the old one is not disturbed. In share/ are the book as text, and the man pages and completion of
+/// cnictl.
 ///
 /// The multicall binary is linked twice. The second time, the functions and constants that calls of a node use stand
 /// together, which halves the memory of a call; they are noted by making such calls, in network
@@ -130,6 +134,9 @@ pub(crate) fn build_only(
         for link in &links {
             replace(&path.with_file_name(link), |new| fs::hard_link(&path, new))?;
         }
+        if *name == TOOL {
+            share::write(workspace, &path)?;
+        }
         built.push(Built { path, links });
     }
     if only.is_empty() {
@@ -180,11 +187,23 @@ fn static_build(workspace: &Workspace, triple: &str) -> Result<Command> {
         .args(["build", "--release", "--target", triple])
         .arg("--manifest-path")
         .arg(workspace.root.join("Cargo.toml"))
-        .env("RUSTFLAGS", STATIC_FLAGS)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace)?.join("\x1f"));
     let release = workspace.target.join(triple).join("release");
     link::keep(&mut build, triple, MULTICALL, &kept_link(&release))?;
     Ok(build)
+}
+
+/// The compiler's flags. A panic's message names the source by its crate's folder and not by where that is:
+/// cargo's cache here, `vendor` in a source package. So both make the same bytes.
+fn flags(workspace: &Workspace) -> Result<Vec<String>> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let cache = home.ok_or_else(|| Failure::new("there is no CARGO_HOME and no HOME"))?.join("registry/src");
+    // A machine that builds from a source package has none.
+    let registries = files::entries(&cache).unwrap_or_default();
+    let folders = registries.into_iter().chain([workspace.root.join("vendor")]);
+    let remapped = folders.map(|folder| format!("--remap-path-prefix={}/=", folder.display()));
+    Ok(STATIC_FLAGS.map(str::to_owned).into_iter().chain(remapped).collect())
 }
 
 /// Where the inputs of the multicall binary's link are.
@@ -280,8 +299,7 @@ fn sweep(folder: &Path, built: &[Built]) -> Result<()> {
             links.iter().map(|link| path.with_file_name(link)).chain([path.clone()])
         })
         .collect();
-    let entries = fs::read_dir(folder).context(|| format!("can't read {}", folder.display()))?;
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+    for path in files::entries(folder)? {
         if path.is_file() && !made.contains(&path) {
             fs::remove_file(&path).context(|| format!("can't remove {}", path.display()))?;
         }

@@ -10,6 +10,7 @@ mod differential;
 mod dist;
 mod elf;
 mod error;
+mod files;
 mod fuzz;
 mod private_host;
 mod process;

@@ -2,14 +2,14 @@
 
 mod components;
 
-use crate::error::{Context, Failure, Result};
+use crate::error::{Failure, Result};
 use crate::process::quietly;
 use crate::progress::Progress;
 use crate::rpm::{self, Programs, sources};
 use crate::workspace::Workspace;
-use crate::{deb, dist};
+use crate::{deb, dist, files};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// Put all files of a release into target/release-files.
@@ -55,7 +55,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn make(workspace: &Workspace, microshift: Option<&str>, progress: &Progress) -> Result<String> {
     let folder = workspace.target.join("release-files");
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).context(|| format!("can't make {}", folder.display()))?;
     let version = rpm::version(workspace)?;
 
     let source = rpm::build_source(workspace, microshift, progress)?;
@@ -71,7 +70,7 @@ fn make(workspace: &Workspace, microshift: Option<&str>, progress: &Progress) ->
     let programs = folder.join(format!("oxcni-{version}-{machine}.tar.gz"));
     let below = format!("oxcni-{version}-{machine}");
     let bin = workspace.dist();
-    sources::archive(workspace, &bin, &["bin/oxcni", "cnictl"], &below, &programs)?;
+    sources::archive(workspace, &bin, &["bin/oxcni", "cnictl", "share"], &below, &programs)?;
     let manifests = folder.join(format!("oxcni-{version}-kubernetes.tar.gz"));
     let packaging = workspace.root.join("packaging");
     sources::archive(workspace, &packaging, &["kubernetes"], &format!("oxcni-{version}"), &manifests)?;
@@ -80,16 +79,14 @@ fn make(workspace: &Workspace, microshift: Option<&str>, progress: &Progress) ->
 }
 
 fn take(file: &Path, folder: &Path) -> Result<()> {
-    let to = folder.join(file.file_name().unwrap_or_default());
-    fs::copy(file, &to).map(drop).context(|| format!("can't copy {}", file.display()))
+    files::copy(file, &folder.join(file.file_name().unwrap_or_default()), 0o644)
 }
 
 /// Writes `SHA256SUMS`, and gives its text.
 fn checksums(folder: &Path) -> Result<String> {
-    let entries = fs::read_dir(folder).context(|| format!("can't read {}", folder.display()))?;
-    let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.file_name().into())).collect();
-    names.sort();
+    let files = files::entries(folder)?;
+    let names = files.iter().filter_map(|file| file.file_name());
     let sums = quietly(Command::new("sha256sum").args(names).current_dir(folder))?;
-    fs::write(folder.join("SHA256SUMS"), &sums).context(|| "can't write SHA256SUMS".into())?;
+    files::write(&folder.join("SHA256SUMS"), &sums)?;
     Ok(sums)
 }

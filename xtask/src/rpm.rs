@@ -7,7 +7,7 @@ use crate::process::{quietly, run as run_program};
 use crate::progress::Progress;
 use crate::table::Table;
 use crate::workspace::Workspace;
-use crate::{debian, dist};
+use crate::{debian, dist, files};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -122,8 +122,7 @@ fn prepare(
     progress.print("Building the RPM packages");
     for folder in ["BUILD", "BUILDROOT", "RPMS", "SRPMS", "SOURCES", "SPECS"] {
         let _ = fs::remove_dir_all(top.join(folder));
-        let folder = top.join(folder);
-        fs::create_dir_all(&folder).context(|| format!("can't make {}", folder.display()))?;
+        files::make_folder(&top.join(folder))?;
     }
     let version = version(workspace)?;
     sources::write_tree(workspace, &top.join("SOURCES"), &version)?;
@@ -159,10 +158,8 @@ fn write_spec<'m>(
     macros: impl Iterator<Item = (&'static str, &'m str)>,
 ) -> Result<()> {
     let from = workspace.root.join("packaging/rpm/oxcni.spec");
-    let spec = fs::read_to_string(&from).context(|| format!("can't read {}", from.display()))?;
     let macros: String = macros.map(|(name, value)| format!("%global {name} {value}\n")).collect();
-    let to = top.join("SPECS/oxcni.spec");
-    fs::write(&to, macros + &spec).context(|| format!("can't write {}", to.display()))
+    files::write(&top.join("SPECS/oxcni.spec"), &(macros + &files::read(&from)?))
 }
 
 /// Runs rpmbuild in `top`, without network and in a mount namespace where that folder is [`TOP`].
@@ -183,15 +180,7 @@ fn rpmbuild(workspace: &Workspace, top: &Path, arguments: &[&str]) -> Result<()>
 
 /// The packages in a folder and its folders.
 fn packages(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).context(|| format!("can't read {}", folder.display()))?;
-    let mut found = Vec::new();
-    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if path.is_dir() {
-            found.extend(packages(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "rpm") {
-            found.push(path);
-        }
-    }
-    found.sort();
+    let mut found = files::files_below(folder)?;
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "rpm"));
     Ok(found)
 }

@@ -143,7 +143,18 @@ packages_test! {
 
     fn the_files_of_oxcni_are_few_and_small {
         let machine = Machine::new(&[]);
-        machine.dnf(&["install", "systemd", "oxcni"]);
+        machine.dnf(&["install", "systemd", "oxcni", "oxcni-cnictl"]);
+        for file in [
+            "/usr/bin/cnictl",
+            "/usr/share/man/man1/cnictl.1.gz",
+            "/usr/share/man/man1/cnictl-add.1.gz",
+            "/usr/share/bash-completion/completions/cnictl",
+            "/usr/share/fish/vendor_completions.d/cnictl.fish",
+            "/usr/share/zsh/site-functions/_cnictl",
+            "/usr/share/licenses/oxcni/LICENSE",
+        ] {
+            assert_ne!(machine.path(file).metadata().unwrap().len(), 0, "{file}");
+        }
         let size: u64 = machine.rpm(&["-q", "--qf", "%{size}", "oxcni"]).parse().unwrap();
         assert!(size <= LARGEST, "{size} bytes");
     }

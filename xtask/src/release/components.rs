@@ -2,12 +2,12 @@
 
 use crate::dist::{MULTICALL, TOOL, host_triple};
 use crate::error::{Context, Failure, Result};
+use crate::files;
 use crate::process::quietly;
 use crate::workspace::{Workspace, cargo};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What `cargo metadata` reports of a crate.
@@ -45,8 +45,7 @@ pub(super) fn write(workspace: &Workspace, version: &str, folder: &Path) -> Resu
         .context(|| "can't write the list of crates".into())?;
     let licences = licences(&crates)?;
     for (name, text) in [("cdx.json", list + "\n"), ("licences.txt", licences)] {
-        let file = folder.join(format!("oxcni-{version}-{name}"));
-        fs::write(&file, text).context(|| format!("can't write {}", file.display()))?;
+        files::write(&folder.join(format!("oxcni-{version}-{name}")), &text)?;
     }
     Ok(())
 }
@@ -97,8 +96,8 @@ fn linked(workspace: &Workspace) -> Result<Vec<Crate>> {
 /// The list. It has no time and no serial number: the same commit makes the same bytes.
 fn bill(workspace: &Workspace, version: &str, crates: &[Crate]) -> Result<Value> {
     let file = workspace.root.join("Cargo.lock");
-    let text = fs::read_to_string(&file).context(|| format!("can't read {}", file.display()))?;
-    let lock: Lock = toml::from_str(&text).context(|| format!("can't read {}", file.display()))?;
+    let lock: Lock =
+        toml::from_str(&files::read(&file)?).context(|| format!("can't read {}", file.display()))?;
     let sums: BTreeMap<(String, String), String> = lock
         .package
         .into_iter()
@@ -158,20 +157,15 @@ fn licences(crates: &[Crate]) -> Result<String> {
 /// The files of a crate that have a licence or a notice.
 fn texts_of(krate: &Crate) -> Result<Vec<String>> {
     let folder = krate.manifest_path.parent().unwrap_or(Path::new("/"));
-    let entries = fs::read_dir(folder).context(|| format!("can't read {}", folder.display()))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|file| {
+    let mut texts = files::entries(folder)?;
+    texts.retain(|file| {
         let name = file.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
         file.is_file()
             && ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"]
                 .iter()
                 .any(|start| name.starts_with(start))
     });
-    files.sort();
-    files
-        .iter()
-        .map(|file| fs::read_to_string(file).context(|| format!("can't read {}", file.display())))
-        .collect()
+    texts.iter().map(|file| files::read(file)).collect()
 }
 
 #[cfg(test)]
