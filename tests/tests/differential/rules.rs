@@ -93,7 +93,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "CHECK of Go's tuning does not replace IFNAME",
         reason: "so it fails for every attachment with such a sysctl",
         families: &[Tuning],
-        of: Any,
+        of: Debian,
         rare: true,
         explains: |at| at.go_alone_fails("check", "IFNAME"),
     },
