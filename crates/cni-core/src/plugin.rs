@@ -20,6 +20,9 @@ pub use crate::request::{About, Kind, LinkAtDel, Plugin, Request};
 /// The longest configuration that is read, in bytes.
 const MAX_INPUT: u64 = 16 << 20;
 
+/// Where packages put the pages of the documentation.
+pub const DOCUMENTATION: &str = "/usr/share/doc/oxcni";
+
 /// How long VERSION waits for its input, in milliseconds: a runtime writes it as it starts the plugin.
 const VERSION_INPUT: u16 = 1000;
 
@@ -92,7 +95,7 @@ fn introduce(about: About) -> ExitCode {
     println!(
         "A container runtime calls this with CNI_COMMAND and a network configuration on standard input."
     );
-    println!("Documentation: {}, crates/{name}/README.md", env!("CARGO_PKG_REPOSITORY"));
+    println!("Documentation: {DOCUMENTATION}/reference/{name}.md");
     ExitCode::SUCCESS
 }
 

@@ -7,15 +7,17 @@ use cni_core::spec::{ContainerId, IfName, NetworkName};
 
 use crate::output::Format;
 
-const EXIT_CODES: &str = "Exit codes:
+const AFTER_HELP: &str = "Exit codes:
   0  done, or nothing wrong was found
   1  it failed: the error of a plugin or of the system is on standard error
   2  the command line or the environment is wrong
-  3  it looked and found something wrong (check, status, networks, validate, doctor)";
+  3  it looked and found something wrong (check, status, networks, validate, doctor)
+
+Documentation: /usr/share/doc/oxcni/reference/cnictl.md, and troubleshooting.md there for errors by their text";
 
 /// Attaches containers to CNI networks by hand, and holds what is attached against the kernel.
 #[derive(Debug, Parser)]
-#[command(name = "cnictl", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "cnictl", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use clap::ValueEnum;
+use cni_core::plugin::DOCUMENTATION;
 use cni_core::spec::{Error, Version};
 use serde_json::{Value, json};
 
@@ -133,6 +134,7 @@ impl Output {
         for detail in details.split("; ").filter(|detail| !detail.is_empty()) {
             let _ = writeln!(stderr, "  {}", printable(detail));
         }
+        let _ = writeln!(stderr, "  errors by their text: {DOCUMENTATION}/troubleshooting.md");
     }
 }
 

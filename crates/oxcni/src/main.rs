@@ -48,7 +48,9 @@ oxcni: CNI plugins in one program, which acts as the one whose name it is called
   oxcni install DIR   copy it to DIR under the names of all plugins
   oxcni list          print these names
   oxcni --version     print the version
-  NAME --help         print what the plugin NAME does";
+  NAME --help         print what the plugin NAME does
+
+Documentation: /usr/share/doc/oxcni/introduction.md";
 
 fn main() -> ExitCode {
     let called_as = std::env::args_os().next().unwrap_or_default();

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, run, tried};
 use crate::packages_test;
 
 const STAND_INS: [&str; 5] = ["install", "microshift-multus", "cri-o", "systemd", "greenboot"];
@@ -157,5 +159,30 @@ packages_test! {
         }
         let size: u64 = machine.rpm(&["-q", "--qf", "%{size}", "oxcni"]).parse().unwrap();
         assert!(size <= LARGEST, "{size} bytes");
+    }
+
+    fn help_errors_and_units_name_pages_that_are_installed {
+        let machine = Machine::new(&[]);
+        machine.dnf(&["install", "systemd", "oxcni", "oxcni-cnictl"]);
+        let program = machine.path("/usr/libexec/oxcni/oxcni");
+        let names = run(Command::new(&program).arg("list"));
+        let others = ["oxcni", "oxcni-multus-config", "thin_entrypoint"];
+        let mut texts: Vec<String> = names.lines().chain(others)
+            .map(|name| run(Command::new(&program).arg0(name).arg("--help")))
+            .collect();
+        let cnictl = machine.path("/usr/bin/cnictl");
+        texts.push(run(Command::new(&cnictl).arg("--help")));
+        let (ok, error) = tried(Command::new(&cnictl).args(["--conf-dir", "/nowhere", "status", "net"]));
+        assert!(!ok, "{error}");
+        texts.push(error);
+        let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+        for unit in ["oxcni-dhcp.service", "oxcni-dhcp.socket", "oxcni-multus-config.service"] {
+            texts.push(fs::read_to_string(units.join(unit)).unwrap());
+        }
+        for text in texts {
+            let (_, page) = text.split_once("/usr/share/doc/oxcni/").unwrap_or_else(|| panic!("no page: {text}"));
+            let page = page.split(|c: char| c.is_whitespace() || c == ',').next().unwrap();
+            assert!(machine.path("/usr/share/doc/oxcni").join(page).is_file(), "{page}: {text}");
+        }
     }
 }

@@ -67,3 +67,43 @@ impl Known {
         self.about.kind == Kind::Ipam
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cni_core::keys::Value;
+
+    /// The names of keys, and of those in their values.
+    fn names(keys: &'static [Key], found: &mut Vec<&'static str>) {
+        for key in keys {
+            found.push(key.name);
+            let mut value = &key.value;
+            while let Value::List(item) = value {
+                value = item;
+            }
+            if let Value::Object(keys) = value {
+                names(keys, found);
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_has_its_entry_in_the_reference() {
+        for plugin in all() {
+            let name = plugin.about.names[0];
+            let file = format!("{}/../{name}/README.md", env!("CARGO_MANIFEST_DIR"));
+            let page = std::fs::read_to_string(&file).unwrap_or_else(|err| panic!("{file}: {err}"));
+            let prose = page.split("```").step_by(2);
+            let entries: Vec<&str> = prose.flat_map(|text| text.split('`').skip(1).step_by(2)).collect();
+            let has_entry = |key: &str| {
+                entries
+                    .iter()
+                    .any(|entry| entry.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == key))
+            };
+            let mut keys = Vec::new();
+            names(plugin.keys, &mut keys);
+            let missing: Vec<&str> = keys.into_iter().filter(|key| !has_entry(key)).collect();
+            assert!(missing.is_empty(), "{name}: {missing:?}");
+        }
+    }
+}

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use cni_core::plugin::DOCUMENTATION;
+
 use super::options::{Options, Source};
 use super::{Context as _, Error, Result};
 use crate::log::LogLevel;
@@ -184,6 +186,7 @@ pub(crate) fn help() -> String {
         // Writing to a String can't fail.
         let _ = writeln!(page, "  --{name}{value}\n        {help}{default}");
     }
+    let _ = writeln!(page, "\nDocumentation: {DOCUMENTATION}/reference/thin_entrypoint.md");
     page
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cni_core::plugin::DOCUMENTATION;
+
 use crate::cluster::token::Account;
 use crate::entrypoint::options::Options as Generated;
 
@@ -121,7 +123,11 @@ pub(crate) fn help() -> String {
         // Writing to a String can't fail.
         let _ = writeln!(page, "  --{name} <value>\n        {help} (default {default})");
     }
-    page + "  --remove\n        remove what earlier runs made: the node has its default network alone\n"
+    page.push_str(
+        "  --remove\n        remove what earlier runs made: the node has its default network alone\n",
+    );
+    let _ = writeln!(page, "\nDocumentation: {DOCUMENTATION}/reference/oxcni-multus-config.md");
+    page
 }
 
 #[cfg(test)]
