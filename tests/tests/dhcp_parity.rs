@@ -87,3 +87,32 @@ fn by_default_more_is_requested_than_by_go() {
     ours["routes"] = go["routes"].clone();
     assert_eq!(ours, go);
 }
+
+#[test]
+fn check_takes_over_a_lease_of_a_go_daemon() {
+    if !met("check_takes_over_a_lease_of_a_go_daemon") {
+        return;
+    }
+    let config = json!({
+        "cniVersion": "1.0.0", "name": "net", "type": "macvlan", "master": "eth1", "ipam": { "type": "dhcp" },
+    });
+    let mut host = Host::new(Plugins::Go);
+    let machine = host.veth_pair("eth1", "server", &["10.1.2.1/24"]);
+    let dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,12h", &[]);
+    let go_daemon = host.go_dhcp_daemon();
+    assert!(eventually(|| host.path("/run/cni/dhcp.sock").exists()));
+    let pod = host.container();
+    let id = pod.id().to_owned();
+    let result = host.network(config.clone()).add(&pod).result();
+    go_daemon.kill();
+
+    host.upgrade(Plugins::Multicall);
+    let daemon = host.dhcp_daemon(&[]);
+    let (net, pod) = (host.network(config), host.again(&id));
+    net.check(&pod, &result).succeeds();
+    daemon.prints("event=lease ", 1);
+    net.check(&pod, &result).succeeds();
+    // The RELEASE has the identifier of the Go daemon, or the server would ignore it.
+    net.del_after(&pod, &result).succeeds();
+    assert!(eventually(|| dnsmasq.leased().is_empty()), "{:?}", dnsmasq.leases());
+}

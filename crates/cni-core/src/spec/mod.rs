@@ -9,7 +9,7 @@
 //!
 //! let conf = NetConf::parse(br#"{"cniVersion":"0.4.0","name":"net","type":"bridge"}"#)?;
 //! assert_eq!(conf.cni_version, Version::V0_4_0);
-//! assert!(AddResult::default().to_json(Version::V0_2_0).is_err(), "0.2.0 needs an address");
+//! assert!(AddResult::default().check_form(Version::V0_2_0).is_err(), "0.2.0 needs an address");
 //! # Ok::<(), cni_core::spec::Error>(())
 //! ```
 
