@@ -1,6 +1,7 @@
 //! The benchmark's calls, once each, under a tracer that notes which functions they enter.
 
 use super::contender::{Contender, Who};
+use super::dhcp;
 use super::pods::{self, PodContender, server};
 use super::sample::Meter;
 use super::workload::{Bench, Workload};
@@ -96,6 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for plugin in ["bridge", "host-local"] {
         brief_calls(&bench, &args.plugins.join(plugin), &args.plugins)?;
     }
+    dhcp::call_once(&bench, &contenders)?;
     fs::copy(args.folder.join("called"), args.folder.join("called-by-plugins"))
         .context(|| "can't copy what the plugins called".into())?;
     let pods = PodContender::all(&contenders, &args.plugins, None)?;

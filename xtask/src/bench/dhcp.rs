@@ -134,49 +134,77 @@ impl Drop for Daemon {
 
 /// Measures ADD and DEL of the multicall binary and of the Go plugins, and the daemon at rest.
 pub(crate) fn measure(bench: &Bench<'_>, contenders: &[Contender], rounds: usize) -> Result<Leases> {
+    let Some(service) = Service::start(bench, contenders)? else { return Ok(Leases::default()) };
     let rounds = rounds.min(MOST_ROUNDS);
-    let wanted = |one: &&Contender| {
-        matches!(one.who, Who::Multicall | Who::Go) && one.has(&["macvlan", "dhcp", "static"])
-    };
-    let able: Vec<&Contender> = contenders.iter().filter(wanted).collect();
-    let Some(ours) = able.iter().find(|one| one.who == Who::Multicall) else { return Ok(Leases::default()) };
-    let server = match prepare(bench) {
-        Ok(server) => server,
-        Err(failure) => {
-            bench.progress.print(format!("dhcp: left out: this kernel lacks it ({failure})"));
-            return Ok(Leases::default());
-        }
-    };
-    // The Go daemon comes first: ours leaves the common socket to it.
-    let go = able.iter().find(|one| one.who == Who::Go);
-    let _go_daemon = go.map(|go| Daemon::start(&go.folder, "/run/cni/dhcp.sock")).transpose()?;
-    let daemon = Daemon::start(&ours.folder, "/run/oxcni/dhcp.sock")?;
-    let netns = bench.host.container("bench-dhcp")?;
-    let mut series: BTreeMap<(Ipam, Verb, Who), Series> = BTreeMap::new();
-    for round in 0..=rounds {
-        bench.progress.update(format!("macvlan + dhcp: round {round} of {rounds}"));
-        for contender in &able {
-            for ipam in Ipam::ALL {
-                for verb in [Verb::Add, Verb::Del] {
-                    let id = format!("bench-{round}");
-                    let sample = contender.call(bench.meter, "macvlan", verb, &netns, &id, &ipam.config())?;
-                    // The first round warms up.
-                    if round > 0 {
-                        series.entry((ipam, verb, contender.who)).or_default().push(sample);
+    let measured = service.attachments(bench, rounds)?;
+    bench.progress.print(format!("macvlan + dhcp: {rounds} rounds"));
+    let server_us = service.server.two_answers_us();
+    let idle = Some(idle(bench, service.ours, &service.daemon)?);
+    Ok(Leases { measured, server_us, idle })
+}
+
+/// Makes each call once, without measuring it.
+pub(crate) fn call_once(bench: &Bench<'_>, contenders: &[Contender]) -> Result<()> {
+    let Some(service) = Service::start(bench, contenders)? else { return Ok(()) };
+    service.attachments(bench, 0).map(drop)
+}
+
+/// A DHCP server and the daemons of those that are measured.
+struct Service<'c> {
+    able: Vec<&'c Contender>,
+    ours: &'c Contender,
+    server: Server,
+    daemon: Daemon,
+    _go_daemon: Option<Daemon>,
+}
+
+impl<'c> Service<'c> {
+    /// `None` where the multicall binary has no dhcp, or the kernel lacks what it needs.
+    fn start(bench: &Bench<'_>, contenders: &'c [Contender]) -> Result<Option<Self>> {
+        let wanted = |one: &&Contender| {
+            matches!(one.who, Who::Multicall | Who::Go) && one.has(&["macvlan", "dhcp", "static"])
+        };
+        let able: Vec<&Contender> = contenders.iter().filter(wanted).collect();
+        let of = |who: Who| able.iter().find(|one| one.who == who).copied();
+        let Some(ours) = of(Who::Multicall) else { return Ok(None) };
+        let server = match prepare(bench) {
+            Ok(server) => server,
+            Err(failure) => {
+                bench.progress.print(format!("dhcp: left out: this kernel lacks it ({failure})"));
+                return Ok(None);
+            }
+        };
+        // The Go daemon comes first: ours leaves the common socket to it.
+        let go = of(Who::Go).map(|go| Daemon::start(&go.folder, "/run/cni/dhcp.sock")).transpose()?;
+        let daemon = Daemon::start(&ours.folder, "/run/oxcni/dhcp.sock")?;
+        Ok(Some(Self { able, ours, server, daemon, _go_daemon: go }))
+    }
+
+    /// All contenders in turn, with an address by either way; a first round warms up.
+    fn attachments(&self, bench: &Bench<'_>, rounds: usize) -> Result<Vec<Leased>> {
+        let netns = bench.host.container("bench-dhcp")?;
+        let mut series: BTreeMap<(Ipam, Verb, Who), Series> = BTreeMap::new();
+        for round in 0..=rounds {
+            bench.progress.update(format!("macvlan + dhcp: round {round} of {rounds}"));
+            for contender in &self.able {
+                for ipam in Ipam::ALL {
+                    for verb in [Verb::Add, Verb::Del] {
+                        let id = format!("bench-{round}");
+                        let config = ipam.config();
+                        let sample = contender.call(bench.meter, "macvlan", verb, &netns, &id, &config)?;
+                        if round > 0 {
+                            series.entry((ipam, verb, contender.who)).or_default().push(sample);
+                        }
+                        std::thread::sleep(SETTLE);
                     }
-                    std::thread::sleep(SETTLE);
                 }
             }
         }
+        let summary = |((ipam, verb, who), series): ((Ipam, Verb, Who), Series)| {
+            Some(Leased { ipam, verb, who, figures: series.summary()? })
+        };
+        Ok(series.into_iter().filter_map(summary).collect())
     }
-    bench.progress.print(format!("macvlan + dhcp: {rounds} rounds"));
-    let measured = series.into_iter().filter_map(|((ipam, verb, who), series)| {
-        Some(Leased { ipam, verb, who, figures: series.summary()? })
-    });
-    let measured = measured.collect();
-    let server_us = server.two_answers_us();
-    let idle = Some(idle(bench, ours, &daemon)?);
-    Ok(Leases { measured, server_us, idle })
 }
 
 /// Makes the master and the server behind it.
