@@ -124,6 +124,13 @@ impl Client {
     #[must_use]
     pub fn step(&mut self, event: Event<'_>, now: Time) -> Vec<Action> {
         let mut out = Vec::new();
+        if !matches!(event, Event::Start) && self.expired(now) {
+            self.drop_lease(Drop::Expired, &mut out);
+            if !matches!(event, Event::Release) {
+                self.discover(now, &mut out);
+                return out;
+            }
+        }
         match event {
             Event::Start => self.start(now, &mut out),
             Event::Received(packet) => self.received(packet, now, &mut out),
@@ -142,7 +149,7 @@ impl Client {
                 }
             }
             Event::Renew => {
-                if self.phase == Phase::Bound && !self.expire(now, &mut out) {
+                if self.phase == Phase::Bound {
                     self.renew(Phase::Renewing, now, &mut out);
                 }
             }
@@ -177,9 +184,6 @@ impl Client {
     }
 
     fn timer(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.expire(now, out) {
-            return;
-        }
         match self.phase {
             Phase::Selecting => match self.offer.take() {
                 Some(offer) => self.request(offer, now, out),
@@ -206,9 +210,6 @@ impl Client {
     fn received(&mut self, packet: &Packet, now: Time, out: &mut Vec<Action>) {
         let expected = packet.reply && packet.xid == self.xid && packet.chaddr == self.config.mac;
         let Some(kind) = packet.kind().filter(|_| expected) else { return };
-        if self.expire(now, out) {
-            return;
-        }
         match (self.phase, kind) {
             (Phase::Selecting, MessageType::Offer) => match Lease::read(packet, now) {
                 Ok(offer) => self.offered(offer, now, out),
@@ -286,7 +287,7 @@ impl Client {
     }
 
     fn release(&mut self, now: Time, out: &mut Vec<Action>) {
-        if let Some(lease) = self.lease.clone().filter(|_| !self.expired(now)) {
+        if let Some(lease) = self.lease.clone() {
             self.new_exchange(now);
             let mut packet = Packet::request(MessageType::Release, self.xid, self.config.mac);
             self.identify(&mut packet, &lease);
@@ -313,16 +314,6 @@ impl Client {
 
     fn expired(&self, now: Time) -> bool {
         self.lease.as_ref().and_then(Lease::expiry).is_some_and(|expiry| expiry <= now)
-    }
-
-    /// Begins anew where the lease has ended.
-    fn expire(&mut self, now: Time, out: &mut Vec<Action>) -> bool {
-        let expired = self.expired(now);
-        if expired {
-            self.drop_lease(Drop::Expired, out);
-            self.discover(now, out);
-        }
-        expired
     }
 
     fn drop_lease(&mut self, why: Drop, out: &mut Vec<Action>) {

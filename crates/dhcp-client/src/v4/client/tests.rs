@@ -163,6 +163,23 @@ fn at_expiry_the_address_is_dropped_and_asked_for_again() {
 }
 
 #[test]
+fn an_expired_lease_is_dropped_whatever_happens_first() {
+    let stray =
+        answer(MessageType::Offer, &Packet::request(MessageType::Discover, 1, MAC), OTHER, ADDRESS, 9);
+    for event in [Event::Received(&stray), Event::Carrier, Event::Renew, Event::Conflict, Event::Release] {
+        let (name, released) = (format!("{event:?}"), matches!(event, Event::Release));
+        let mut run = Run::bound(1000);
+        run.now = Time(1000 * SECOND);
+        run.step(event);
+        assert!(matches!(run.done[..], [Action::Drop(_, Drop::Expired)]), "{name}: {:?}", run.done);
+        assert_eq!(run.client.phase(), if released { Phase::Stopped } else { Phase::Selecting }, "{name}");
+        // Nothing is declined or released that is not held any more.
+        let kinds: Vec<_> = run.sent.iter().map(|(kind, ..)| *kind).collect();
+        assert_eq!(kinds, if released { vec![] } else { vec![MessageType::Discover] }, "{name}");
+    }
+}
+
+#[test]
 fn a_client_that_slept_past_t2_rebinds_and_past_expiry_begins_anew() {
     let mut run = Run::bound(1000);
     run.now = Time(900 * SECOND);
