@@ -126,6 +126,25 @@ both_flavours! {
         assert_eq!(host.sh("ls /var/lib/cni/networks/net | grep ^10 || true"), "");
     }
 
+    fn a_link_is_not_taken_for_the_peer_of_another_namespace(host) {
+        configure(&host, "10.211.9");
+        let pod = host.container();
+        host.cnictl("add net c1").succeeds();
+        let port = host.sh("ls /sys/class/net | grep ^veth");
+        let port_index = host.sh(&format!("cat /sys/class/net/{}/ifindex", port.trim()));
+        let index = host.sh(&format!("cat /sys/class/net/{}/iflink", port.trim()));
+        // A namespace that no path leads to any more, as while the kernel removes it.
+        let _kept = std::fs::File::open(host.path(pod.netns())).expect("the namespace");
+        pod.vanish();
+        // A container in a container, whose interfaces have the same indices as the pair of the first.
+        let (outer, inner) = (host.container(), host.container());
+        outer.ip(&format!("link add outer index {} type veth peer name eth0 index {} netns {}",
+            port_index.trim(), index.trim(), inner.id()));
+        inner.ip("addr add 10.211.10.1/24 dev eth0");
+        repairs(&host, &["gone"]);
+        assert!(host.try_ip(&format!("link show {}", port.trim())).is_ok());
+    }
+
     fn what_another_runtime_uses_without_a_cache_is_left(host) {
         configure(&host, "10.211.4");
         let pod = host.container();

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::connection::Refusal;
-use super::message::{Answer, Message, attributes, text, u16_at, u32_at};
+use super::message::{Answer, Message, attributes, i32_at, text, u16_at, u32_at};
 use super::uapi::*;
 use super::{Failure, Netlink, Result};
 use crate::spec::Mac;
@@ -38,8 +38,9 @@ pub struct Link {
     pub kind: Option<String>,
     /// The index of its lower device, or of a veth's peer (`IFLA_LINK`).
     pub lower: Option<u32>,
-    /// The ID of the namespace of the lower device, where that is another one (`IFLA_LINK_NETNSID`).
-    pub lower_netnsid: Option<u32>,
+    /// The ID of the namespace of the lower device, where that is another one (`IFLA_LINK_NETNSID`, see
+    /// [`Netlink::netnsid_of`]); -1 where the kernel is removing that namespace.
+    pub lower_netnsid: Option<i32>,
     /// The index of the bridge, bond or VRF that it is a port of (`IFLA_MASTER`).
     pub master: Option<u32>,
     /// The group it is in (`ip link set group`).
@@ -104,7 +105,7 @@ impl Link {
                 IFLA_MTU => link.mtu = u32_at(value, 0)?,
                 IFLA_TXQLEN => link.tx_queue_len = u32_at(value, 0)?,
                 IFLA_LINK => link.lower = u32_at(value, 0),
-                IFLA_LINK_NETNSID => link.lower_netnsid = u32_at(value, 0),
+                IFLA_LINK_NETNSID => link.lower_netnsid = i32_at(value, 0),
                 IFLA_MASTER => link.master = u32_at(value, 0),
                 IFLA_GROUP => link.group = u32_at(value, 0)?,
                 IFLA_OPERSTATE => {

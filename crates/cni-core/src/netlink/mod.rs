@@ -15,6 +15,7 @@ mod create;
 pub mod fuzzing;
 mod link;
 pub(crate) mod message;
+mod nsid;
 mod route;
 mod router;
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub(crate) const RTM_NEWROUTE: u16 = 24;
 pub(crate) const RTM_DELROUTE: u16 = 25;
 pub(crate) const RTM_GETROUTE: u16 = 26;
 pub(crate) const RTM_NEWNDUSEROPT: u16 = 68;
+pub(crate) const RTM_NEWNSID: u16 = 88;
+pub(crate) const RTM_GETNSID: u16 = 90;
 pub const RTNLGRP_LINK: u32 = 1;
 pub const RTNLGRP_IPV6_IFADDR: u32 = 9;
 pub const RTNLGRP_IPV6_IFINFO: u32 = 12;
@@ -65,6 +67,10 @@ pub(crate) const IFLA_IPVLAN_MODE: u16 = 1;
 pub(crate) const IFLA_IPVLAN_FLAGS: u16 = 2;
 pub(crate) const IFLA_INET6_FLAGS: u16 = 1;
 pub(crate) const IFLA_VLAN_ID: u16 = 1;
+
+// include/uapi/linux/net_namespace.h
+pub(crate) const NETNSA_NSID: u16 = 1;
+pub(crate) const NETNSA_FD: u16 = 3;
 
 // include/uapi/linux/veth.h
 pub(crate) const VETH_INFO_PEER: u16 = 1;

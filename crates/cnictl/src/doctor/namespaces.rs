@@ -14,6 +14,8 @@ pub(crate) struct Namespaces(Vec<Namespace>);
 
 struct Namespace {
     path: PathBuf,
+    /// The ID by which the host's namespace knows it.
+    id: Option<i32>,
     links: Vec<(Link, Vec<IpAddr>)>,
 }
 
@@ -29,7 +31,9 @@ impl Namespaces {
         let mut seen: HashSet<(u64, u64)> =
             identity(Path::new("/proc/thread-self/ns/net")).into_iter().collect();
         let is_new = |path: &PathBuf| identity(path).is_some_and(|identity| seen.insert(identity));
-        Namespaces(named.chain(processes).filter(is_new).filter_map(Namespace::read).collect())
+        let Ok(host) = Netlink::open() else { return Namespaces(Vec::new()) };
+        let read = |path| Namespace::read(path, &host);
+        Namespaces(named.chain(processes).filter(is_new).filter_map(read).collect())
     }
 
     /// Why an address may be of use, where it may: an interface has it.
@@ -42,27 +46,26 @@ impl Namespaces {
     /// The namespace with the other end of a veth pair, and whether that has addresses beside its
     /// link-local one; `None` where both ends are on the host.
     pub(crate) fn peer_of(&self, port: &Link) -> Option<(String, bool)> {
-        port.lower_netnsid?;
-        self.0.iter().find_map(|namespace| {
-            let is_peer = |(link, _): &&(Link, Vec<IpAddr>)| {
-                link.is("veth") && Some(link.index) == port.lower && link.lower == Some(port.index)
-            };
-            let (_, ips) = namespace.links.iter().find(is_peer)?;
-            Some((namespace.path.display().to_string(), !ips.is_empty()))
-        })
+        // Indices alone tell nothing: every namespace counts its own.
+        let id = port.lower_netnsid?;
+        let namespace = self.0.iter().find(|namespace| namespace.id == Some(id))?;
+        let (_, ips) = namespace.links.iter().find(|(link, _)| Some(link.index) == port.lower)?;
+        Some((namespace.path.display().to_string(), !ips.is_empty()))
     }
 }
 
 impl Namespace {
-    fn read(path: PathBuf) -> Option<Namespace> {
-        let netlink = Netlink::open_in(&Netns::open(&path).ok()??).ok()?;
+    fn read(path: PathBuf, host: &Netlink) -> Option<Namespace> {
+        let netns = Netns::open(&path).ok()??;
+        let id = host.netnsid_of(&netns).ok()?;
+        let netlink = Netlink::open_in(&netns).ok()?;
         let links = netlink.links().ok()?.into_iter();
         let with_addresses = |link: Link| {
             let addresses = netlink.addresses(&link).unwrap_or_default();
             let ips = addresses.into_iter().map(|address| address.cidr.ip());
             (link, ips.filter(|ip| !is_link_local(*ip)).collect())
         };
-        Some(Namespace { links: links.map(with_addresses).collect(), path })
+        Some(Namespace { id, links: links.map(with_addresses).collect(), path })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Messages about links, and the VLANs of bridge ports.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use netlink_packet_core::{NLM_F_ECHO, NLM_F_REQUEST};
 use netlink_packet_route::AddressFamily;
@@ -11,6 +11,7 @@ use netlink_packet_route::link::{
     IpVlanMode, LinkAttribute as L, LinkExtentMask, LinkFlags, LinkHeader, LinkInfo, LinkMessage,
     MacVlanMode, Prop, State,
 };
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::{CHANGE, CREATE, LIST, MAC, answered, eth0, request};
 use crate::netlink::NewLink as New;
@@ -18,6 +19,7 @@ use crate::netlink::uapi::IFLA_ALT_IFNAME;
 use crate::netlink::{
     BridgePort, BridgeVlan, IpvlanMode, Kind, Link, MacvlanMode, Netlink, OperState, Result,
 };
+use crate::netns::Netns;
 
 fn link_message(header: LinkHeader, attributes: Vec<L>) -> LinkMessage {
     let mut message = LinkMessage::default();
@@ -224,6 +226,23 @@ fn a_link_is_read_with_all_that_is_looked_at() {
         (link.alt_names.join(" "), link.macvlan_mode()),
         ("first second".to_owned(), Some(MacvlanMode::Vepa))
     );
+}
+
+#[test]
+fn a_namespace_is_asked_for_by_its_descriptor_and_may_have_no_id() {
+    let own = Netns::own().unwrap();
+    let nsid = |attributes| {
+        let mut message = NsidMessage::default();
+        message.attributes = attributes;
+        message
+    };
+    for (id, expected) in [(0, Some(0)), (3, Some(3)), (-1, None)] {
+        let answer = NewNsId(nsid(vec![NsidAttribute::Id(id), NsidAttribute::CurrentNsid(9)]));
+        let (found, sent) = answered(&[answer], |netlink| netlink.netnsid_of(&own));
+        assert_eq!(found, expected);
+        let fd = NsidAttribute::Fd(own.as_fd().as_raw_fd() as u32);
+        assert_eq!(sent, (NLM_F_REQUEST, GetNsId(nsid(vec![fd]))));
+    }
 }
 
 #[test]
