@@ -1,95 +1,19 @@
 //! The documentation: its links lead somewhere, its configurations work, its errors are those that
 //! are printed, and every error code and page is there.
 
+mod book;
+mod pods;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use book::{anchors, blocks, commands, links, page, pages, root, with_includes};
 use oxcni_tests::{Call, Host, Outcome, both_flavours, nad_config};
 use serde_json::{Value, json};
 
 /// Commands of other programs that a page shows for a device; they are not executed.
 const ON_A_DEVICE: [&str; 4] = ["dnf", "systemctl", "kubectl", "oxcni install"];
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The files of the book, by their path below its source folder.
-fn pages() -> Vec<(PathBuf, String)> {
-    fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in
-            fs::read_dir(folder).expect("a folder of the book").map(|entry| entry.expect("an entry").path())
-        {
-            if entry.is_dir() {
-                collect(&entry, found);
-            } else if entry.extension().is_some_and(|extension| extension == "md") {
-                found.push(entry);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    collect(&root().join("docs/src"), &mut found);
-    found.sort();
-    found.into_iter().map(|path| (path.clone(), with_includes(&path))).collect()
-}
-
-/// A page as mdBook shows it: a line `{{#include FILE}}` is that file.
-fn with_includes(page: &Path) -> String {
-    let text = fs::read_to_string(page).expect("a page");
-    let included = |line: &str| {
-        let file = line.strip_prefix("{{#include ")?.strip_suffix("}}")?;
-        Some(fs::read_to_string(page.parent()?.join(file)).unwrap_or_else(|err| panic!("{file}: {err}")))
-    };
-    text.lines().map(|line| included(line).unwrap_or_else(|| format!("{line}\n"))).collect()
-}
-
-/// The fenced blocks of a language, without indentation that a list gives them.
-fn blocks(text: &str, language: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        let Some(opened) = line.trim_start().strip_prefix("```") else { continue };
-        let indent = line.len() - line.trim_start().len();
-        let inside = lines.by_ref().take_while(|line| line.trim() != "```");
-        let block: String = inside.map(|line| format!("{}\n", line.get(indent..).unwrap_or(""))).collect();
-        if opened == language {
-            found.push(block);
-        }
-    }
-    found
-}
-
-/// The anchors of a page: its headings, as mdBook and others make them.
-fn anchors(text: &str) -> BTreeSet<String> {
-    let headings = text.lines().filter(|line| line.starts_with('#'));
-    headings
-        .map(|heading| {
-            let heading = heading.trim_start_matches('#').trim().to_lowercase();
-            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-        })
-        .collect()
-}
-
-/// The targets of the links in a text, outside fenced blocks and code.
-fn links(text: &str) -> Vec<String> {
-    let mut fenced = false;
-    let prose = text.lines().filter(|line| {
-        let fence = line.trim_start().starts_with("```");
-        fenced ^= fence;
-        !fenced && !fence
-    });
-    prose
-        .flat_map(|line| {
-            line.split("](")
-                .skip(1)
-                .filter_map(|rest| rest.split_once(')'))
-                .map(|(target, _)| target.to_owned())
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
 
 #[test]
 fn every_link_leads_somewhere() {
@@ -217,9 +141,11 @@ fn with_eth1(host: &Host) {
 /// What a configuration needs that only some kernels have, or a server that other tests start.
 fn needs_more(config: &Value) -> Option<&'static str> {
     let text = config.to_string();
-    ["\"ipvlan\"", "\"vlan\"", "\"dummy\"", "\"dhcp\"", "\"multus\"", "\"loopback\""]
-        .into_iter()
-        .find(|needed| text.contains(&format!("\"type\":{needed}")))
+    let kinds = ["ipvlan", "vlan", "dummy", "dhcp", "multus", "loopback"];
+    let kind = kinds.into_iter().find(|kind| text.contains(&format!("\"type\":\"{kind}\"")));
+    kind.or_else(|| {
+        ["vlan", "macspoofchk"].into_iter().find(|key| config[key] == json!(100) || config[key] == true)
+    })
 }
 
 both_flavours! {
@@ -237,15 +163,9 @@ both_flavours! {
     }
 
     fn the_commands_that_a_page_shows_work_in_their_order(host) {
-        let text = with_includes(&root().join("docs/src/tasks/by-hand.md"));
+        let text = page("tasks/by-hand.md");
         host.configure("lab.conflist", &blocks(&text, "json")[0]);
-        let commands = blocks(&text, "console").concat();
-        for command in commands.lines().map(|line| line.strip_prefix("$ ").expect("a command")) {
-            match command.strip_prefix("cnictl ") {
-                Some(arguments) => { host.cnictl(arguments).succeeds(); }
-                None => { host.sh(command); }
-            }
-        }
+        commands(&text).iter().for_each(|command| execute(&host, command));
     }
 
     fn every_error_is_printed_as_its_heading_says(host) {
@@ -265,6 +185,32 @@ both_flavours! {
         // The kernel at hand has every feature, or lacks another one than the next kernel.
         headings.remove("the kernel lacks this feature, or its module is not loaded");
         assert!(headings.is_empty(), "no mistake prints {headings:#?}");
+    }
+}
+
+both_flavours! {
+    fn a_bridge_is_connected_to_the_network(host) needs [BridgeVlan, NftBridge] {
+        with_eth1(&host);
+        let commands = commands(&page("tasks/uplink.md"));
+        let (join_vlan, make_bridge) = commands.split_last().expect("commands");
+        make_bridge.iter().for_each(|command| execute(&host, command));
+        let mut pods = Vec::new();
+        for (_, config) in configurations().into_iter().filter(|(page, _)| page == "uplink") {
+            assert_eq!(config["bridge"], "br1");
+            let pod = host.container();
+            host.network(config).add(&pod).succeeds();
+            pods.push(pod);
+        }
+        execute(&host, join_vlan);
+        assert!(pods.iter().any(|pod| pod.reaches("192.168.0.60")));
+    }
+}
+
+/// Runs a command that a page shows, as root of the host.
+fn execute(host: &Host, command: &str) {
+    match command.strip_prefix("cnictl ") {
+        Some(arguments) => drop(host.cnictl(arguments).succeeds()),
+        None => drop(host.sh(command)),
     }
 }
 
