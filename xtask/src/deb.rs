@@ -13,6 +13,10 @@ use std::process::Command;
 const PROGRAMS: &str = "usr/libexec/oxcni";
 const DOCUMENTATION: &str = "usr/share/doc/oxcni";
 
+/// Man pages of what is not in the package oxcni.
+const OF_DHCP: &str = "usr/share/man/man8/oxcni-dhcp.8.gz";
+const OF_THE_SERVICE: &str = "usr/share/man/man8/oxcni-multus-config.8.gz";
+
 /// Builds the packages into a folder, from the programs as `cargo xtask dist` puts them; gives their paths.
 pub(crate) fn build(workspace: &Workspace, to: &Path) -> Result<Vec<PathBuf>> {
     let names = plugins(&workspace.dist_bin())?;
@@ -25,6 +29,7 @@ pub(crate) fn build(workspace: &Workspace, to: &Path) -> Result<Vec<PathBuf>> {
         oxcni.link(&format!("{PROGRAMS}/{name}"))?;
     }
     oxcni.copy_all(&workspace.dist().join("share"), "usr/share")?;
+    oxcni.remove(OF_THE_SERVICE)?;
     // Debian's zsh looks in another folder.
     let zsh = oxcni.folder.join("usr/share/zsh");
     fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"))
@@ -33,6 +38,8 @@ pub(crate) fn build(workspace: &Workspace, to: &Path) -> Result<Vec<PathBuf>> {
 
     let dhcp = Stage::new(workspace, "oxcni-dhcp")?;
     dhcp.link(&format!("{PROGRAMS}/dhcp"))?;
+    dhcp.copy(&oxcni.folder.join(OF_DHCP), OF_DHCP, 0o644)?;
+    oxcni.remove(OF_DHCP)?;
     for unit in ["oxcni-dhcp.service", "oxcni-dhcp.socket"] {
         let from = workspace.root.join("packaging/systemd").join(unit);
         dhcp.copy(&from, &format!("lib/systemd/system/{unit}"), 0o644)?;
@@ -79,6 +86,11 @@ impl Stage<'_> {
             files::copy(&file, &self.folder.join(to).join(name), 0o644)?;
         }
         Ok(())
+    }
+
+    fn remove(&self, file: &str) -> Result<()> {
+        let file = self.folder.join(file);
+        fs::remove_file(&file).context(|| format!("can't remove {}", file.display()))
     }
 
     /// Makes a name of the program `oxcni`.

@@ -2,6 +2,7 @@
 
 mod layout;
 mod link;
+mod manual;
 mod share;
 
 use crate::elf::Elf;
@@ -34,11 +35,11 @@ const STATIC_FLAGS: [&str; 3] =
 ///
 /// In target/dist/bin/ is the multicall binary `oxcni` with a hard link for each plugin in it; in
 /// separate/ every plugin is a static binary of its own. A binary is replaced in one step: a process
-/// that runs the old one is not disturbed. In share/ are the book as text, and the man pages and completion of
+/// that runs the old one is not disturbed. In share/ are the book as text, the man pages, and the completion of
 /// cnictl.
 ///
 /// The multicall binary is linked twice. The second time, the functions and constants that calls of a node use stand
-/// together, which halves the memory of a call; they are noted by making such calls, in network
+/// together, which halves the memory of a call; they are noted by making such calls, DHCP's too, in network
 /// namespaces under ptrace(2). This needs root. Without it, or where either is not permitted, the binary
 /// has the linker's order, and a line reports that. The order is written to target/dist/layout.ld. A
 /// package that is built elsewhere can carry that file and give it to --layout: the same sources and

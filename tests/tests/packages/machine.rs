@@ -70,7 +70,7 @@ fn repository() -> &'static Path {
         fs::create_dir(&programs).unwrap();
         // Another program than the first: a byte behind its end changes nothing of it.
         run(Command::new("sh").arg("-c").arg(format!(
-            "cd {}; for package in {}/RPMS/*/oxcni*.rpm; do rpm2cpio $package | cpio -id --quiet; done; \
+            "cd {}; for package in {}/RPMS/*/*.rpm; do rpm2cpio $package | cpio -id --quiet; done; \
              mkdir bin; cp usr/libexec/oxcni/oxcni bin; echo >> bin/oxcni; cp -r usr/bin/cnictl usr/share .",
             programs.display(),
             built().display()

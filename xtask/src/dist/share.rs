@@ -1,5 +1,6 @@
-//! What packages install below `/usr/share`: the book as text, and man pages and completion of cnictl.
+//! What packages install below `/usr/share`: the book as text, man pages, and completion of cnictl.
 
+use super::manual;
 use crate::error::Result;
 use crate::files::{entries, files_below, make_folder, read, write as write_file};
 use crate::process::{quietly, run};
@@ -15,6 +16,9 @@ const COMPLETION: [(&str, &str); 3] = [
     ("zsh", "zsh/site-functions/_cnictl"),
 ];
 
+/// Pages of the reference that describe no program of a package, or one that writes its own man pages.
+const NO_MANUAL: [&str; 2] = ["cnictl", "thin_entrypoint"];
+
 /// Writes `share/` beside the program `cnictl`, which makes a part of it.
 pub(super) fn write(workspace: &Workspace, cnictl: &Path) -> Result<()> {
     let share = workspace.dist().join("share");
@@ -24,12 +28,26 @@ pub(super) fn write(workspace: &Workspace, cnictl: &Path) -> Result<()> {
         let name = file.strip_prefix(&book).unwrap_or(&file);
         write_file(&share.join("doc/oxcni").join(name), &page(&file)?)?;
     }
-    let manual = share.join("man/man1");
-    make_folder(&manual)?;
-    quietly(Command::new(cnictl).arg("man").arg(&manual))?;
-    run(Command::new("gzip").args(["-9", "-n"]).args(entries(&manual)?))?;
+    let manual = share.join("man");
+    make_folder(&manual.join("man1"))?;
+    quietly(Command::new(cnictl).arg("man").arg(manual.join("man1")))?;
+    write_reference(&book.join("reference"), &manual.join("man8"))?;
+    run(Command::new("gzip").args(["-9", "-n"]).args(files_below(&manual)?))?;
     for (shell, file) in COMPLETION {
         write_file(&share.join(file), &quietly(Command::new(cnictl).args(["completion", shell]))?)?;
+    }
+    Ok(())
+}
+
+/// Writes a man page for each page of the reference; a plugin's is named `oxcni-PLUGIN`.
+fn write_reference(reference: &Path, manual: &Path) -> Result<()> {
+    for file in entries(reference)? {
+        let program = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if NO_MANUAL.contains(&&*program) {
+            continue;
+        }
+        let name = if program.starts_with("oxcni") { program } else { format!("oxcni-{program}") };
+        write_file(&manual.join(format!("{name}.8")), &manual::page(&name, &page(&file)?))?;
     }
     Ok(())
 }
