@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::process::run as run_program;
 use crate::progress::{Progress, short};
 use crate::workspace::{Workspace, cargo};
-use crate::{debian, deny, dist, rpm, vm};
+use crate::{deb, debian, deny, dist, rpm, vm};
 use binaries::{Options, TestBinary};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -108,6 +108,7 @@ fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
     if root {
         total.add(Tally::check("Fetching kubectl", kubectl::fetch(&workspace, progress).is_ok()));
         rpm::build(&workspace, &rpm::Programs::Folder(workspace.dist()), None, progress)?;
+        deb::build(&workspace, &workspace.target.join("deb"))?;
     }
     progress.print("Building the tests");
     let binaries = binaries::build(&workspace)?;

@@ -1,7 +1,9 @@
-//! The packages as an administrator gets them: by rpm and dnf, on machines that are folders.
+//! The packages as an administrator gets them: by rpm and dnf, or dpkg, on machines that are folders.
 #![allow(clippy::unwrap_used, reason = "clippy knows only functions with #[test] as tests")]
 
+mod debian;
 mod greenboot;
+mod image;
 mod install;
 mod lint;
 mod machine;
