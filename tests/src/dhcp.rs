@@ -1,3 +1,4 @@
+mod flood;
 mod scripted;
 mod scripted_ipv6;
 mod scripted_server;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{Container, Host, Plugins, eventually, with_keys};
 
+pub use flood::Flood;
 pub use scripted::{Reply, Request, Scripted};
 pub use scripted_ipv6::{Ipv6Reply, Ipv6Request, ScriptedIpv6, association};
 pub use scripted_server::{Message, Server};

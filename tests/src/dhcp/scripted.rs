@@ -37,6 +37,15 @@ impl Request {
         None
     }
 
+    /// Where its answers go: to the address that it has, or to all (RFC 2131, section 4.1).
+    fn reply_to(&self) -> Ipv4Addr {
+        match self.0[12..16] {
+            [0, 0, 0, 0] => Ipv4Addr::BROADCAST,
+            [a, b, c, d] => Ipv4Addr::new(a, b, c, d),
+            _ => unreachable!("four bytes"),
+        }
+    }
+
     /// An answer that is right: an OFFER or ACK of 10.1.2.77/24 from 10.1.2.1 for 1000 s.
     pub fn answer(&self) -> Reply {
         let mut header = self.0[..240].to_vec();
@@ -85,7 +94,7 @@ pub type Scripted = Server<Request>;
 
 impl Scripted {
     /// A server on the link `eth0` of a namespace: `script` gets each message and how many of its
-    /// type came before, and gives what is broadcast in answer, with the port that it comes from.
+    /// type came before, and gives what is sent in answer, with the port that it comes from.
     pub fn start(
         machine: &Container<'_>,
         script: impl Fn(&Request, usize) -> Vec<(u16, Vec<u8>)> + Send + 'static,
@@ -100,7 +109,7 @@ impl Scripted {
         Server::run(socket, move |socket, request, before, _| {
             for (port, bytes) in script(request, before) {
                 let from = if port == 67 { socket } else { &other };
-                drop(from.send_to(&bytes, SocketAddrV4::new(Ipv4Addr::BROADCAST, 68)));
+                drop(from.send_to(&bytes, SocketAddrV4::new(request.reply_to(), 68)));
             }
         })
     }

@@ -147,7 +147,7 @@ impl Client {
     }
 
     fn start(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.phase != Phase::Init {
+        if !matches!(self.phase, Phase::Init | Phase::Stopped) {
             return;
         }
         if self.expired(now) {

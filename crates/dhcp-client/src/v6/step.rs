@@ -37,7 +37,7 @@ pub enum Action {
     Refused(MessageType, Refused),
 }
 
-/// What a client does. `Waiting` is before a new beginning, `Stopped` is the end.
+/// What a client does. `Waiting` is before a new beginning, `Stopped` after a release, until it is started again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)] // by the message that is sent
 pub enum Phase {

@@ -1,7 +1,7 @@
 //! Whether another host has an address (RFC 5227). The address is in use already: an ADD does
 //! not wait for this.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
@@ -10,13 +10,12 @@ use cni_core::spec::Mac;
 use dhcp_client::SECOND;
 use nix::libc;
 use socket2::{Domain, Socket, Type};
-use tokio::io::unix::AsyncFd;
 
 use super::clock::Clock;
 use super::closer::ClosedLater;
+use super::inbox::Inbox;
 use super::place::Place;
 use super::port::link_address;
-use super::watch::watch;
 
 /// `PROBE_NUM` and `PROBE_MIN` of RFC 5227, section 1.1.
 const PROBES: u32 = 3;
@@ -33,21 +32,21 @@ pub(crate) async fn probe(
     address: Ipv4Addr,
 ) -> io::Result<Option<Mac>> {
     let protocol = libc::ETH_P_ARP as u16;
-    let open = || -> io::Result<(ClosedLater, AsyncFd<Socket>)> {
+    let open = || -> io::Result<(ClosedLater, Inbox)> {
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
         socket.bind(&link_address(place.index, [0; 6], protocol))?;
-        Ok((ClosedLater::of(&socket)?, watch(socket)?))
+        Ok((ClosedLater::of(&socket)?, Inbox::new(socket, clock)?))
     };
     // The socket is dropped first.
-    let (_closed_later, socket) = netns.enter(open).map_err(io::Error::other)??;
+    let (_closed_later, inbox) = netns.enter(open).map_err(io::Error::other)??;
     for _ in 0..PROBES {
-        socket
-            .get_ref()
+        inbox
+            .socket()
             .send_to(&request(place.mac, address), &link_address(place.index, [0xff; 6], protocol))?;
         let until = Some(clock.now().after(INTERVAL));
         loop {
             tokio::select! {
-                arp = received(&socket) => {
+                arp = inbox.next() => {
                     if let Some(mac) = other_host(&arp?, place.mac, address) {
                         return Ok(Some(mac));
                     }
@@ -57,20 +56,6 @@ pub(crate) async fn probe(
         }
     }
     Ok(None)
-}
-
-async fn received(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
-    loop {
-        let mut ready = socket.readable().await?;
-        let read = ready.try_io(|socket| {
-            let mut buffer = [0; 64];
-            let mut socket = socket.get_ref();
-            socket.read(&mut buffer).map(|length| buffer[..length].to_vec())
-        });
-        if let Ok(result) = read {
-            return result;
-        }
-    }
 }
 
 /// Ethernet and IPv4, with the lengths of their addresses (RFC 826).

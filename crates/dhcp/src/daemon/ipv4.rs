@@ -88,11 +88,12 @@ impl Ipv4 {
             tokio::select! {
                 biased;
                 () = self.changed.notified() => {}
-                input = input => self.take(of, input),
+                // Before the input, which may be without end.
                 () = of.daemon.clock.until(deadline) => match of.place.again() {
                     Ok(_) => self.step(of, Event::Timer),
                     Err(gone) => of.end(gone),
                 },
+                input = input => self.take(of, input),
             }
         }
     }
@@ -198,10 +199,11 @@ impl Ipv4 {
         drop(open);
         self.port.replace(None);
         let found = || of.place.again().map_err(|gone| std::io::Error::other(gone.to_string()));
+        let clock = &of.daemon.clock;
         let port = match listen {
             Listen::Nothing => return Ok(None),
-            Listen::Link => Port::at_link(&found()?.netns, of.place.index)?,
-            Listen::Address(address) => Port::at_address(&found()?.netns, &of.place.ifname, address)?,
+            Listen::Link => Port::at_link(clock, &found()?.netns, of.place.index)?,
+            Listen::Address(address) => Port::at_address(clock, &found()?.netns, &of.place.ifname, address)?,
         };
         let port = Rc::new(port);
         self.port.replace(Some(port.clone()));

@@ -39,6 +39,10 @@ const BURST: u64 = 5;
 /// default interval (RFC 4861, section 6.2.1). Events would need a socket in the container's namespace.
 const RESTING: u64 = 600 * SECOND;
 
+/// How long after a beginning the client begins again where a router changes its mind: others may announce anything, as
+/// often as they like (`SOL_MAX_DELAY` of RFC 8415, section 7.6).
+const AGAIN: u64 = SECOND;
+
 /// The scope of addresses that reach the link alone (include/uapi/linux/rtnetlink.h).
 const LINK: u8 = 253;
 
@@ -51,6 +55,8 @@ pub(crate) struct Ipv6 {
     /// What router advertisements say of DNS, as long as the kernel's events are listened to.
     pub(super) router_dns: RefCell<RouterDns>,
     carried: Cell<bool>,
+    /// When the client began.
+    began: Cell<Time>,
     /// An ADD waits for addresses.
     awaited: Cell<bool>,
     /// Duplicate address detection of the leased address is not finished.
@@ -102,6 +108,7 @@ impl Ipv6 {
             router: Cell::default(),
             router_dns: RefCell::default(),
             carried: Cell::default(),
+            began: Cell::default(),
             awaited: Cell::default(),
             settling: Cell::default(),
             on_link: Cell::default(),
@@ -184,10 +191,6 @@ impl Ipv6 {
                 biased;
                 () = self.changed.notified() => {}
                 () = next(events.as_ref().filter(|_| burst.is_none())) => burst = Some(clock.now().after(BURST)),
-                message = receive(port) => match message {
-                    Ok(message) => self.step(of, Event::Received(&message)),
-                    Err(err) => of.log(Level::Warning, "receive-failed", &[("why", &err)]),
-                },
                 () = clock.until(deadline) => match of.place.again() {
                     Ok(_) => self.step(of, Event::Timer),
                     Err(gone) => of.end(gone),
@@ -197,6 +200,11 @@ impl Ipv6 {
                     self.read(of, events.as_ref());
                     self.look(of);
                 }
+                // Last, as it may be without end.
+                message = receive(port) => match message {
+                    Ok(message) => self.step(of, Event::Received(&message)),
+                    Err(err) => of.log(Level::Warning, "receive-failed", &[("why", &err)]),
+                },
             }
         }
     }
@@ -204,6 +212,7 @@ impl Ipv6 {
     /// When the interface is to be looked at where no event comes before.
     fn look_again(&self, now: Time, listens: bool) -> Option<Time> {
         let wait = match self.phase() {
+            Phase::Stopped if !self.has_unmanaged_router() => AGAIN,
             _ if self.is_watched() && listens => WATCHED,
             _ if self.is_watched() => LOOK,
             Phase::Stopped => RESTING,
@@ -234,8 +243,9 @@ impl Ipv6 {
         if of.ipv4.is_none() {
             of.see_carrier(Some(&found.link));
         }
-        if self.phase() == Phase::Init && addresses.iter().any(is_usable_on_link) {
-            self.step(of, Event::Start);
+        let usable = addresses.iter().any(is_usable_on_link);
+        if self.phase() == Phase::Init && usable {
+            self.start(of);
         } else if !carried && self.carried.get() {
             self.step(of, Event::Carrier);
         }
@@ -247,14 +257,22 @@ impl Ipv6 {
         // RFC 4861, section 4.2: without the M flag there is no server.
         match self.phase() {
             Phase::Init | Phase::Soliciting if self.has_unmanaged_router() => self.step(of, Event::Release),
-            Phase::Stopped if !self.has_unmanaged_router() && !self.leaving.get() => {
-                self.client.replace(Client::new(config(&of.target.id), seed()));
-                self.changed.notify_one();
+            Phase::Stopped if usable && !self.has_unmanaged_router() && self.may_begin_again(of) => {
+                self.start(of)
             }
             _ => {}
         }
         self.settle(of, &found.link, &addresses);
         of.wake();
+    }
+
+    fn start(&self, of: &Attachment) {
+        self.began.set(of.daemon.clock.now());
+        self.step(of, Event::Start);
+    }
+
+    fn may_begin_again(&self, of: &Attachment) -> bool {
+        !self.leaving.get() && of.daemon.clock.now().since(self.began.get()) >= AGAIN
     }
 
     /// Looks whether another host has the leased address: the kernel takes one with a lifetime away then

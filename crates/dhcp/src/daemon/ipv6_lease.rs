@@ -53,7 +53,7 @@ impl Ipv6 {
             return Ok(port.clone());
         }
         let found = of.place.again().map_err(|gone| std::io::Error::other(gone.to_string()))?;
-        let port = Rc::new(Ipv6Port::open(&found.netns, &of.place.ifname, of.place.index)?);
+        let port = Rc::new(Ipv6Port::open(&of.daemon.clock, &found.netns, &of.place.ifname, of.place.index)?);
         self.port.replace(Some(port.clone()));
         Ok(port)
     }

@@ -1,27 +1,31 @@
 //! Sockets in a container's namespace. They exist only while an answer is waited for: a packet
 //! socket keeps a deleted namespace and its links alive.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
 use std::rc::Rc;
 
 use cni_core::netlink::RTNLGRP_LINK;
 use cni_core::netns::Netns;
 use dhcp_client::v4::{Packet, frame};
 use nix::libc;
-use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::clock::Clock;
 use super::closer::ClosedLater;
 use super::events::Events;
-use super::watch::watch;
+use super::filter::{NOTHING, datagrams_in_answer_to, frames_in_answer_to};
+use super::inbox::{Inbox, Pace};
 
 /// The protocol of IPv4 frames (`ETH_P_IP`).
 const IPV4: u16 = libc::ETH_P_IP as u16;
 
-/// Longer than any frame that a client accepts.
-const LONGEST: usize = 2048;
+/// How often changes of links are looked at in each period of [`Pace`]: a container can make them without end.
+const LOOKS: u32 = 1;
+
+/// Where the transaction ID is in a message.
+const XID: Range<usize> = 4..8;
 
 /// What came in.
 #[derive(Debug)]
@@ -38,9 +42,9 @@ pub(crate) enum Input {
 pub(crate) enum Port {
     /// A packet socket at the link, and the events of links.
     #[allow(dead_code, reason = "closed_later is only dropped, after the socket")]
-    Link { socket: AsyncFd<Socket>, closed_later: ClosedLater, links: Events, index: u32 },
+    Link { inbox: Inbox, closed_later: ClosedLater, links: Events, looks: Pace, index: u32 },
     /// A UDP socket at the leased address.
-    Address { socket: AsyncFd<Socket>, address: Ipv4Addr },
+    Address { inbox: Inbox, address: Ipv4Addr },
 }
 
 impl Port {
@@ -48,15 +52,16 @@ impl Port {
     ///
     /// # Errors
     /// Those of socket(2) and bind(2).
-    pub(crate) fn at_link(netns: &Netns, index: u32) -> io::Result<Port> {
+    pub(crate) fn at_link(clock: &Rc<Clock>, netns: &Netns, index: u32) -> io::Result<Port> {
         let open = || -> io::Result<Port> {
             // Without a protocol nothing is received before the filter is there.
             let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
-            socket.attach_filter(&filter())?;
+            socket.attach_filter(&NOTHING)?;
             socket.bind(&link_address(index, [0; 6], IPV4))?;
             let links = Events::here(&[RTNLGRP_LINK])?;
             let closed_later = ClosedLater::of(&socket)?;
-            Ok(Port::Link { socket: watch(socket)?, closed_later, links, index })
+            let (inbox, looks) = (Inbox::new(socket, clock)?, Pace::new(clock, LOOKS));
+            Ok(Port::Link { inbox, closed_later, links, looks, index })
         };
         netns.enter(open).map_err(io::Error::other)?
     }
@@ -65,23 +70,31 @@ impl Port {
     ///
     /// # Errors
     /// Those of socket(2) and bind(2): `EADDRNOTAVAIL` where it does not have it.
-    pub(crate) fn at_address(netns: &Netns, ifname: &str, address: Ipv4Addr) -> io::Result<Port> {
+    pub(crate) fn at_address(
+        clock: &Rc<Clock>,
+        netns: &Netns,
+        ifname: &str,
+        address: Ipv4Addr,
+    ) -> io::Result<Port> {
         let open = || -> io::Result<Port> {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
             socket.set_reuse_address(true)?;
             socket.set_broadcast(true)?;
+            socket.attach_filter(&NOTHING)?;
             socket.bind_device(Some(ifname.as_bytes()))?;
             socket.bind(&SocketAddrV4::new(address, frame::CLIENT_PORT).into())?;
-            Ok(Port::Address { socket: watch(socket)?, address })
+            Ok(Port::Address { inbox: Inbox::new(socket, clock)?, address })
         };
         netns.enter(open).map_err(io::Error::other)?
     }
 
-    /// Broadcasts a message on the link.
+    /// Broadcasts a message on the link. From now on its answers are received, and nothing else.
     ///
     /// # Errors
     /// Those of sendto(2).
     pub(crate) fn broadcast(&self, message: &[u8]) -> io::Result<()> {
+        let Port::Link { inbox, .. } = self else { return Err(io::ErrorKind::InvalidInput.into()) };
+        inbox.socket().attach_filter(&frames_in_answer_to(xid(message)))?;
         self.send_frame(&frame::broadcast(message))
     }
 
@@ -95,26 +108,27 @@ impl Port {
     }
 
     fn send_frame(&self, packet: &[u8]) -> io::Result<()> {
-        let Port::Link { socket, index, .. } = self else { return Err(io::ErrorKind::InvalidInput.into()) };
-        socket.get_ref().send_to(packet, &link_address(*index, [0xff; 6], IPV4)).map(drop)
+        let Port::Link { inbox, index, .. } = self else { return Err(io::ErrorKind::InvalidInput.into()) };
+        inbox.socket().send_to(packet, &link_address(*index, [0xff; 6], IPV4)).map(drop)
     }
 
-    /// Sends a message from the leased address.
+    /// Sends a message from the leased address. From now on its answers are received, and nothing else.
     ///
     /// # Errors
     /// Those of sendto(2).
     pub(crate) fn send_to(&self, to: Ipv4Addr, message: &[u8]) -> io::Result<()> {
-        let Port::Address { socket, .. } = self else { return Err(io::ErrorKind::InvalidInput.into()) };
-        socket.get_ref().send_to(message, &SocketAddrV4::new(to, frame::SERVER_PORT).into()).map(drop)
+        let Port::Address { inbox, .. } = self else { return Err(io::ErrorKind::InvalidInput.into()) };
+        inbox.socket().attach_filter(&datagrams_in_answer_to(xid(message)))?;
+        inbox.socket().send_to(message, &SocketAddrV4::new(to, frame::SERVER_PORT).into()).map(drop)
     }
 
     /// Waits until all that was sent has left: a datagram waits in the kernel while the server's
     /// MAC address is looked for, and is lost with the link. Gives up after half a second.
     pub(crate) async fn flushed(&self, clock: &Rc<Clock>) {
-        let Port::Address { socket, .. } = self else { return };
+        let Port::Address { inbox, .. } = self else { return };
         for wait in [0, 1, 1, 2, 4, 8, 16, 32, 64, 128, 256] {
             clock.sleep(wait).await;
-            if unsent(socket.get_ref()) == 0 {
+            if unsent(inbox.socket()) == 0 {
                 return;
             }
         }
@@ -123,8 +137,8 @@ impl Port {
     /// The next thing that comes in.
     pub(crate) async fn receive(&self) -> Input {
         match self {
-            Port::Address { socket, .. } => loop {
-                match received(socket).await {
+            Port::Address { inbox, .. } => loop {
+                match inbox.next().await {
                     Ok(bytes) => {
                         if let Some(packet) = Packet::parse(&bytes) {
                             return Input::Packet(packet);
@@ -133,9 +147,13 @@ impl Port {
                     Err(err) => return Input::Failed(err),
                 }
             },
-            Port::Link { socket, links, .. } => loop {
+            Port::Link { inbox, links, looks, .. } => loop {
+                let changed = async {
+                    looks.wait().await;
+                    links.next().await;
+                };
                 tokio::select! {
-                    bytes = received(socket) => match bytes {
+                    bytes = inbox.next() => match bytes {
                         Ok(bytes) => {
                             if let Some(packet) = frame::payload(&bytes).and_then(|(_, text)| Packet::parse(text)) {
                                 return Input::Packet(packet);
@@ -143,8 +161,9 @@ impl Port {
                         }
                         Err(err) => return Input::Failed(err),
                     },
-                    () = links.next() => {
+                    () = changed => {
                         links.read(|_, _| ());
+                        looks.count();
                         return Input::Link;
                     }
                 }
@@ -153,47 +172,10 @@ impl Port {
     }
 }
 
-/// The next datagram.
-///
-/// # Errors
-/// Those of recv(2).
-pub(crate) async fn received(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
-    loop {
-        let mut ready = socket.readable().await?;
-        let read = ready.try_io(|socket| {
-            let mut buffer = [0; LONGEST];
-            let mut socket = socket.get_ref();
-            socket.read(&mut buffer).map(|length| buffer[..length].to_vec())
-        });
-        match read {
-            Ok(result) => return result,
-            Err(_would_block) => {}
-        }
-    }
-}
-
-/// Lets pass what is a whole UDP datagram to the client's port (packet(7); a socket of type
-/// `SOCK_DGRAM` begins at the IP header).
-fn filter() -> [SockFilter; 9] {
-    // Operations of include/uapi/linux/bpf_common.h.
-    const LOAD_BYTE: u16 = 0x30;
-    const LOAD_HALF: u16 = 0x28;
-    const LOAD_HALF_AFTER_HEADER: u16 = 0x48;
-    const HEADER_LENGTH: u16 = 0xb1;
-    const IF_EQUAL: u16 = 0x15;
-    const IF_SET: u16 = 0x45;
-    const RETURN: u16 = 0x06;
-    [
-        SockFilter::new(LOAD_BYTE, 0, 0, 9),
-        SockFilter::new(IF_EQUAL, 0, 5, 17), // UDP
-        SockFilter::new(LOAD_HALF, 0, 0, 6),
-        SockFilter::new(IF_SET, 3, 0, 0x3fff), // a fragment
-        SockFilter::new(HEADER_LENGTH, 0, 0, 0),
-        SockFilter::new(LOAD_HALF_AFTER_HEADER, 0, 0, 2),
-        SockFilter::new(IF_EQUAL, 1, 0, frame::CLIENT_PORT as u32),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ]
+/// The transaction ID of a message.
+fn xid(message: &[u8]) -> u32 {
+    let bytes = message.get(XID).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+    bytes.map_or(0, u32::from_be_bytes)
 }
 
 /// `struct sockaddr_ll` (packet(7)): frames of a protocol on a link, to a MAC address.

@@ -313,6 +313,20 @@ fn a_release_is_repeated_until_it_is_answered() {
 }
 
 #[test]
+fn a_client_that_was_stopped_begins_again_with_the_address_that_it_had() {
+    let mut run = Run::bound(1000);
+    run.step(Event::Release);
+    run.hears(&Answer { status: status::SUCCESS, ..Answer::new(MessageType::Reply, 0) });
+    assert_eq!(run.client.phase(), Phase::Stopped);
+    run.step(Event::Start);
+    assert_eq!((run.message().kind, first_address(&run.message())), (MessageType::Solicit, Some(ip(7))));
+    let before = run.client.counters().solicits;
+    run.step(Event::Release);
+    run.step(Event::Start);
+    assert_eq!(run.client.counters().solicits, before + 1);
+}
+
+#[test]
 fn a_conflict_is_declined_and_another_address_asked_for() {
     let mut run = Run::bound(1000);
     run.step(Event::Conflict);

@@ -91,8 +91,6 @@ impl Invariants {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn whatever_the_network_does_the_rules_hold(
         seed: u64,
