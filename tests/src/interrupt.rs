@@ -48,6 +48,32 @@ pub fn without_nf_tables(call: &Call<'_>) -> Failed {
     failing(call, Errno::EPROTONOSUPPORT, &mut |_, pid| opens_nf_tables(pid))
 }
 
+/// Runs a call in which the `number`th close(2) of a file that was written in a folder fails with `errno`
+/// (counted from 1); `folder` is a part of its path.
+#[cfg(target_arch = "x86_64")]
+pub fn fail_close(call: &Call<'_>, folder: &str, number: u32, errno: Errno) -> Failed {
+    let mut closed = 0;
+    failing(call, errno, &mut |_, pid| {
+        let is_close = closes_written_file(pid, folder);
+        closed += u32::from(is_close);
+        is_close && closed == number
+    })
+}
+
+/// Whether a process is about to close a file of a folder that it opened for writing.
+#[cfg(target_arch = "x86_64")]
+fn closes_written_file(pid: Pid, folder: &str) -> bool {
+    let registers = ptrace::getregs(pid).expect("the registers of a stopped child");
+    if registers.orig_rax != libc::SYS_close.cast_unsigned() {
+        return false;
+    }
+    let path = std::fs::read_link(format!("/proc/{pid}/fd/{}", registers.rdi)).unwrap_or_default();
+    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", registers.rdi)).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok()).unwrap_or_default();
+    path.to_string_lossy().contains(folder) && flags & libc::O_ACCMODE == libc::O_WRONLY
+}
+
 /// Runs a call in which the system calls fail that are chosen by how many were made, and by the process
 /// that is about to make one.
 #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@
 use nix::errno::Errno;
 use nix::libc;
 use oxcni_tests::requirement::{self, Feature};
-use oxcni_tests::{Container, Failed, Host, Network, Plugins, fail_syscall};
+use oxcni_tests::{Container, Failed, Host, Network, Plugins, fail_close, fail_syscall};
 use serde_json::json;
 
 const MASTER: &str = "link add name eth1 type veth peer name far; link set far up; link set eth1 up";
@@ -94,4 +94,26 @@ fn failed_add_of_macvlan_and_static_leaves_nothing() {
         "ipam": { "type": "static", "addresses": [{ "address": "10.1.2.30/24", "gateway": "10.1.2.1" }] },
     }));
     failing_everywhere(&host, &net);
+}
+
+/// NFS tells only at the end that there was no space for what was written.
+#[test]
+fn failed_close_of_a_reservation_is_an_error() {
+    if !met("failed_close_of_a_reservation_is_an_error", &[]) {
+        return;
+    }
+    let host = Host::new(Plugins::Multicall);
+    let net = host.network(json!({
+        "cniVersion": "1.1.0", "name": "net", "type": "host-local",
+        "ipam": { "type": "host-local", "subnet": "10.1.2.0/24" },
+    }));
+    // The reservation, and the address that was reserved last.
+    for number in 1..=2 {
+        let call = net.call("ADD", &host.container());
+        let Failed { syscall, status, said, .. } =
+            fail_close(&call, "/cni/networks/net/", number, Errno::ENOSPC);
+        assert_eq!(syscall, Some(libc::SYS_close), "file {number}: {said}");
+        assert!(!status.success() && said.contains("the file system is full"), "file {number}: {said}");
+        assert!(host.reservations("net").is_empty(), "file {number}: {said}");
+    }
 }
