@@ -175,6 +175,8 @@ impl<'c> Master<'c> {
         let (master, ifname) = (&self.link.name, context.ifname());
         match failure.errno {
             Errno::EEXIST if !matches!(context.container().link(ifname), Ok(None)) => context.name_taken(),
+            // The kernel says what is invalid, such as an MTU below the least one.
+            Errno::EINVAL if !failure.kernel_message.is_empty() => failure.into(),
             Errno::EEXIST | Errno::EBUSY | Errno::EINVAL => {
                 let msg = format!("master {master} cannot carry interface {ifname}");
                 Error::invalid_config(msg)
