@@ -195,6 +195,22 @@ both_flavours! {
 
     // What follows needs no ipvlan: it is refused before the kernel is asked.
 
+    fn a_foreign_one_in_private_or_vepa_mode_does_not_separate_containers(host) needs [Ipvlan] {
+        let outside = host.veth_pair("eth1", "outside", &["10.1.2.250/24"]);
+        for flag in ["private", "vepa"] {
+            host.ip(&format!("link add foreign link eth1 type ipvlan mode l3 {flag}; link set foreign up"));
+            let (net, one, two) = (host.network(config(json!({}))), host.container(), host.container());
+            net.add(&one).succeeds();
+            let address = net.add_addresses(&two)[0].clone();
+            assert_eq!(two.link("eth0")["linkinfo"]["info_data"]["mode"], "l2", "beside {flag}");
+            assert!(one.reaches(&address), "a container does not reach another beside {flag}");
+            assert!(outside.reaches(&address), "{flag}");
+            net.del(&one).succeeds();
+            net.del(&two).succeeds();
+            host.ip("link del foreign");
+        }
+    }
+
     fn unknown_mode_is_refused_with_the_modes(host) {
         host.veth_pair("eth1", "outside", &[]);
         let (state, pod) = (host.state(), host.container());

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use oxcni_tests::{Host, both_flavours, with_keys};
+use oxcni_tests::{Host, Network, both_flavours, with_keys};
 use serde_json::{Value, json};
 
 fn config(rest: Value) -> Value {
@@ -32,6 +32,44 @@ fn foreign_ipam(host: &Host) {
 
 fn assign_type(host: &Host, link: &str) -> String {
     host.sh(&format!("cat /sys/class/net/{link}/addr_assign_type")).trim().to_owned()
+}
+
+/// The kernel puts a link whose master is of its own kind on that one's lower device. CHECK knows that: on
+/// the host, with the master in the container, and where the plugin's own namespace is the container's.
+fn stacked(kind: &str, host: &Host) {
+    host.ip("link add eth1 type veth peer name eth1-peer; link set eth1 up");
+    host.ip(&format!("link add below link eth1 type {kind}; link set below up"));
+    let network = |rest: Value| {
+        let own = json!({ "type": kind, "master": "below", "isGateway": null });
+        host.network(config(with_keys(own, rest))).ifname("net1")
+    };
+    let (net, pod) = (network(json!({})), host.container());
+    let result = net.add(&pod).result();
+    assert_eq!(pod.link("net1")["link_index"], host.link("eth1")["ifindex"]);
+    net.check(&pod, &result).succeeds();
+    network(json!({ "master": "eth1-peer" })).check(&pod, &result).fails(102, &["eth1-peer"]);
+    net.del(&pod).succeeds();
+
+    let own = |net: &Network<'_>, command| {
+        let call = net.call(command, &pod).env("CNI_NETNS_OVERRIDE", "1");
+        call.env("CNI_NETNS", "/proc/self/ns/net").run()
+    };
+    for master in ["below", "eth1"] {
+        let net = network(json!({ "master": master }));
+        let result = own(&net, "ADD").result();
+        assert_eq!(host.link("net1")["link"], "eth1");
+        own(&net.after(&result), "CHECK").succeeds();
+        own(&net, "DEL").succeeds();
+        assert!(host.link("net1").is_null());
+    }
+
+    host.ip("link set below netns c1");
+    pod.ip("link set below up");
+    let net = network(json!({ "linkInContainer": true }));
+    let result = net.add(&pod).result();
+    assert_eq!(pod.link("net1")["link_index"], host.link("eth1")["ifindex"]);
+    net.check(&pod, &result).succeeds();
+    net.del(&pod).succeeds();
 }
 
 both_flavours! {
@@ -147,15 +185,11 @@ both_flavours! {
     }
 
     fn a_macvlan_on_a_macvlan_is_on_the_device_below(host) needs [Macvlan] {
-        host.sh("ip link add eth1 type veth peer name eth1-peer; ip link set eth1 up; ip link add mv0 link eth1 type macvlan mode bridge; ip link set mv0 up");
-        let net = host.network(config(json!({ "type": "macvlan", "master": "mv0" }))).with("isGateway", None);
-        let pod = host.container();
-        let result = net.add(&pod).result();
-        net.check(&pod, &result).succeeds();
-        net.del(&pod).succeeds();
-        let other = host.network(config(json!({ "type": "macvlan", "master": "eth1-peer" }))).with("isGateway", None);
-        let result = net.add(&pod).result();
-        other.check(&pod, &result).fails(102, &["eth1-peer"]);
+        stacked("macvlan", &host);
+    }
+
+    fn an_ipvlan_on_an_ipvlan_is_on_the_device_below(host) needs [Ipvlan] {
+        stacked("ipvlan", &host);
     }
 
     fn the_kernel_numbers_no_bridge_of_ours(host) {
@@ -195,21 +229,26 @@ both_flavours! {
 
     fn what_go_ignores_is_ignored(host) {
         let pod = host.container();
-        for rest in [
-            json!({ "mtu": -1 }),
-            json!({ "ipMasqBackend": "pf" }),
-            json!({ "bridge": "br-of-15-letter", "vlan": 4000, "ipam": {} }),
-        ] {
-            let needs_vlans = rest["vlan"].is_number();
-            let outcome = host.network(config(rest)).add(&pod);
-            if needs_vlans {
-                assert!(!outcome.stdout.contains("choose a shorter name"), "{}", outcome.stdout);
-            } else {
-                outcome.succeeds();
-                host.network(config(json!({}))).del(&pod).succeeds();
-            }
+        for rest in [json!({ "mtu": -1 }), json!({ "ipMasqBackend": "pf" })] {
+            host.network(config(rest)).add(&pod).succeeds();
+            host.network(config(json!({}))).del(&pod).succeeds();
         }
         host.network(config(json!({ "ipMasqBackend": "pf", "ipMasq": true }))).add(&pod).fails(7, &["pf"]);
+    }
+
+    fn the_interface_of_a_vlans_gateway_needs_a_name_where_it_is_made(host) needs [BridgeVlan] {
+        let net = |rest: Value| {
+            let own = json!({ "bridge": "br-of-15-letter", "vlan": 4000 });
+            host.network(config(with_keys(own, rest)))
+        };
+        let pod = host.container();
+        net(json!({})).add(&pod).fails(7, &["VLAN 4000", "a shorter name"]);
+        for without_gateway in [json!({ "isGateway": false }), json!({ "ipam": {} })] {
+            let net = net(without_gateway);
+            let result = net.add(&pod).result();
+            net.check(&pod, &result).succeeds();
+            net.del(&pod).succeeds();
+        }
     }
 
     fn check_finds_the_bridge_or_the_port_down(host) {
