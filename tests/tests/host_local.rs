@@ -426,6 +426,9 @@ both_flavours! {
             plugin.display()
         ));
         assert!(printed.contains("1.1.0"), "{printed}");
+        // Nor for one that comes without an end.
+        let endless = format!("while echo; do sleep 0.1; done | CNI_COMMAND=VERSION {}", plugin.display());
+        assert!(host.sh(&endless).contains("1.1.0"));
     }
 
     fn value_of_cni_args_with_an_equals_sign_hurts_its_own_key_only(host) {

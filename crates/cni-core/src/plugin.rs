@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,8 +24,8 @@ const MAX_INPUT: u64 = 16 << 20;
 /// Where packages put the pages of the documentation.
 pub const DOCUMENTATION: &str = "/usr/share/doc/oxcni";
 
-/// How long VERSION waits for its input, in milliseconds: a runtime writes it as it starts the plugin.
-const VERSION_INPUT: u16 = 1000;
+/// How long VERSION waits for its input: a runtime writes it as it starts the plugin.
+const VERSION_INPUT: Duration = Duration::from_secs(1);
 
 /// Finds a plugin by the name it is called by.
 pub fn find(plugins: &'static [&'static dyn Plugin], name: &str) -> Option<&'static dyn Plugin> {
@@ -179,9 +180,11 @@ fn asked_version(stdin: &(impl AsFd + IsTerminal)) -> Option<Version> {
     }
     let mut text = Vec::new();
     let mut chunk = [0; 4096];
+    let end = Instant::now() + VERSION_INPUT;
     while (text.len() as u64) < MAX_INPUT {
+        let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
         let ready =
-            poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], PollTimeout::from(VERSION_INPUT));
+            poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], left.unwrap_or(PollTimeout::ZERO));
         match ready.and_then(|ready| if ready == 0 { Ok(0) } else { read(stdin, &mut chunk) }) {
             Ok(0) => break,
             Ok(length) => text.extend(&chunk[..length]),
