@@ -55,6 +55,27 @@ on_node! {
         assert!(text.contains("default-route") && text.contains("net1"), "{text}");
     }
 
+    fn a_network_that_gives_nothing_leaves_the_default_route_where_it_is(node) {
+        let mut default = gateway("default-net", "10.244.0.0/24");
+        default["isDefaultGateway"] = json!(true);
+        default["ipam"]["ranges"] = json!([[{ "subnet": "fd00:1::/64" }]]);
+        node.configure("delegates", json!([default]));
+        node.script("empty", r#"[ $CNI_COMMAND != ADD ] || { echo '{"cniVersion":"1.0.0"}'; exit; }"#);
+        node.definition("empty", &json!({ "cniVersion": "1.0.0", "name": "empty", "type": "empty" }));
+        for (name, gateways) in [("p", json!(["10.9.0.254"])), ("q", json!([]))] {
+            let pod = node.pod(name, &json!([{ "name": "empty", "default-route": gateways }]).to_string());
+            let result = pod.add().result();
+            let routes = pod.container.sh("ip route show default; ip -6 route show default");
+            let expected = ["default via 10.244.0.1 dev eth0", "default via fd00:1::1 dev eth0"];
+            let is_expected = routes.lines().zip(expected).all(|(route, expected)| route.starts_with(expected));
+            assert!(is_expected && routes.lines().count() == 2, "{routes}");
+            let kept = result["routes"].to_string();
+            assert!(kept.contains("0.0.0.0/0") && kept.contains("::/0"), "{result}");
+            pod.check(&result).succeeds();
+            pod.del().succeeds();
+        }
+    }
+
     fn a_static_default_route_of_ipv6_moves_too(node) {
         let ipv6 = |name: &str, subnet: &str, default: bool| json!({
             "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name, "isGateway": true,

@@ -102,27 +102,28 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) ->
     let container = Container::open(request)?;
     DelegateCache::new(&conf.cni_dir).keep(&attachment.container_id, &request.conf.name, &delegates)?;
     let undo = Undo::new();
-    let mut report = Report::default();
-    let mut master = None;
+    let mut added = Vec::new();
     for delegate in &delegates {
-        let is_first = master.is_none();
         let invocation = delegate.invocation(request, &conf.runtime_config)?;
-        let result = add_one(&runtime, &container, delegate, &invocation)
-            .map_err(|err| not_added(err, is_first, delegate))?;
-        let (runtime, network) = (&runtime, &delegate.network);
-        let reported = report.add(delegate, is_first, &invocation, &result);
-        master.get_or_insert(result);
+        let one = add_one(&runtime, &container, delegate, invocation)
+            .map_err(|err| not_added(err, added.is_empty(), delegate))?;
+        let (runtime, network, invocation) = (&runtime, &delegate.network, one.invocation.clone());
         undo.push(format!("the attachment to {}", delegate.label), move || {
             undo_one(runtime, network, &invocation)
         });
-        reported?;
+        added.push(one);
+    }
+    give_back_default_routes(&runtime, &container, &mut added)?;
+    let mut report = Report::default();
+    for (position, one) in added.iter().enumerate() {
+        report.add(one, position == 0)?;
     }
     // As in the Go program, a pod without any entry gets no status, unless that of an earlier sandbox is there.
     let status = Some(report.status.value());
     let status = status.filter(|_| !report.status.is_empty() || pod.annotation(NETWORK_STATUS).is_some());
     cluster.report(pod, status.as_deref(), &report.events)?;
     undo.keep();
-    Ok(master.unwrap_or_default())
+    Ok(added.into_iter().next().map(|master| master.result).unwrap_or_default())
 }
 
 /// Names the network. The code for "nothing was made, no DEL is needed" is true of the first only.
@@ -134,32 +135,68 @@ fn not_added(err: Error, is_first: bool, delegate: &Delegate) -> Error {
     err.context(format_args!("error adding container to network {:?}", delegate.label)).with_code(code)
 }
 
-fn add_one(
+/// An attachment that exists.
+struct Added<'d> {
+    delegate: &'d Delegate,
+    invocation: Invocation,
+    result: AddResult,
+    /// What became of its default routes.
+    moved: Option<default_route::Moved>,
+}
+
+fn add_one<'d>(
     runtime: &Runtime,
     container: &Container,
-    delegate: &Delegate,
-    invocation: &Invocation,
-) -> Result<AddResult> {
+    delegate: &'d Delegate,
+    invocation: Invocation,
+) -> Result<Added<'d>> {
     let ifname = &invocation.attachment.ifname;
     container.require_free(ifname)?;
-    if let (Some(device), Some(path)) = (&delegate.device, info::file_of(invocation)) {
+    if let (Some(device), Some(path)) = (&delegate.device, info::file_of(&invocation)) {
         info::copy(device, &path);
     }
-    let mut result = runtime.add(&delegate.network, invocation).inspect_err(|_| info::forget(invocation))?;
     let network = &delegate.network;
+    let mut result = runtime.add(network, &invocation).inspect_err(|_| info::forget(&invocation))?;
     let text = result.to_json(network.version()).unwrap_or_default();
     log::verbose(format_args!("Add: {}({}):{ifname} {text}", delegate.label, network.name()));
-    let changed = default_route::apply(delegate, &container.netns, ifname, &mut result).and_then(|changed| {
+    let moved = default_route::apply(delegate, &container.netns, ifname, &mut result).and_then(|moved| {
         // CHECK and DEL compare with the kernel's state as it is now.
-        if changed { runtime.keep(&delegate.network, invocation, &result) } else { Ok(()) }
-    });
-    if let Err(err) = changed {
-        if let Err(undo) = undo_one(runtime, &delegate.network, invocation) {
-            log::error(undo);
+        if moved.is_some() {
+            runtime.keep(network, &invocation, &result)?;
         }
-        return Err(err);
+        Ok(moved)
+    });
+    match moved {
+        Ok(moved) => Ok(Added { delegate, invocation, result, moved }),
+        Err(err) => {
+            if let Err(undo) = undo_one(runtime, network, &invocation) {
+                log::error(undo);
+            }
+            Err(err)
+        }
     }
-    Ok(result)
+}
+
+/// Where a pod requests its default route of a network that gave nothing, the others keep theirs. They lost
+/// them before that was known: a plugin may add its own default route only where there is no other.
+fn give_back_default_routes(runtime: &Runtime, container: &Container, added: &mut [Added<'_>]) -> Result<()> {
+    for position in 0..added.len() {
+        let in_vain = default_route::requested_in_vain(added[position].delegate, &added[position].result);
+        if !in_vain.any() {
+            continue;
+        }
+        let label = &added[position].delegate.label;
+        log::verbose(format_args!("default-route: {label} gave no interface, the default route stays"));
+        for Added { delegate, invocation, result, moved } in added.iter_mut() {
+            let ifname = &invocation.attachment.ifname;
+            if let Some(moved) = moved
+                && moved.give_back(in_vain, &container.netns, ifname, result)?
+            {
+                runtime.keep(&delegate.network, invocation, result)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn undo_one(runtime: &Runtime, network: &NetworkConf, invocation: &Invocation) -> Result<()> {
@@ -199,13 +236,8 @@ struct Report {
 }
 
 impl Report {
-    fn add(
-        &mut self,
-        delegate: &Delegate,
-        is_master: bool,
-        invocation: &Invocation,
-        result: &AddResult,
-    ) -> Result<()> {
+    fn add(&mut self, added: &Added<'_>, is_master: bool) -> Result<()> {
+        let Added { delegate, invocation, result, .. } = added;
         let info = info::file_of(invocation).and_then(|path| info::read(&path));
         self.events.extend(Event::added(&invocation.attachment.ifname, &delegate.label, result));
         self.status.add(result, &delegate.label, is_master, info.as_ref())

@@ -5,7 +5,7 @@ use oxcni_tests::Difference;
 use oxcni_tests::generated::Accepted;
 use serde_json::Value;
 
-use crate::case::{Case, Configured, Net, Place as Found, REQUESTED, RESULTS};
+use crate::case::{Case, Configured, Net, Place as Found, REQUESTED};
 
 /// An accepted difference.
 pub(crate) struct Rule {
@@ -64,13 +64,6 @@ impl Place<'_> {
         self.asked_for_default_route().next().is_some()
     }
 
-    /// Whether one of them gives nothing, so that the request is ignored: its result is empty, or in another
-    /// form than that of 0.1.0.
-    fn moves_default_route_to_nothing(&self) -> bool {
-        let is_empty = |net: &Net| net.plugins.last().is_some_and(|last| RESULTS[*last].0 == "empty");
-        self.asked_for_default_route().any(|net| net.version.is_none() || is_empty(net))
-    }
-
     /// Whether multus' configuration names a list by the path of its file.
     fn has_list_by_path(&self) -> bool {
         let Configured::Named(networks) = &self.case.configured else { return false };
@@ -84,6 +77,14 @@ impl Place<'_> {
 
 const fn rule(name: &'static str, reason: &'static str, explains: fn(&Place<'_>) -> bool) -> Rule {
     Rule { accepted: Accepted { name, reason, rare: false }, explains }
+}
+
+impl Rule {
+    /// One that few cases need.
+    const fn rare(mut self) -> Rule {
+        self.accepted.rare = true;
+        self
+    }
 }
 
 pub(crate) const RULES: &[Rule] = &[
@@ -181,17 +182,17 @@ pub(crate) const RULES: &[Rule] = &[
                 && at.moves_default_route()
                 && others(&at.difference.theirs) == others(&at.difference.ours)
         },
-    ),
+    )
+    .rare(),
     rule(
         "default routes of other networks",
         "Go's newest build removes none, and adds none beside another",
         |at| {
             let routes = |of: &Value| of.as_array().cloned().unwrap_or_default();
             let (theirs, ours) = (routes(&at.difference.theirs), routes(&at.difference.ours));
-            let are_moved = !ours.is_empty() || at.moves_default_route_to_nothing();
             at.path() == "/add/default routes"
                 && at.moves_default_route()
-                && are_moved
+                && !ours.is_empty()
                 && ours.iter().all(|route| theirs.contains(route))
         },
     ),
