@@ -14,6 +14,7 @@ pub(crate) enum Family {
     Macvlan,
     Ipvlan,
     Vlan,
+    Dummy,
     HostLocal,
     Static,
     Loopback,
@@ -122,7 +123,9 @@ fn container_links(family: Family) -> Vec<&'static str> {
             "link add name eth0 address c2:00:00:00:00:07 type veth peer name far; link set far up; link set eth0 up",
         ],
         Family::HostLocal | Family::Static | Family::Loopback => vec![""],
-        Family::Bridge | Family::BridgeVlan => [vec![""; 24], vec![OTHER_DEFAULT, TAKEN]].concat(),
+        Family::Bridge | Family::BridgeVlan | Family::Dummy => {
+            [vec![""; 24], vec![OTHER_DEFAULT, TAKEN]].concat()
+        }
         _ => [vec![""; 18], vec![MASTER; 6], vec![OTHER_DEFAULT, TAKEN]].concat(),
     }
 }

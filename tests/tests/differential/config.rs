@@ -12,10 +12,11 @@ pub(crate) fn config(family: Family, newer: bool) -> BoxedStrategy<Value> {
     let mut fields = vec![version(newer), field(0.99, "name", &[json!("net")]), plugin(family)];
     fields.extend(match family {
         Family::Bridge => bridge(newer),
-        Family::BridgeVlan => [bridge(newer), vlans(newer)].concat(),
+        Family::BridgeVlan => vlans(newer),
         Family::Macvlan => macvlan(newer),
         Family::Ipvlan => ipvlan(newer),
         Family::Vlan => vlan(newer),
+        Family::Dummy => vec![ipam()],
         Family::HostLocal => vec![generated(0.98, "ipam", host_local())],
         Family::Static => vec![generated(0.98, "ipam", static_addresses())],
         Family::Loopback => vec![],
@@ -57,6 +58,7 @@ fn plugin(family: Family) -> Field {
         Family::Macvlan => "macvlan",
         Family::Ipvlan => "ipvlan",
         Family::Vlan => "vlan",
+        Family::Dummy => "dummy",
         Family::HostLocal => "host-local",
         Family::Static => "static",
         Family::Loopback => "loopback",
@@ -98,12 +100,18 @@ fn bridge(newer: bool) -> Vec<Field> {
     fields
 }
 
+/// A bridge with VLANs. What has no part in them is that of [`bridge`].
 fn vlans(newer: bool) -> Vec<Field> {
-    let mut fields =
-        vec![mostly(0.5, "vlan", &[json!(100), json!(0), json!(4094)], &[json!(1), json!(4095), json!(-1)])];
+    let mut fields = vec![
+        field(1.0, "bridge", &[json!("br-dif"), json!("cni1")]),
+        field(0.4, "isGateway", &[json!(true)]),
+        field(0.2, "isDefaultGateway", &[json!(true)]),
+        mostly(0.6, "vlan", &[json!(100), json!(0), json!(4094)], &[json!(1), json!(4095), json!(-1)]),
+        ipam(),
+    ];
     if newer {
         fields.push(field(0.3, "preserveDefaultVlan", &[json!(true), json!(false)]));
-        fields.push(field(
+        fields.push(mostly(
             0.5,
             "vlanTrunk",
             &[
@@ -113,8 +121,8 @@ fn vlans(newer: bool) -> Vec<Field> {
                 json!([]),
                 json!([{}]),
                 json!([{ "id": 100 }]),
-                json!([{ "minID": 20 }]),
             ],
+            &[json!([{ "minID": 20 }])],
         ));
     }
     fields

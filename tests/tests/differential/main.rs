@@ -96,6 +96,14 @@ families! {
 }
 
 #[test]
+#[ignore = "Debian has no Go plugin of this kind: `cargo xtask vm -- cargo xtask differential --go DIR dummy`"]
+fn dummy_is_that_of_go() {
+    if newer() && met("differential::dummy_is_that_of_go", &[Feature::Dummy]) {
+        compare(Family::Dummy, 56);
+    }
+}
+
+#[test]
 fn every_seeded_fault_is_found() {
     let reason = "the comparison is tested, not the kernel";
     if !requirement::met_on_any_kernel(

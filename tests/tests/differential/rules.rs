@@ -4,19 +4,19 @@
 use serde_json::Value;
 
 use crate::case::Family::{
-    self, Bridge, BridgeVlan, HostLocal, Ipvlan, Loopback, Macvlan, Static, Tuning, Vlan,
+    self, Bridge, BridgeVlan, Dummy, HostLocal, Ipvlan, Loopback, Macvlan, Static, Tuning, Vlan,
 };
 use crate::rule::Release::{Any, Debian, Newer};
 use crate::rule::Rule;
 
 /// All that create an interface.
-const INTERFACE: &[Family] = &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan];
+const INTERFACE: &[Family] = &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, Dummy];
 
 pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "errors of Go have no code of the specification",
         reason: "Go gives 999 and 100 to nearly all errors; ours have the specification's where it has one",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, HostLocal, Static, Loopback, Tuning],
+        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, Dummy, HostLocal, Static, Loopback, Tuning],
         of: Any,
         rare: false,
         explains: |at| {
@@ -43,7 +43,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "a refused ADD of Go leaves what it made",
         reason: "ours leave all as it was; Go's DEL after it may even delete an interface that is not its own",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, HostLocal, Tuning],
+        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, Dummy, HostLocal, Tuning],
         of: Any,
         rare: false,
         explains: |at| at.is_of_state() && at.is_refused_by_go() && at.is_untouched_by_ours(),
@@ -51,7 +51,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "what a refused ADD of Go leaves beside an attachment",
         reason: "links are numbered as they are found, and the next address follows the one that was taken last",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, HostLocal],
+        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, Dummy, HostLocal],
         of: Any,
         rare: true,
         explains: |at| {
@@ -65,7 +65,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "DEL of Go fails for what its ADD refused",
         reason: "a runtime would repeat that DEL for ever; ours find nothing to take down",
-        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, HostLocal, Tuning],
+        families: &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, Dummy, HostLocal, Tuning],
         of: Any,
         rare: true,
         explains: |at| at.go_alone_fails("del", "") && at.is_refused_by_go(),
@@ -301,7 +301,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "routes without a next hop have link scope",
         reason: "as with `ip route`, so that later routes can go by way of them",
-        families: &[Macvlan, Bridge, BridgeVlan, Ipvlan, Vlan],
+        families: &[Macvlan, Bridge, BridgeVlan, Ipvlan, Vlan, Dummy],
         of: Any,
         rare: true,
         explains: |at| {
