@@ -60,6 +60,19 @@ pub fn fail_close(call: &Call<'_>, folder: &str, number: u32, errno: Errno) -> F
     })
 }
 
+/// Runs a call that can send nothing to the kernel any more, from its `number`th message on (counted from 1):
+/// neither what it does nor how it is undone.
+#[cfg(target_arch = "x86_64")]
+pub fn fail_messages(call: &Call<'_>, number: u32, errno: Errno) -> Failed {
+    let mut sent = 0;
+    failing(call, errno, &mut |_, pid| {
+        let registers = ptrace::getregs(pid).expect("the registers of a stopped child");
+        let sends = [libc::SYS_sendto, libc::SYS_sendmsg].contains(&registers.orig_rax.cast_signed());
+        sent += u32::from(sends);
+        sends && sent >= number
+    })
+}
+
 /// Whether a process is about to close a file of a folder that it opened for writing.
 #[cfg(target_arch = "x86_64")]
 fn closes_written_file(pid: Pid, folder: &str) -> bool {

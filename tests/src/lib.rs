@@ -59,7 +59,7 @@ pub use difference::Difference;
 pub use dns::{DnsServer, Reply};
 pub use host::{Container, Host, get_xattr};
 #[cfg(target_arch = "x86_64")]
-pub use interrupt::{Failed, fail_close, fail_syscall, without_nf_tables};
+pub use interrupt::{Failed, fail_close, fail_messages, fail_syscall, without_nf_tables};
 pub use interrupt::{Paused, kill_at_syscall, programs_executed};
 pub use manifest::nad_config;
 pub use node::{Node, Pod, bridge, gateway};

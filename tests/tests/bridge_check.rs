@@ -130,6 +130,17 @@ both_flavours! {
         }
     }
 
+    fn a_trunk_of_nothing_leaves_the_vlans_of_the_port_alone(host) needs [BridgeVlan] {
+        host.sh("ip link add name br-test type bridge vlan_filtering 1 vlan_default_pvid 5");
+        let net = host.network(config(json!({ "vlanTrunk": [{}] })));
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        let port = result["interfaces"][1]["name"].as_str().expect("a port");
+        let vlans = host.sh(&format!("bridge -j vlan show dev {port}"));
+        assert!(vlans.contains(r#""vlans":[{"vlan":5,"flags":["PVID","Egress Untagged"]}]"#), "{vlans}");
+        net.check(&pod, &result).succeeds();
+    }
+
     fn check_finds_a_vlan_that_is_gone(host) needs [BridgeVlan] {
         let net = host.network(config(json!({ "vlan": 100 })));
         let pod = host.container();

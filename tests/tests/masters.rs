@@ -82,8 +82,12 @@ fn mtu(kind: &str, host: &Host) {
     nothing_is_left(&net(0), &pod, "after an MTU that can't be");
     assert_eq!(host.state(), before);
     for (requested, expected) in [(0, 1400), (1400, 1400), (1300, 1300)] {
-        net(requested).add(&pod).succeeds();
+        let result = net(requested).add(&pod).result();
         assert_eq!(pod.link("eth0")["mtu"], expected);
+        // The master's may fall, and the interface's with it.
+        host.sh("ip link set eth1 mtu 1280");
+        net(requested).check(&pod, &result).succeeds();
+        host.sh("ip link set eth1 mtu 1400");
         net(requested).del(&pod).succeeds();
     }
 }

@@ -7,7 +7,7 @@
 use nix::errno::Errno;
 use nix::libc;
 use oxcni_tests::requirement::{self, Feature};
-use oxcni_tests::{Container, Failed, Host, Network, Plugins, fail_close, fail_syscall};
+use oxcni_tests::{Container, Failed, Host, Network, Plugins, fail_close, fail_messages, fail_syscall};
 use serde_json::json;
 
 const MASTER: &str = "link add name eth1 type veth peer name far; link set far up; link set eth1 up";
@@ -116,4 +116,38 @@ fn failed_close_of_a_reservation_is_an_error() {
         assert!(!status.success() && said.contains("the file system is full"), "file {number}: {said}");
         assert!(host.reservations("net").is_empty(), "file {number}: {said}");
     }
+}
+
+/// Another container could get the address of an interface that is still there.
+#[test]
+fn undo_releases_no_address_that_an_interface_has() {
+    if !met("undo_releases_no_address_that_an_interface_has", &[]) {
+        return;
+    }
+    let host = Host::new(Plugins::Multicall);
+    let net = host.network(json!({
+        "cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br-fault", "isGateway": true,
+        "ipam": { "type": "host-local", "subnet": "10.1.2.0/24" },
+    }));
+    let mut addressed = 0;
+    for number in 1.. {
+        let pod = host.container();
+        let Failed { syscall, status, .. } = fail_messages(&net.call("ADD", &pod), number, Errno::ENOBUFS);
+        if syscall.is_none() {
+            assert!(status.success(), "an ADD without a fault fails: {status}");
+            break;
+        }
+        assert!(!status.success(), "succeeds without message {number}");
+        let held: Vec<_> = host.reservations("net").into_keys().collect();
+        let has_address = pod.link("eth0")["addr_info"].to_string().contains("10.1.2.");
+        assert!(
+            !has_address || held.len() == 1,
+            "an address is released, from message {number} on: {held:?}"
+        );
+        addressed += u32::from(has_address);
+        net.del(&pod).succeeds();
+        drop(host.try_ip("link del br-fault"));
+        assert_eq!(remains(&host, &pod), Vec::<String>::new(), "after DEL, from message {number} on");
+    }
+    assert!(addressed > 0, "no interface was left with its address");
 }

@@ -50,6 +50,11 @@ pub(crate) fn remaining() -> Option<Duration> {
     Some(DEADLINE.get()?.saturating_duration_since(Instant::now()))
 }
 
+/// When a lock is given up.
+fn deadline() -> Instant {
+    DEADLINE.get().unwrap_or_else(|| Instant::now() + LIMIT)
+}
+
 /// Restores the limit of the enclosing call at the end of [`within`].
 struct Restore(Option<Instant>);
 
@@ -64,7 +69,7 @@ impl Drop for Restore {
 /// # Errors
 /// Those of flock(2), and [`io::ErrorKind::TimedOut`].
 pub(crate) fn take(file: File, kind: Kind) -> io::Result<Lock> {
-    let deadline = DEADLINE.get().unwrap_or_else(|| Instant::now() + LIMIT);
+    let deadline = deadline();
     match kind.attempt(&file) {
         Ok(()) => return Ok(Lock { _file: file }),
         Err(TryLockError::WouldBlock) => {}
@@ -131,6 +136,13 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plugin_that_stands_alone_gives_a_lock_up_before_its_runtime_gives_it_up() {
+        let minute = Instant::now() + Duration::from_secs(60);
+        assert!(deadline() < minute);
+        within(Some(Duration::from_secs(90)), || assert!(deadline() > minute));
+    }
 
     #[test]
     fn a_lock_is_waited_for_until_the_deadline_and_no_longer() {
