@@ -108,6 +108,7 @@ impl Comparison {
         let tally = tally.into_inner();
         let Tally { tried, succeeded_in_go, differing, .. } = tally;
         println!("{what}, seed {}: {tried} cases, of which {succeeded_in_go} succeed in Go", self.seed);
+        println!("Differences were accepted as: {:#?}", tally.used);
         assert_eq!(differing, 0, "cases that differ, of {tried}");
         // Few cases may happen to be those that fail.
         assert!(

@@ -56,10 +56,17 @@ pub(crate) const RULES: &[Rule] = &[
         rare: true,
         explains: |at| {
             let is_veth = at.difference.ours.as_str().is_some_and(|name| name.starts_with("veth#"));
+            let has_all_of_ours = || {
+                let list = |of: &Value| of.as_array().cloned().unwrap_or_default();
+                let theirs = list(&at.difference.theirs);
+                list(&at.difference.ours).iter().all(|entry| theirs.contains(entry))
+            };
             at.is_of_state()
                 && at.is_refused_by_go()
                 && at.case.containers > 1
-                && (is_veth || at.path().contains("/last_reserved_ip"))
+                && (is_veth
+                    || at.path().contains("/last_reserved_ip")
+                    || at.path().contains("/host/vlans") && has_all_of_ours())
         },
     },
     Rule {
@@ -114,9 +121,9 @@ pub(crate) const RULES: &[Rule] = &[
         explains: |at| at.ends_with("/links/eth0/ndisc_notify"),
     },
     Rule {
-        name: "IPv4 addresses of VLAN interfaces are announced",
+        name: "IPv4 addresses of VLAN and dummy interfaces are announced",
         reason: "as those of all other plugins, by the kernel (arp_notify)",
-        families: &[Vlan],
+        families: &[Vlan, Dummy],
         of: Any,
         rare: false,
         explains: |at| at.ends_with("/links/eth0/arp_notify") && at.difference.ours == "1",
@@ -196,6 +203,21 @@ pub(crate) const RULES: &[Rule] = &[
             let given = &at.key("ipam")["dns"];
             let key = at.path().rsplit('/').next().unwrap_or_default();
             let expected = if key == "dns" { given } else { &given[key] };
+            at.is_of("results")
+                && at.path().contains("/dns")
+                && at.difference.theirs.is_null()
+                && at.difference.ours == *expected
+        },
+    },
+    Rule {
+        name: "DNS settings of the configuration",
+        reason: "Go's dummy leaves them out of its result, alone of all its plugins",
+        families: &[Dummy],
+        of: Newer,
+        rare: false,
+        explains: |at| {
+            let (whole, key) = (at.key("dns"), at.path().rsplit('/').next().unwrap_or_default());
+            let expected = if key == "dns" { whole } else { &whole[key] };
             at.is_of("results")
                 && at.path().contains("/dns")
                 && at.difference.theirs.is_null()
