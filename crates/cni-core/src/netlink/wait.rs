@@ -33,21 +33,34 @@ impl Netlink {
             }
         };
         let events = subscribed.map_err(|err| Refusal::from(err).during(operation()))?;
-        let deadline = Instant::now() + limit;
-        loop {
-            // An event between the check above and the subscription is lost.
-            if let Some(found) = check()? {
-                return Ok(found);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let ready = poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout);
-            match ready {
-                Ok(0) => return Err(Refusal::from(Errno::ETIMEDOUT).during(operation())),
-                Ok(_) => drain(&events),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Refusal::from(errno).during(operation())),
-            }
+        wait(&events, limit, || drain(&events), operation, check)
+    }
+}
+
+/// Calls `check` at once, and after each time that there are events, until the limit passes: a container can make
+/// events without end.
+fn wait<T>(
+    events: &impl AsFd,
+    limit: Duration,
+    drain: impl Fn(),
+    operation: impl Fn() -> String,
+    mut check: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        // An event between the check before the subscription and the subscription is lost.
+        if let Some(found) = check()? {
+            return Ok(found);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Refusal::from(Errno::ETIMEDOUT).during(operation()));
+        }
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => drain(),
+            Err(errno) => return Err(Refusal::from(errno).during(operation())),
         }
     }
 }
@@ -60,14 +73,31 @@ fn subscribe(group: u32) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// Receives all events and ignores their content: the check looks that up. Events that were lost
-/// because the socket's buffer is full (`ENOBUFS`) count as well.
+/// The most events that are received between two checks.
+const MOST: usize = 1000;
+
+/// Receives events and ignores their content: the check looks that up. Events that were lost because the
+/// socket's buffer is full (`ENOBUFS`) count as well.
 fn drain(events: &Socket) {
     let mut buffer = Vec::with_capacity(4096);
-    while let Ok(read) = events.recv(&mut buffer, 0) {
-        if read == 0 {
+    for _ in 0..MOST {
+        if !matches!(events.recv(&mut buffer, 0), Ok(read) if read > 0) {
             return;
         }
         buffer.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_without_end_do_not_keep_a_wait_from_its_end() {
+        let (events, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut &writer, b"never read").unwrap();
+        let limit = Duration::from_millis(20);
+        let waited = wait(&events, limit, || (), || "waiting".to_owned(), || Ok(None::<()>));
+        assert_eq!(waited.unwrap_err().errno, Errno::ETIMEDOUT);
     }
 }
