@@ -71,6 +71,21 @@ on_scripted_node! {
         assert!(!node.host.path("/run/net.d/00-multus.conflist").exists());
     }
 
+    fn modes_do_not_depend_on_the_umask(node) {
+        node.write("/run/net.d/10-default.conf", r#"{"cniVersion":"1.0.0","name":"default-net","type":"main"}"#);
+        let open = ["sh", "-ec", "umask 0; exec \"$@\"", "sh"];
+        let entrypoint = start_behind(&node, "/run/net.d/00-multus.conflist", &open);
+        let modes = node.host.sh(
+            "cd /run; stat -c '%a %n' multus.d net.d/multus.d net.d/multus.d/multus.kubeconfig net.d/00-multus.conflist",
+        );
+        let expected = [
+            "755 multus.d", "755 net.d/multus.d", "600 net.d/multus.d/multus.kubeconfig", "600 net.d/00-multus.conflist",
+        ];
+        assert_eq!(modes.lines().collect::<Vec<_>>(), expected);
+        kill(Pid::from_raw(entrypoint.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        Outcome::of(entrypoint, "thin_entrypoint").succeeds();
+    }
+
     fn up_to_0_4_0_it_is_no_list(node) {
         node.write("/run/net.d/10-default.conf", r#"{"cniVersion":"0.4.0","name":"default-net","type":"main"}"#);
         let entrypoint = start(&node, "/run/net.d/00-multus.conf");

@@ -43,7 +43,7 @@ fn current(mut kubeconfig: Kubeconfig) -> Result<Current, String> {
         let token = match info.token_file.take().filter(|file| !file.is_empty()) {
             None => token.to_owned(),
             // The file comes first, because its token is renewed. One call is too short for it to expire.
-            Some(file) => match std::fs::read_to_string(&file) {
+            Some(file) => match read_token(Path::new(&file)) {
                 Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
                 Ok(_) if token.is_empty() => return Err(format!("tokenFile {file} is empty")),
                 Err(err) if token.is_empty() => return Err(format!("tokenFile {file}: {err}")),
@@ -56,6 +56,13 @@ fn current(mut kubeconfig: Kubeconfig) -> Result<Current, String> {
         info.token = Some(token).filter(|token| !token.is_empty()).map(Into::into);
     }
     Ok(Current { kubeconfig, proxy })
+}
+
+/// The longest token file that is read, in bytes.
+const MAX_TOKEN: usize = 1 << 20;
+
+fn read_token(file: &Path) -> std::io::Result<String> {
+    String::from_utf8(cni_core::fs::read_bounded(file, MAX_TOKEN)?).map_err(std::io::Error::other)
 }
 
 /// The text of a kubeconfig for the current cluster of another one, and a user with a token. All that

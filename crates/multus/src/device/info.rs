@@ -76,7 +76,7 @@ pub(crate) fn copy(device: &Device, to: &Path) {
     let name = format!("{}-{}-device.json", device.resource, device.id).replace('/', "-");
     let Ok(text) = fs::read_bounded(&Path::new(INFO_DIR).join("dp").join(name), MAX_FILE) else { return };
     if let Some(folder) = to.parent() {
-        let _ = std::fs::create_dir_all(folder);
+        let _ = fs::Folder::open_or_create(folder);
     }
     if let Err(err) = fs::replace(to, &text, 0o444) {
         crate::log::debug(format_args!("device information {}: {err}", to.display()));

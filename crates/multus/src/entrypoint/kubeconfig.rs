@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use cni_core::fs::Folder;
 
 use super::options::Options;
 use super::{Context as _, Error, Result, files};
@@ -82,7 +83,8 @@ pub(crate) fn write(options: &Options, server: &str, account: &ServiceAccount) -
     let path = path(options);
     for folder in [path.parent().unwrap_or(&path), Path::new(&options.multus_cni_conf_dir)] {
         if !folder.as_os_str().is_empty() {
-            fs::create_dir_all(folder).context(|| format!("can't create the folder {}", folder.display()))?;
+            Folder::open_or_create(folder)
+                .context(|| format!("can't create the folder {}", folder.display()))?;
         }
     }
     files::write(&path, render(server, account).as_bytes(), 0o600)

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use cni_core::fs::Folder;
+
 use super::credentials::Credentials;
 use super::options::Options;
 use crate::entrypoint::error::{Context as _, Error, Result};
@@ -54,7 +56,7 @@ fn update_kubeconfig(options: &Options, credentials: &mut Credentials<'_>) -> Re
     if let Some(text) = credentials.text() {
         let path = options.multus_kubeconfig();
         let folder = path.parent().unwrap_or(&path);
-        fs::create_dir_all(folder).context(|| format!("can't create the folder {}", folder.display()))?;
+        Folder::open_or_create(folder).context(|| format!("can't create the folder {}", folder.display()))?;
         write_if_other(&path, text)?;
     }
     renewed
