@@ -3,6 +3,9 @@ mod scripted;
 mod scripted_ipv6;
 mod scripted_server;
 
+/// What tests of IPv6 have in common.
+pub mod dual_stack;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

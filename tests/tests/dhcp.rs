@@ -160,6 +160,72 @@ both_flavours! {
         net.del(&pod).succeeds();
     }
 
+    fn a_lease_that_nobody_waits_for_any_more_is_released(host) needs [Macvlan] {
+        let machine = server(&host);
+        let dnsmasq = Dnsmasq::start(&machine, RANGE, &[]);
+        let daemon = host.dhcp_daemon(&[]);
+        // It has its IPv4 address, and waits for IPv6.
+        let net = host.network(config(json!({ "ipam": { "type": "dhcp", "family": "dual" } })));
+        let pod = host.container();
+        let adding = net.start_add(&pod);
+        daemon.prints("event=lease ", 1);
+        host.sh(&format!("kill -9 {0} $(cat /proc/{0}/task/*/children)", adding.id()));
+        daemon.prints("event=caller-gone", 1);
+        assert!(eventually(|| dnsmasq.leased().is_empty()), "{:?}\n{}", dnsmasq.leases(), daemon.log());
+        assert_eq!(host.sh("ls /run/cni/dhcp"), "lock\n");
+        drop(adding);
+    }
+
+    fn a_daemon_with_a_socket_of_its_own_keeps_its_leases_apart(host) needs [Macvlan] {
+        let machine = server(&host);
+        let _dnsmasq = Dnsmasq::start(&machine, RANGE, &[]);
+        let own = ["-socketpath", "/run/own.sock"];
+        let second = host.dhcp_daemon(&own);
+        assert!(!host.path("/run/cni/dhcp.sock").exists() && !host.path("/run/oxcni").exists());
+        let first = host.dhcp_daemon(&[]);
+        let there = json!({ "ipam": { "type": "dhcp", "daemonSocketPath": "/run/own.sock" } });
+        let nets = [host.network(config(json!({}))), host.network(config(there))];
+        let pods = [host.container(), host.container()];
+        let results = [nets[0].add(&pods[0]).result(), nets[1].add(&pods[1]).result()];
+        second.kill();
+        first.kill();
+        let second = host.dhcp_daemon(&own);
+        second.prints("event=started leases=1", 1);
+        assert!(!host.dhcp("leases --socketpath /run/own.sock").contains("c1"));
+        nets[0].status().fails(50, &["/run/cni/dhcp.sock"]);
+        let _first = host.dhcp_daemon(&[]);
+        assert_eq!(host.leases()[0]["containerID"], "c1");
+        for ((net, pod), result) in nets.iter().zip(&pods).zip(&results) {
+            net.check(pod, result).succeeds();
+            net.del(pod).succeeds();
+        }
+    }
+
+    fn an_interface_of_another_program_is_left_alone(host) needs [Macvlan] {
+        let machine = server(&host);
+        let dnsmasq = Dnsmasq::start(&machine, RANGE, &[]);
+        let daemon = host.dhcp_daemon(&[]);
+        let net = host.network(config(json!({})));
+        let (renamed, readdressed) = (host.container(), host.container());
+        // As KubeVirt does: the machine in the pod has the MAC address, and its own client renews the lease.
+        net.add(&renamed).succeeds();
+        let leased = address(&net.add(&readdressed).result());
+        renamed.sh("ip link set eth0 down; ip link set eth0 name k6t-eth0; ip link set k6t-eth0 up");
+        readdressed.sh("ip link set eth0 address 02:00:00:00:00:07");
+        let before = readdressed.sh("ip -4 -o addr show dev eth0");
+        for pod in [&renamed, &readdressed] {
+            let dhcp = host.plugins().dir().join("dhcp").display().to_string();
+            let refused = host.try_sh(&format!("{dhcp} leases --renew {}", pod.id())).expect_err("it is another's");
+            assert!(refused.contains("another name or MAC address"), "{refused}");
+        }
+        daemon.prints("event=given-up", 2);
+        assert!(daemon.log().contains("another name or MAC address"), "{}", daemon.log());
+        assert_eq!(readdressed.sh("ip -4 -o addr show dev eth0"), before);
+        assert!(before.contains(&leased) && readdressed.link("eth0")["flags"].to_string().contains("UP"));
+        assert_eq!(dnsmasq.leased().len(), 2, "the lease is the other program's: {:?}", dnsmasq.leases());
+        assert_eq!(host.leases(), json!([]));
+    }
+
     fn an_interface_that_goes_away_ends_the_handshake(host) needs [Macvlan] {
         server(&host);
         let _daemon = host.dhcp_daemon(&[]);

@@ -1,31 +1,9 @@
 //! The dhcp plugin and its daemon with `family` ipv6 and dual: router advertisements, SLAAC, DHCPv6.
 
+use oxcni_tests::dhcp::dual_stack::{LEASED, RANGE, SLAAC, config, ipv6_of, server, settled};
 use oxcni_tests::dhcp::{Dnsmasq, Kea};
 use oxcni_tests::{Container, Host, both_flavours, eventually};
 use serde_json::{Value, json};
-
-const RANGE: &str = "10.1.2.50,10.1.2.99,12h";
-const LEASED: &str = "--dhcp-range=fd00:1::50,fd00:1::99,64,12h";
-const SLAAC: &str = "--dhcp-range=fd00:1::,ra-only,64,12h";
-
-fn config(family: &str) -> Value {
-    json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "macvlan", "master": "eth1",
-        "ipam": { "type": "dhcp", "family": family },
-    })
-}
-
-/// A machine beside the master `eth1` that is to be a server, with a link-local address that it can use.
-fn server(host: &Host) -> Container<'_> {
-    let machine = host.veth_pair("eth1", "server", &["10.1.2.1/24", "fd00:1::1/64"]);
-    settled(&machine);
-    machine
-}
-
-fn settled(machine: &Container<'_>) {
-    let list = || machine.sh("ip -6 addr show dev eth0");
-    assert!(eventually(|| list().contains("scope link") && !list().contains("tentative")), "{}", list());
-}
 
 /// The addresses of a result of a family, with their prefixes.
 fn addresses(result: &Value, ipv6: bool) -> Vec<String> {
@@ -36,15 +14,6 @@ fn addresses(result: &Value, ipv6: bool) -> Vec<String> {
 
 fn without_prefix(cidr: &str) -> &str {
     cidr.split('/').next().unwrap_or_default()
-}
-
-fn ipv6_of(pod: &Container<'_>) -> String {
-    pod.sh("ip -6 addr show dev eth0")
-}
-
-fn leases(host: &Host) -> Value {
-    let dhcp = host.plugins().dir().join("dhcp").display().to_string();
-    serde_json::from_str(&host.sh(&format!("{dhcp} leases -o json"))).expect("JSON")
 }
 
 both_flavours! {
@@ -66,12 +35,11 @@ both_flavours! {
         // Routes are those of the router advertisement.
         assert!(eventually(|| pod.sh("ip -6 route").contains("default via fe80:")), "{}", pod.sh("ip -6 route"));
         assert!(pod.reaches("fd00:1::1"));
-        settled(&pod);
+        settled(&pod, "eth0");
         let list = ipv6_of(&pod);
         assert!(list.contains("noprefixroute") && list.contains("valid_lft 43"), "{list}");
         net.check(&pod, &result).succeeds();
-        let dhcp = host.plugins().dir().join("dhcp").display().to_string();
-        assert_eq!(host.sh(&format!("{dhcp} leases")).lines().count(), 3);
+        assert_eq!(host.dhcp("leases").lines().count(), 3);
         pod.sh(&format!("ip addr del {} dev eth0", leased[0]));
         net.check(&pod, &result).fails(102, &[&leased[0]]);
         net.del(&pod).succeeds();
@@ -94,7 +62,7 @@ both_flavours! {
         assert!(result["routes"].as_array().is_none_or(Vec::is_empty), "they are the kernel's: {result}");
         assert!(pod.reaches("fd00:1::1"));
         net.check(&pod, &result).succeeds();
-        let list = leases(&host);
+        let list = host.leases();
         assert_eq!((&list[0]["ipv6"]["state"], &list[0]["state"]), (&json!("stopped"), &json!("off")), "no server is asked: {list}");
         net.del(&pod).succeeds();
         // Both at once.
@@ -157,7 +125,7 @@ fn on_bridge<'h>(host: &'h Host, name: &str, address: &str) -> Container<'h> {
     let port = format!("p-{name}");
     let machine = host.veth_pair(&port, name, &[address]);
     host.sh(&format!("ip link set {port} master br0"));
-    settled(&machine);
+    settled(&machine, "eth0");
     machine
 }
 
@@ -203,8 +171,7 @@ both_flavours! {
         assert_eq!(kea.grants(&address), 1, "it was confirmed, not leased anew");
         net.check(&pod, &results[0]).succeeds();
         net.check(&lost, &results[1]).succeeds();
-        let dhcp = host.plugins().dir().join("dhcp").display().to_string();
-        host.sh(&format!("{dhcp} leases --renew {}", pod.id()));
+        host.dhcp(&format!("leases --renew {}", pod.id()));
         assert!(eventually(|| kea.grants(&leased(&results[0])) == 2));
         net.del(&pod).succeeds();
         net.gc(&[]).succeeds();

@@ -1,7 +1,8 @@
 //! The dhcp daemon against a DHCPv6 server that does everything wrong.
 
+use oxcni_tests::dhcp::dual_stack::{config, server};
 use oxcni_tests::dhcp::{Ipv6Request, Message as _, ScriptedIpv6, association};
-use oxcni_tests::{Host, Outcome, both_flavours, eventually};
+use oxcni_tests::{Host, Outcome, both_flavours};
 use serde_json::json;
 
 /// ADD on a network with a server of this script.
@@ -11,15 +12,10 @@ fn add_with(
     script: impl Fn(&Ipv6Request, usize) -> Vec<Vec<u8>> + Send + 'static,
     check: impl FnOnce(&Outcome, &ScriptedIpv6, &str),
 ) {
-    let machine = host.veth_pair("eth1", "server", &["fd00:1::1/64"]);
-    let list = || machine.sh("ip -6 addr show dev eth0");
-    assert!(eventually(|| list().contains("scope link") && !list().contains("tentative")), "{}", list());
+    let machine = server(host);
     let server = ScriptedIpv6::start(&machine, script);
     let daemon = host.dhcp_daemon(daemon);
-    let net = host.network(json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "macvlan", "master": "eth1",
-        "ipam": { "type": "dhcp", "family": "ipv6" },
-    }));
+    let net = host.network(config("ipv6"));
     let pod = host.container();
     let outcome = net.add(&pod);
     check(&outcome, &server, &daemon.log());

@@ -143,6 +143,26 @@ both_flavours! {
         net.check(&pod, &results[0]).succeeds();
     }
 
+    fn a_lease_outlives_its_daemon_and_its_server(host) {
+        let server = machine(&host, "server", "10.1.2.1/24");
+        let kea = Kea::with_leases_of(&server, [8, 40, 60], 99);
+        let daemon = host.dhcp_daemon(&[]);
+        let net = host.network(config());
+        let pod = host.container();
+        let result = net.add(&pod).result();
+        let leased = address(&result);
+        daemon.kill();
+        drop(kea);
+        let daemon = host.dhcp_daemon(&[]);
+        daemon.prints("event=started leases=1", 1);
+        assert!(has(&pod, &leased) && pod.reaches("10.1.2.1"));
+        let kea = Kea::with_leases_of(&server, [8, 40, 60], 99);
+        let before = kea.grants(&leased);
+        assert!(eventually(|| kea.grants(&leased) > before), "{}", daemon.log());
+        assert!(!daemon.log().contains("event=expired"), "{}", daemon.log());
+        net.check(&pod, &result).succeeds();
+    }
+
     fn an_attachment_whose_lease_has_ended_is_not_forgotten(host) {
         let server = machine(&host, "server", "10.1.2.1/24");
         let kea = Kea::with_leases_of(&server, [1, 3, 6], 99);
@@ -238,16 +258,24 @@ both_flavours! {
         let net = host.network(config());
         let pod = host.container();
         let leased = address(&net.add(&pod).result());
-        let dhcp = host.plugins().dir().join("dhcp").display().to_string();
-        let table = host.sh(&format!("{dhcp} leases"));
+        let table = host.dhcp("leases");
         let line: Vec<_> = table.lines().nth(1).unwrap_or_default().split_whitespace().collect();
         let cidr = format!("{leased}/24");
         assert_eq!(line[..6], ["c1", "net", "eth0", cidr.as_str(), "10.1.2.1", "bound"], "{table}");
-        let list: Value = serde_json::from_str(&host.sh(&format!("{dhcp} leases -o json"))).expect("JSON");
+        let list = host.leases();
         assert_eq!(list[0]["containerID"], "c1");
         assert!(list[0]["expiry"].as_u64().is_some_and(|seconds| (3900..=4000).contains(&seconds)), "{list}");
-        host.sh(&format!("{dhcp} leases --renew c1"));
+        host.dhcp("leases --renew c1");
         assert!(eventually(|| kea.grants(&leased) == 2));
+        // Renewed once, and listed until the reader goes away.
+        let dhcp = host.plugins().dir().join("dhcp").display().to_string();
+        let watched = host.sh(&format!("{{ {dhcp} leases --watch --renew c1 2>&1 1>&3 | cat >/run/errors; }} 3>&1 | head -n 6"));
+        assert_eq!(watched.matches("CONTAINER").count(), 3, "{watched}");
+        assert!(eventually(|| kea.grants(&leased) == 3));
+        let errors = || host.sh("cat /run/errors");
+        assert!(eventually(|| errors().contains("Broken pipe")), "{}", errors());
+        assert!(!errors().contains("panicked"), "{}", errors());
+        assert_eq!(kea.grants(&leased), 3);
         assert!(host.try_sh(&format!("{dhcp} leases --renew nobody")).is_err());
     }
 }

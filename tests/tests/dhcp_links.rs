@@ -1,20 +1,15 @@
 //! The dhcp plugin over the links that are not macvlan or bridge.
 
 use oxcni_tests::dhcp::Dnsmasq;
-use oxcni_tests::{Container, both_flavours, eventually};
+use oxcni_tests::dhcp::dual_stack::{LEASED, RANGE, settled};
+use oxcni_tests::{both_flavours, eventually};
 use serde_json::{Value, json};
 
 /// The clock of an emulated machine may run ten times too fast for a while.
 const PATIENT: [&str; 2] = ["-resendtimeout", "5m"];
 
 /// What dnsmasq needs to announce a prefix and to lease its addresses.
-const IPV6: [&str; 2] = ["--dhcp-range=fd00:1::50,fd00:1::99,64,12h", "--enable-ra"];
-
-/// Waits until a link has a link-local address that can be used.
-fn settled(machine: &Container<'_>, link: &str) {
-    let list = || machine.sh(&format!("ip -6 addr show dev {link}"));
-    assert!(eventually(|| list().contains("scope link") && !list().contains("tentative")), "{}", list());
-}
+const IPV6: [&str; 2] = [LEASED, "--enable-ra"];
 
 fn address(result: &Value) -> String {
     let cidr = result["ips"][0]["address"].as_str().expect("an address");
@@ -24,7 +19,7 @@ fn address(result: &Value) -> String {
 both_flavours! {
     fn containers_that_share_a_mac_address_have_leases_of_their_own(host) needs [Ipvlan] {
         let machine = host.veth_pair("eth1", "server", &["10.1.2.1/24"]);
-        let dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,12h", &[]);
+        let dnsmasq = Dnsmasq::start(&machine, RANGE, &[]);
         let daemon = host.dhcp_daemon(&PATIENT);
         let net = host.network(json!({
             "cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth1", "ipam": { "type": "dhcp" },
@@ -37,8 +32,7 @@ both_flavours! {
         assert_ne!(addresses[0], addresses[1]);
         assert_eq!(dnsmasq.leased(), addresses);
         assert!(one.reaches("10.1.2.1") && two.reaches("10.1.2.1"));
-        let dhcp = host.plugins().dir().join("dhcp").display().to_string();
-        host.sh(&format!("{dhcp} leases --renew {}", one.id()));
+        host.dhcp(&format!("leases --renew {}", one.id()));
         daemon.prints("event=lease ", 3);
         net.del(&one).succeeds();
         assert!(eventually(|| dnsmasq.leased() == [address(&results[1])]), "{:?}", dnsmasq.leases());
@@ -47,7 +41,7 @@ both_flavours! {
     fn containers_that_share_a_mac_address_have_ipv6_leases_of_their_own(host) needs [Ipvlan] {
         let machine = host.veth_pair("eth1", "server", &["10.1.2.1/24", "fd00:1::1/64"]);
         settled(&machine, "eth0");
-        let dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,12h", &IPV6);
+        let dnsmasq = Dnsmasq::start(&machine, RANGE, &IPV6);
         let _daemon = host.dhcp_daemon(&PATIENT);
         let net = host.network(json!({
             "cniVersion": "1.1.0", "name": "net", "type": "ipvlan", "master": "eth1",
@@ -85,7 +79,7 @@ both_flavours! {
         machine.sh("ip link add link eth0 name v type vlan id 7; ip link set eth0 up; ip link set v up; ip addr add 10.1.2.1/24 dev v; ip addr add fd00:1::1/64 dev v nodad");
         settled(&machine, "v");
         host.sh("ip link add link eth1 name eth1.7 type vlan id 7; ip link set eth1.7 up");
-        let _dnsmasq = Dnsmasq::start(&machine, "10.1.2.50,10.1.2.99,12h", &["--interface=v", IPV6[0], IPV6[1]]);
+        let _dnsmasq = Dnsmasq::start(&machine, RANGE, &["--interface=v", IPV6[0], IPV6[1]]);
         let _daemon = host.dhcp_daemon(&PATIENT);
         let net = host.network(json!({
             "cniVersion": "1.1.0", "name": "net", "type": "macvlan", "master": "eth1.7", "ipam": { "type": "dhcp" },

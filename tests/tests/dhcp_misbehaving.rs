@@ -114,8 +114,7 @@ both_flavours! {
         let result = net.add(&pod).result();
         assert_eq!(result["ips"][0]["gateway"], "10.1.2.9");
         assert_eq!(result["dns"]["nameservers"], json!(["10.1.2.8"]));
-        let dhcp = host.plugins().dir().join("dhcp").display().to_string();
-        let list: Value = serde_json::from_str(&host.sh(&format!("{dhcp} leases -o json"))).expect("JSON");
+        let list = host.leases();
         let renewal = list[0]["renewal"].as_u64().expect("a time");
         assert!(renewal <= 256, "T1 after T2: {list}");
     }

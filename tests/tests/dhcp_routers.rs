@@ -2,44 +2,13 @@
 //! lease.
 
 use oxcni_tests::dhcp::Dnsmasq;
-use oxcni_tests::{Container, Host, both_flavours, eventually};
-use serde_json::{Value, json};
-
-const RANGE: &str = "10.1.2.50,10.1.2.99,12h";
-const LEASED: &str = "--dhcp-range=fd00:1::50,fd00:1::99,64,12h";
-const SLAAC: &str = "--dhcp-range=fd00:1::,ra-only,64,12h";
-
-fn config(family: &str) -> Value {
-    json!({
-        "cniVersion": "1.1.0", "name": "net", "type": "macvlan", "master": "eth1",
-        "ipam": { "type": "dhcp", "family": family },
-    })
-}
-
-/// A machine beside the master `eth1` that is to be a router, with a link-local address that it can use.
-fn router(host: &Host) -> Container<'_> {
-    let machine = host.veth_pair("eth1", "router", &["10.1.2.1/24", "fd00:1::1/64"]);
-    let list = || machine.sh("ip -6 addr show dev eth0");
-    assert!(eventually(|| list().contains("scope link") && !list().contains("tentative")), "{}", list());
-    machine
-}
-
-fn dhcp(host: &Host, arguments: &str) -> String {
-    let dhcp = host.plugins().dir().join("dhcp").display().to_string();
-    host.sh(&format!("{dhcp} {arguments}"))
-}
-
-fn leases(host: &Host) -> Value {
-    serde_json::from_str(&dhcp(host, "leases -o json")).expect("JSON")
-}
-
-fn ipv6_of(pod: &Container<'_>) -> String {
-    pod.sh("ip -6 addr show dev eth0")
-}
+use oxcni_tests::dhcp::dual_stack::{LEASED, RANGE, SLAAC, config, ipv6_of, server};
+use oxcni_tests::{both_flavours, eventually};
+use serde_json::json;
 
 both_flavours! {
     fn name_servers_of_router_advertisements_are_reported(host) needs [Macvlan] {
-        let machine = router(&host);
+        let machine = server(&host);
         let dns = ["--dhcp-option=option6:dns-server,[fd00:1::9],[fd00:1::8]", "--dhcp-option=option6:domain-search,a.example,b.example"];
         let _dnsmasq = Dnsmasq::start(&machine, RANGE, &[SLAAC, "--enable-ra", dns[0], dns[1]]);
         let _daemon = host.dhcp_daemon(&[]);
@@ -54,7 +23,7 @@ both_flavours! {
     }
 
     fn a_router_that_announces_dhcpv6_later_is_believed(host) needs [Macvlan] {
-        let machine = router(&host);
+        let machine = server(&host);
         let first = Dnsmasq::start(&machine, RANGE, &[SLAAC, "--enable-ra"]);
         let daemon = host.dhcp_daemon(&[]);
         let net = host.network(config("ipv6"));
@@ -65,7 +34,7 @@ both_flavours! {
         let second = Dnsmasq::start(&machine, RANGE, &[LEASED, "--enable-ra"]);
         // Left alone the daemon looks every ten minutes.
         let leased = || {
-            dhcp(&host, &format!("leases --renew {}", pod.id()));
+            host.dhcp(&format!("leases --renew {}", pod.id()));
             ipv6_of(&pod).contains("/128")
         };
         assert!(eventually(leased), "{}\n{}", ipv6_of(&pod), daemon.log());
@@ -75,7 +44,7 @@ both_flavours! {
     }
 
     fn an_attachment_without_a_lease_is_there_after_a_restart(host) needs [Macvlan] {
-        let machine = router(&host);
+        let machine = server(&host);
         let _dnsmasq = Dnsmasq::start(&machine, RANGE, &[SLAAC, "--enable-ra"]);
         let daemon = host.dhcp_daemon(&[]);
         let net = host.network(config("ipv6"));
@@ -83,23 +52,23 @@ both_flavours! {
         let result = net.add(&pod).result();
         daemon.kill();
         let _daemon = host.dhcp_daemon(&[]);
-        let stopped = || leases(&host)[0]["ipv6"]["state"] == "stopped";
-        assert!(eventually(stopped), "{}", leases(&host));
-        assert_eq!(leases(&host)[0]["ipv6"]["slaac"][0], result["ips"][0]["address"]);
+        let stopped = || host.leases()[0]["ipv6"]["state"] == "stopped";
+        assert!(eventually(stopped), "{}", host.leases());
+        assert_eq!(host.leases()[0]["ipv6"]["slaac"][0], result["ips"][0]["address"]);
         net.check(&pod, &result).succeeds();
         net.del(&pod).succeeds();
-        assert_eq!((leases(&host), host.sh("ls /run/cni/dhcp")), (json!([]), "lock\n".to_owned()));
+        assert_eq!((host.leases(), host.sh("ls /run/cni/dhcp")), (json!([]), "lock\n".to_owned()));
     }
 
     fn addresses_that_the_container_gave_itself_stay(host) needs [Macvlan] {
-        let machine = router(&host);
+        let machine = server(&host);
         let _dnsmasq = Dnsmasq::start(&machine, RANGE, &[LEASED, "--enable-ra"]);
         let daemon = host.dhcp_daemon(&[]);
         let net = host.network(config("ipv6"));
         let pod = host.container();
         net.add(&pod).succeeds();
         pod.sh("ip addr add fd00:1::aaaa/128 dev eth0 nodad");
-        dhcp(&host, &format!("leases --renew {}", pod.id()));
+        host.dhcp(&format!("leases --renew {}", pod.id()));
         daemon.prints("event=lease ", 2);
         assert!(ipv6_of(&pod).contains("fd00:1::aaaa/128"), "{}\n{}", ipv6_of(&pod), daemon.log());
         net.del(&pod).succeeds();

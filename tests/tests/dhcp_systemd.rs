@@ -1,5 +1,6 @@
 //! The dhcp daemon under systemd: readiness, watchdog, a socket that is handed over.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -29,6 +30,23 @@ both_flavours! {
         assert_eq!(said, ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
         daemon.stop();
         while next(&socket) != "STOPPING=1" {}
+    }
+
+    fn lines_for_the_journal_begin_with_their_priority(host) {
+        let log = host.path("/run/dhcp-daemon.log");
+        std::fs::write(&log, "").expect("a log file");
+        let meta = std::fs::metadata(&log).expect("its inode");
+        let journal = format!("{}:{}", meta.dev(), meta.ino());
+        host.sh("mkdir -p /run/cni/dhcp; echo x > /run/cni/dhcp/cut.json");
+        let daemon = host.dhcp_daemon_with(&[], &[("JOURNAL_STREAM", &journal)]);
+        let log = daemon.log();
+        for line in ["<6>level=info event=started", "<4>level=warning event=lease-file-dropped"] {
+            assert!(log.lines().any(|it| it.starts_with(line)), "{log}");
+        }
+        daemon.stop();
+        // Of another process' journal nothing follows for a file.
+        let daemon = host.dhcp_daemon_with(&[], &[("JOURNAL_STREAM", "1:1")]);
+        assert!(daemon.log().lines().last().is_some_and(|line| line.starts_with("level=info event=started")));
     }
 
     fn a_socket_is_handed_over(host) {
@@ -67,6 +85,7 @@ both_flavours! {
         // With a socket of its own it can run beside it.
         let second = host.dhcp_daemon(&["-socketpath", "/run/second.sock", "-pidfile", "/run/second.pid"]);
         assert_eq!(host.sh("cat /run/second.pid"), second.id().to_string());
+        assert_eq!(host.sh("stat -c %a /run/second.pid /run/cni/dhcp/lock"), "644\n600\n");
         second.stop();
         assert!(!host.path("/run/second.pid").exists() && !host.path("/run/second.sock").exists());
     }

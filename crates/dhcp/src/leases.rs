@@ -1,6 +1,7 @@
 //! `dhcp leases`: what the daemon holds.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +15,7 @@ const USAGE: &str = "\
 dhcp leases: lists the leases that the daemon holds
 
   -o json             print JSON instead of a table
-  --watch             print them again every second
+  --watch             print them again every second; with --renew, all of them after that one
   --renew ID          renew one now: CONTAINER/NETWORK/IFNAME, or the beginning of it
   --socketpath PATH   the daemon's socket";
 
@@ -42,8 +43,12 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let mut text = first(&options);
     loop {
-        match print(&options) {
+        let printed = text.and_then(|text| {
+            std::io::stdout().write_all(text.as_bytes()).map_err(|err| Error::io("printing", err))
+        });
+        match printed {
             Err(err) => {
                 eprintln!("dhcp leases: {err}");
                 return ExitCode::FAILURE;
@@ -51,6 +56,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
             Ok(()) if !options.watch => return ExitCode::SUCCESS,
             Ok(()) => std::thread::sleep(PERIOD),
         }
+        text = reports(&options).and_then(|reports| form(&options, &reports));
     }
 }
 
@@ -74,18 +80,22 @@ fn parse(args: &[OsString]) -> Result<Option<Options>, String> {
     Ok(Some(options))
 }
 
-fn print(options: &Options) -> Result<()> {
+/// What is printed first: the lease that is renewed, or all.
+fn first(options: &Options) -> Result<String> {
     let mut reports = reports(options)?;
     if let Some(beginning) = &options.renew {
         reports = vec![renew(options, beginning, &reports)?];
     }
-    if options.json {
-        let text = serde_json::to_string_pretty(&reports).map_err(|err| Error::io("writing JSON", err))?;
-        println!("{text}");
-    } else {
-        print!("{}", table(&reports));
+    form(options, &reports)
+}
+
+/// Leases in the form that is wanted.
+fn form(options: &Options, reports: &[Report]) -> Result<String> {
+    if !options.json {
+        return Ok(table(reports));
     }
-    Ok(())
+    let text = serde_json::to_string_pretty(reports).map_err(|err| Error::io("writing JSON", err))?;
+    Ok(text + "\n")
 }
 
 fn reports(options: &Options) -> Result<Vec<Report>> {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::{Rc, Weak};
 
 use cni_core::netlink::{Link, OperState};
@@ -80,6 +81,13 @@ impl Attachment {
     /// What became of it.
     pub(crate) fn found(&self) -> Result<Found> {
         self.place.again().map_err(|gone| Error::check(gone.to_string()))
+    }
+
+    /// Whether the interface has an IPv4 address. bind(2) does not tell: where the namespace never had one, it takes any
+    /// as a broadcast address (`__inet_dev_addr_type` in net/ipv4/fib_frontend.c), and 0.0.0.0 is sent from.
+    pub(crate) fn has_address(&self, address: Ipv4Addr) -> bool {
+        let addresses = self.found().and_then(|found| Ok(found.netlink.addresses(&found.link)?));
+        addresses.is_ok_and(|all| all.iter().any(|it| it.cidr.ip() == IpAddr::V4(address)))
     }
 
     /// Notes whether the link carries packets.

@@ -168,14 +168,13 @@ impl Ipv4 {
             Via::Link => {
                 self.listen(of, Listen::Link).and_then(|port| with(port, |port| port.broadcast(message)))
             }
-            Via::Address { from, to } => match self.listen(of, Listen::Address(from)) {
-                Ok(port) => with(port, |port| port.send_to(to, message)),
-                // The interface never got the address, or lost it: the server must know of it all the same.
-                Err(_) if kind == MessageType::Release => self
-                    .listen(of, Listen::Link)
-                    .and_then(|port| with(port, |port| port.send_as(from, to, message))),
-                Err(err) => Err(err),
-            },
+            // The interface never got the address, or lost it: the server must know of it all the same.
+            Via::Address { from, to } if kind == MessageType::Release && !of.has_address(from) => self
+                .listen(of, Listen::Link)
+                .and_then(|port| with(port, |port| port.send_as(from, to, message))),
+            Via::Address { from, to } => self
+                .listen(of, Listen::Address(from))
+                .and_then(|port| with(port, |port| port.send_to(to, message))),
         };
         if let Err(err) = sent {
             of.log(Level::Warning, "send-failed", &[("type", &kind.name()), ("why", &err)]);

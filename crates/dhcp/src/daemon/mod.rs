@@ -100,7 +100,8 @@ async fn run(flags: Flags) -> Result<()> {
     let listeners = Listeners::open(&flags, handed_over)?;
     if let Some(path) = &flags.pid_file {
         let pid = std::process::id().to_string();
-        std::fs::write(path, pid).map_err(|err| cni_core::fs::failed("writing", path, err))?;
+        cni_core::fs::replace(path, pid.as_bytes(), 0o644)
+            .map_err(|err| cni_core::fs::failed("writing", path, err))?;
     }
     let clock = Clock::new().map_err(|err| Error::io("making a timer", err))?;
     spawn_local(clock.clone().drive());

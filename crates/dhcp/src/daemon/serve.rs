@@ -118,6 +118,10 @@ fn renew(daemon: &Rc<Daemon>, id: &Id) -> Result<Answer> {
     let attachment = daemon
         .attachment(id)
         .ok_or_else(|| Error::new(Code::UNKNOWN_CONTAINER, format!("there is no lease of {}", id.text())))?;
+    if let Err(gone) = attachment.place.again() {
+        attachment.end(gone.clone());
+        return Err(Error::new(Code::UNKNOWN_CONTAINER, format!("the lease of {}: {gone}", id.text())));
+    }
     if let Some(ipv4) = &attachment.ipv4 {
         ipv4.step(&attachment, v4::Event::Renew);
     }

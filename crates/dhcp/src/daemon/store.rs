@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use cni_core::fs::{self, Folder, UNFINISHED};
@@ -166,7 +167,10 @@ impl Store {
     pub(crate) fn open(path: &Path) -> Result<Store> {
         let failed = |operation: &str, err: io::Error| fs::failed(operation, path, err);
         let folder = Folder::open_or_create_with(path, 0o700).map_err(|err| failed("opening", err))?;
-        let lock = File::options().create(true).append(true).open(path.join("lock"));
+        // Whoever can open it can hold it.
+        let mut options = File::options();
+        options.create(true).append(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let lock = options.open(path.join("lock"));
         let lock = lock.map_err(|err| failed("opening the lock in", err))?;
         lock.try_lock().map_err(|err| match err {
             std::fs::TryLockError::WouldBlock => Error::new(
