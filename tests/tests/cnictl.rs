@@ -226,6 +226,29 @@ both_flavours! {
     }
 }
 
+/// How a shell completes `cnictl doc` by the file /run/completion. zsh does it only at a terminal, with the tab key.
+const COMPLETED_BY: [(&str, &str); 3] = [
+    (
+        "bash",
+        "bash -c '. /run/completion; COMP_WORDS=(cnictl doc); COMP_CWORD=1; _cnictl cnictl doc cnictl; echo ${COMPREPLY[@]}'",
+    ),
+    ("fish", "fish --no-config -c 'source /run/completion; complete -C \"cnictl doc\"'"),
+    (
+        "zsh",
+        "cat > /run/script << 'END'\n\
+         zmodload zsh/zpty\n\
+         zpty shell zsh -f -i\n\
+         zpty -w shell 'PROMPT=; autoload -Uz compinit; compinit -u -D; source /run/completion; compdef _cnictl cnictl; print READY'\n\
+         zpty -r shell shown '*READY*READY*'\n\
+         zpty -w -n shell $'cnictl doc\\t'\n\
+         zpty -r shell shown '*doctor*'\n\
+         print -r -- $shown\n\
+         zpty -d shell\n\
+         END\n\
+         timeout 60 zsh -f /run/script",
+    ),
+];
+
 both_flavours! {
     on_any_kernel: "no plugin is called, and the kernel is not asked";
 
@@ -242,11 +265,12 @@ both_flavours! {
             }
             assert!(script.contains("dry-run") && script.contains("repair"), "{shell}");
         }
-        // bash itself takes it, and completes by it.
-        let completed = host.try_sh(&format!(
-            "{} completion bash > /run/completion; bash -c '. /run/completion; COMP_WORDS=(cnictl doc); COMP_CWORD=1; \
-             _cnictl cnictl doc cnictl; echo ${{COMPREPLY[@]}}'", host.cnictl_path().display()));
-        assert_eq!(completed.as_deref().map(str::trim), Ok("doctor"));
+        // The shells themselves take it, and complete by it.
+        for (shell, complete) in COMPLETED_BY {
+            let completed = host.try_sh(&format!(
+                "{} completion {shell} > /run/completion; export HOME=/run\n{complete}", host.cnictl_path().display()));
+            assert!(completed.as_ref().is_ok_and(|line| line.contains("doctor")), "{shell}: {completed:?}");
+        }
         host.cnictl("man /run/man").succeeds();
         let pages = host.sh("ls /run/man");
         for command in &commands {

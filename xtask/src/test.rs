@@ -21,13 +21,14 @@ pub(crate) use guest::{Args as GuestArgs, run_inside};
 const NAMESPACE_TESTS: &str = "oxcni-tests";
 
 /// What the tests run, beside our own binaries.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 22] = [
     "busybox-static",
     "containerd",
     "containernetworking-plugins",
     "createrepo-c",
     "dnf",
     "dnsmasq-base",
+    "fish",
     "iproute2",
     "iptables",
     "iputils-ping",
@@ -42,6 +43,7 @@ const PACKAGES: [&str; 20] = [
     "rpmlint",
     "runc",
     "systemd",
+    "zsh",
 ];
 
 /// Check formatting and lints, build the binaries for nodes, and run all tests.
