@@ -151,7 +151,7 @@ pub(crate) struct Attach {
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     /// Repair what is found: attach again what is broken, with its addresses and its MAC address, and
-    /// remove what belongs to nothing. By default, this is only said.
+    /// remove what belongs to nothing. By default, it is only reported.
     #[arg(long)]
     pub(crate) repair: bool,
     /// How long what belongs to no attachment must be so before it is removed, in seconds: it may

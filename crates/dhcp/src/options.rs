@@ -40,7 +40,7 @@ pub(crate) fn number(place: &str, text: &str) -> Result<u8> {
     })
 }
 
-/// Refuses to provide what the client itself has to say, and what can't be said.
+/// Refuses options that the client itself sends, and values that can't be encoded.
 ///
 /// # Errors
 /// Code 7, with the option and why.

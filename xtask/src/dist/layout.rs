@@ -123,7 +123,9 @@ fn of_calls(
     let map = fs::read_to_string(&map).context(|| format!("can't read {}", map.display()))?;
     let mut references = References::new();
     for object in link.objects() {
-        references.append(&mut elf::references(object)?);
+        for (from, mut to) in elf::references(object)? {
+            references.entry(from).or_default().append(&mut to);
+        }
     }
     let script = script::script(&Sections::of(&map), &references, &called);
     fs::write(files.script(), script).context(|| format!("can't write {}", files.script().display()))?;

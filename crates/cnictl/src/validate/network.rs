@@ -54,7 +54,7 @@ fn check_node(node: &Node, source: &Source<'_>, root: &tree::Node<'_>, origin: &
         Ok(network) => network,
         Err(err) => {
             findings.push(of_error(source, root, &err));
-            // What is wrong with the keys of its plugins can be said all the same.
+            // Mistakes in the keys of its plugins are reported all the same.
             nodes.iter().for_each(|plugin| keys_of_plugin(source, plugin, is_list, &mut findings));
             return findings;
         }
