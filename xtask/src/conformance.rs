@@ -5,13 +5,14 @@ mod results;
 
 use crate::error::{Context, Failure, Result};
 use crate::progress::{Progress, short};
-use crate::vm::{self, Job};
+use crate::vm::{Job, UserMode};
 use crate::workspace::Workspace;
 use crate::{debian, dist};
 use results::{Results, Run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// What the suite and the plugins need of the node.
@@ -26,15 +27,15 @@ const PACKAGES: [&str; 8] = [
     "runc",
 ];
 
-/// Seconds after which a plugin counts as hanging in the machine, where all takes longer.
+/// Seconds after which a plugin counts as hanging on user-mode Linux, where all takes longer.
 const LIMIT_IN_MACHINE: &str = "200";
 
 /// Run the conformance suite against our plugins, and the Go plugins and runtimes of Debian.
 ///
 /// Builds the suite, the multicall program and the separate binaries, runs the suite against each of
 /// them and against the Go plugins, containerd's ctr and podman, and writes a report a folder and the table to conformance/results.
-/// What this kernel lacks is run in the virtual machine, where a process costs forty times as much: that takes
-/// most of the time. Fails where ours fail anything.
+/// What this kernel lacks is run on user-mode Linux, a machine for each folder: that takes most of the time.
+/// Fails where ours fail anything.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask conformance\n  \
@@ -50,10 +51,10 @@ pub(crate) struct Args {
     /// The folder of Debian's Go plugins.
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/cni")]
     go: PathBuf,
-    /// Leave the virtual machine out.
+    /// Leave out what this kernel lacks.
     #[arg(long)]
     no_vm: bool,
-    /// End the virtual machine after this many seconds.
+    /// End a machine of user-mode Linux after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 10_800)]
     vm_timeout: u64,
 }
@@ -179,7 +180,7 @@ fn execute(suite: &Path, arguments: &[String]) -> Result<i32> {
     }
 }
 
-/// Runs in the virtual machine what the runs on this kernel skipped.
+/// Runs on user-mode Linux what the runs on this kernel skipped, each contender on a machine of its own.
 fn in_machine(
     args: &Args,
     workspace: &Workspace,
@@ -193,26 +194,41 @@ fn in_machine(
     if partial.is_empty() {
         return Ok(());
     }
-    let machine = vm::prepare(workspace, Duration::from_secs(args.vm_timeout), false, progress)?;
-    let there = |contender: &Contender| machine.results.join(format!("conformance-{}", contender.name));
-    let mut lines = Vec::new();
-    for contender in &partial {
-        let _ = fs::remove_dir_all(there(contender));
-        let mut words = arguments(&contender.folder, &there(contender));
+    let limit = Duration::from_secs(args.vm_timeout);
+    let machine = UserMode::prepare(workspace.target.join("vm/results"), limit, progress)?;
+    let reports = |contender: &Contender| machine.results.join(format!("conformance-{}", contender.name));
+    let run = |contender: &Contender| -> Result<()> {
+        let _ = fs::remove_dir_all(reports(contender));
+        let mut command = vec![suite.display().to_string()];
+        command.extend(arguments(&contender.folder, &reports(contender)));
         let skipped_in = reports_of(workspace, contender).join("report.json").display().to_string();
-        words.extend(["--skipped-in", &skipped_in, "--limit", LIMIT_IN_MACHINE].map(str::to_owned));
-        lines.push(format!("{} {} | tail -n 1", suite.display(), words.join(" ")));
-    }
-    progress.print(format!("Running what this kernel lacks on kernel {}", machine.kernel.release));
-    let command = ["sh".into(), "-c".into(), format!("{}; true", lines.join("; ")).into()].to_vec();
-    let ended = machine.run(&Job { command, folder: workspace.root.clone(), environment: Vec::new() });
-    // What was run before the machine failed counts.
-    for contender in partial.into_iter().filter(|contender| there(contender).join("report.json").is_file()) {
+        command.extend(["--skipped-in", &skipped_in, "--limit", LIMIT_IN_MACHINE].map(str::to_owned));
+        let command = command.into_iter().map(Into::into).collect();
+        let job = Job { command, folder: workspace.root.clone(), environment: Vec::new() };
+        machine.run(&job).map(drop)
+    };
+    progress.print(format!("Running what this kernel lacks on kernel {}", machine.release));
+    let queue = Mutex::new(partial.iter());
+    let outcomes = Mutex::new(Vec::new());
+    // Each machine has one processor.
+    let machines = std::thread::available_parallelism().map_or(1, |count| count.get());
+    std::thread::scope(|scope| {
+        for _ in 0..machines {
+            scope.spawn(|| {
+                while let Some(contender) = queue.lock().ok().and_then(|mut queue| queue.next()) {
+                    let outcome = run(contender);
+                    outcomes.lock().map(|mut outcomes| outcomes.push(outcome)).unwrap_or_default();
+                }
+            });
+        }
+    });
+    // What was run before a machine failed counts.
+    for contender in partial.iter().filter(|contender| reports(contender).join("report.json").is_file()) {
         let kept = workspace.root.join("conformance/results").join(format!("{}-vm", contender.name));
-        keep(&there(contender), &kept, &contender.folder)?;
-        let run = Run::read(&contender.name, &there(contender))?;
-        progress.print(format!("{} in the machine: {}", contender.name, run.summary()));
+        keep(&reports(contender), &kept, &contender.folder)?;
+        let run = Run::read(&contender.name, &reports(contender))?;
+        progress.print(format!("{} there: {}", contender.name, run.summary()));
         results.fill_in(run);
     }
-    ended.map(drop)
+    outcomes.into_inner().unwrap_or_default().into_iter().collect()
 }

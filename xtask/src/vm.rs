@@ -5,6 +5,7 @@ mod initrd;
 mod job;
 mod kernel;
 mod machine;
+mod user_mode;
 
 use crate::debian;
 use crate::error::{Context, Failure, Result};
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub(crate) use job::Job;
 pub(crate) use machine::Machine;
+pub(crate) use user_mode::UserMode;
 
 /// What the machine is made with.
 pub(crate) const PACKAGES: [&str; 6] =

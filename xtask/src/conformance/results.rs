@@ -125,8 +125,8 @@ impl Results {
         let mut out = String::from(
             "# Reports\n\n\
              Written by `cargo xtask conformance`. A cell has the cases of MUST, of SHOULD and of the documentation: passed of all that were \
-             run, over all versions of the specification. *n* skipped: what neither kernel could run, or was not run in the virtual \
-             machine. What the Go plugins fail is explained in [deviations.md](../deviations.md).\n\n| plugin |",
+             run, over all versions of the specification. *n* skipped: what neither kernel could \
+             run. What the Go plugins fail is explained in [deviations.md](../deviations.md).\n\n| plugin |",
         );
         self.0.iter().for_each(|run| {
             let _ = write!(out, " [{0}]({0}/report.txt) |", run.name);

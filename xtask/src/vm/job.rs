@@ -84,7 +84,7 @@ fn window_size() -> String {
 }
 
 /// Quotes a text so that a POSIX shell reads it as one argument.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
