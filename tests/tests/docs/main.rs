@@ -3,6 +3,7 @@
 
 mod book;
 mod pods;
+mod runtimes;
 
 use std::collections::BTreeSet;
 use std::fs;
