@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::case::Family;
 use crate::field::{Field, field, generated, mostly, object, with_mistakes};
-use crate::ipam::{addresses, host_local, static_addresses};
+use crate::ipam::{addresses, host_local, plain_addresses, static_addresses};
 
 pub(crate) fn config(family: Family, newer: bool) -> BoxedStrategy<Value> {
     let mut fields = vec![version(newer), field(0.99, "name", &[json!("net")]), plugin(family)];
@@ -107,7 +107,7 @@ fn vlans(newer: bool) -> Vec<Field> {
         field(0.4, "isGateway", &[json!(true)]),
         field(0.2, "isDefaultGateway", &[json!(true)]),
         mostly(0.6, "vlan", &[json!(100), json!(0), json!(4094)], &[json!(1), json!(4095), json!(-1)]),
-        ipam(),
+        generated(0.95, "ipam", plain_addresses()),
     ];
     if newer {
         fields.push(field(0.3, "preserveDefaultVlan", &[json!(true), json!(false)]));
@@ -177,7 +177,8 @@ fn macvlan(newer: bool) -> Vec<Field> {
 
 fn ipvlan(newer: bool) -> Vec<Field> {
     let mut fields = vec![
-        master(),
+        // One without a master takes that of the default route.
+        prop_oneof![5 => master(), 1 => Just(None)].boxed(),
         mostly(0.5, "mode", &[json!("l2"), json!("l3"), json!("l3s"), json!("")], &[json!("l4")]),
         field(0.2, "mtu", &[json!(0), json!(1400), json!(1500)]),
         ipam(),

@@ -11,6 +11,20 @@ pub(crate) fn addresses() -> BoxedStrategy<Value> {
     prop_oneof![7 => host_local(), 2 => static_addresses()].boxed()
 }
 
+/// Addresses without a mistake, for a family whose cases are about something else.
+pub(crate) fn plain_addresses() -> BoxedStrategy<Value> {
+    select(vec![
+        json!({ "type": "host-local", "subnet": "10.1.2.0/24" }),
+        json!({ "type": "host-local", "subnet": "10.1.2.0/24", "rangeStart": "10.1.2.20", "rangeEnd": "10.1.2.21" }),
+        json!({ "type": "host-local", "subnet": "fd00:1::/64" }),
+        json!({ "type": "host-local", "ranges": [[{ "subnet": "10.1.2.0/24" }], [{ "subnet": "fd00:1::/64" }]],
+            "routes": [{ "dst": "172.30.0.0/16", "gw": "10.1.2.7" }] }),
+        json!({ "type": "static", "addresses": [{ "address": "10.1.2.30/24", "gateway": "10.1.2.1" }] }),
+        json!({}),
+    ])
+    .boxed()
+}
+
 fn range() -> BoxedStrategy<Value> {
     let usual = vec![
         json!({ "subnet": "10.1.2.0/24" }),

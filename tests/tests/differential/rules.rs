@@ -144,7 +144,7 @@ pub(crate) const RULES: &[Rule] = &[
         reason: "where none is configured, as if it were chained; so CHECK fails, and DEL with a result",
         families: &[Ipvlan],
         of: Any,
-        rare: true,
+        rare: false,
         explains: |at| {
             let without_master = at.key("master").as_str().is_none_or(str::is_empty);
             without_master && (at.go_alone_fails("check", "") || at.go_alone_fails("del", ""))
@@ -155,7 +155,7 @@ pub(crate) const RULES: &[Rule] = &[
         reason: "as the bridge, of which Go knows it too (accept_ra)",
         families: &[BridgeVlan],
         of: Any,
-        rare: true,
+        rare: false,
         explains: |at| {
             let is_of_vlan = at.path().contains("/host/links/") && at.path().contains('.');
             is_of_vlan && at.ends_with("/accept_ra") && at.difference.ours == "0"
@@ -173,13 +173,17 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         name: "CHECK of Go fails beside others",
-        reason: "the MAC address of a bridge without gateway follows its ports, and Go compares it",
+        reason: "the MAC address of a bridge follows its ports unless it has the gateway's address, and Go compares it",
         families: &[Bridge, BridgeVlan],
         of: Any,
         rare: true,
         explains: |at| {
             let is_gateway = ["isGateway", "isDefaultGateway"].into_iter().any(|key| at.key(key) == true);
-            at.go_alone_fails("check", "Mac doesn't match") && at.case.containers > 1 && !is_gateway
+            // That of a VLAN is on an interface of its own.
+            let is_of_vlan = at.key("vlan").as_i64().is_some_and(|vlan| vlan != 0);
+            at.go_alone_fails("check", "Mac doesn't match")
+                && at.case.containers > 1
+                && (!is_gateway || is_of_vlan)
         },
     },
     Rule {
