@@ -35,6 +35,8 @@ pub(crate) struct Case {
     /// Commands of ip(8) that are run in the first container between ADD and CHECK.
     pub(crate) change: &'static str,
     pub(crate) containers: usize,
+    /// How often duplicate address detection asks for an IPv6 address; each time takes a second.
+    pub(crate) probes: u8,
     /// Whether DEL gets the result of ADD, as from libcni.
     pub(crate) del_with_result: bool,
 }
@@ -55,13 +57,16 @@ pub(crate) fn cases(family: Family, newer: bool) -> BoxedStrategy<Case> {
         select(host_links(family)),
         select(container_links(family)),
         select(changes(family)),
-        // Duplicate address detection takes seconds on macvlan.
-        1_usize..=if family == Family::Macvlan { 2 } else { 3 },
+        1_usize..=3,
+        prop_oneof![3 => Just(0), 1 => Just(1)],
         any::<bool>(),
     );
     (config(family, newer), surroundings)
         .prop_map(
-            move |(config, (args, host_links, container_links, change, containers, del_with_result))| Case {
+            move |(
+                config,
+                (args, host_links, container_links, change, containers, probes, del_with_result),
+            )| Case {
                 family,
                 config,
                 args,
@@ -69,6 +74,7 @@ pub(crate) fn cases(family: Family, newer: bool) -> BoxedStrategy<Case> {
                 container_links,
                 change,
                 containers,
+                probes,
                 del_with_result,
             },
         )

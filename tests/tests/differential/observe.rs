@@ -15,10 +15,12 @@ pub(crate) fn observe(plugins: Plugins, case: &Case, fault: Option<&Fault>) -> V
     if let Some(fault) = fault {
         fault.install(&host);
     }
+    let containers: Vec<_> = (0..case.containers).map(|_| host.container()).collect();
+    host.enter(|| detect_duplicates(case.probes));
+    containers.iter().for_each(|container| container.enter(|| detect_duplicates(case.probes)));
     if !case.host_links.is_empty() {
         host.ip(case.host_links);
     }
-    let containers: Vec<_> = (0..case.containers).map(|_| host.container()).collect();
     for container in containers.iter().filter(|_| !case.container_links.is_empty()) {
         container.ip(case.container_links);
     }
@@ -73,6 +75,14 @@ pub(crate) fn observe(plugins: Plugins, case: &Case, fault: Option<&Fault>) -> V
     observed["after add"] = after_add;
     observed["after del"] = state(&host, &containers, &masks);
     observed
+}
+
+/// Has duplicate address detection ask so often on links to come, and begin at once.
+fn detect_duplicates(probes: u8) {
+    for (key, value) in [("dad_transmits", probes), ("router_solicitation_delay", 0)] {
+        let path = format!("/proc/sys/net/ipv6/conf/default/{key}");
+        fs::write(&path, value.to_string()).unwrap_or_else(|err| panic!("{path}: {err}"));
+    }
 }
 
 fn ifname(case: &Case) -> &'static str {

@@ -140,6 +140,21 @@ pub(crate) const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "the VLAN of untagged frames in its own trunk",
+        reason: "Go makes it a tagged one, so nothing of the container passes: it sends untagged frames",
+        families: &[BridgeVlan],
+        of: Newer,
+        rare: true,
+        explains: |at| {
+            let has_vlan = |item: &Value| item["id"] == *at.key("vlan");
+            let is_in_trunk = at.key("vlanTrunk").as_array().is_some_and(|trunk| trunk.iter().any(has_vlan));
+            at.path().contains("/host/vlans/")
+                && at.ends_with("/flags")
+                && at.difference.theirs.is_null()
+                && is_in_trunk
+        },
+    },
+    Rule {
         name: "Go's ipvlan takes the interface of prevResult for its master",
         reason: "where none is configured, as if it were chained; so CHECK fails, and DEL with a result",
         families: &[Ipvlan],
