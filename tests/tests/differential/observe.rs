@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::UdpSocket;
 
 use oxcni_tests::{Container, Host, Masks, Network, Outcome, Plugins};
 use serde_json::{Value, json};
@@ -79,6 +80,8 @@ pub(crate) fn observe(plugins: Plugins, case: &Case, fault: Option<&Fault>) -> V
 
 /// Has duplicate address detection ask so often on links to come, and begin at once.
 fn detect_duplicates(probes: u8) {
+    // Where IPv6 is a module, the kernel loads it for its first socket.
+    drop(UdpSocket::bind("[::]:0"));
     for (key, value) in [("dad_transmits", probes), ("router_solicitation_delay", 0)] {
         let path = format!("/proc/sys/net/ipv6/conf/default/{key}");
         fs::write(&path, value.to_string()).unwrap_or_else(|err| panic!("{path}: {err}"));

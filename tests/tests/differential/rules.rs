@@ -7,7 +7,7 @@ use crate::case::Family::{
     self, Bridge, BridgeVlan, Dummy, HostLocal, Ipvlan, Loopback, Macvlan, Static, Tuning, Vlan,
 };
 use crate::rule::Release::{Any, Debian, Newer};
-use crate::rule::Rule;
+use crate::rule::{Place, Rule};
 
 /// All that create an interface.
 const INTERFACE: &[Family] = &[Bridge, BridgeVlan, Macvlan, Ipvlan, Vlan, Dummy];
@@ -203,30 +203,30 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         name: "CHECK finds an interface that is down",
-        reason: "no packet reaches the container; Go looks at its addresses and routes only",
-        families: INTERFACE,
+        reason: "no packet reaches the container; Go looks at its addresses and routes only, and misses it where it has none",
+        families: &[Macvlan],
         of: Any,
         rare: true,
         explains: |at| {
-            let is_set_down = at.case.change == "link set eth0 down";
+            let is_set_down = at.case.change == "link set eth0 down" && at.key("ipam")["type"].is_null();
             is_set_down && at.path() == "/check/0" && at.difference.theirs == "success"
         },
     },
     Rule {
         name: "DNS settings of IPAM",
-        reason: "Go loses those that IPAM gave: bridge of 1.1.1 where the configuration has none, macvlan and ipvlan always",
-        families: &[Bridge, Macvlan, Ipvlan],
+        reason: "Go loses those that IPAM gave",
+        families: &[Macvlan, Ipvlan, Vlan],
         of: Any,
         rare: true,
-        explains: |at| {
-            let given = &at.key("ipam")["dns"];
-            let key = at.path().rsplit('/').next().unwrap_or_default();
-            let expected = if key == "dns" { given } else { &given[key] };
-            at.is_of("results")
-                && at.path().contains("/dns")
-                && at.difference.theirs.is_null()
-                && at.difference.ours == *expected
-        },
+        explains: |at| is_dns(at, &at.key("ipam")["dns"]),
+    },
+    Rule {
+        name: "DNS settings of IPAM where the configuration of a bridge has none",
+        reason: "1.1.1 loses those that IPAM gave",
+        families: &[Bridge],
+        of: Debian,
+        rare: true,
+        explains: |at| is_dns(at, &at.key("ipam")["dns"]),
     },
     Rule {
         name: "DNS settings of the configuration",
@@ -234,14 +234,7 @@ pub(crate) const RULES: &[Rule] = &[
         families: &[Dummy],
         of: Newer,
         rare: false,
-        explains: |at| {
-            let (whole, key) = (at.key("dns"), at.path().rsplit('/').next().unwrap_or_default());
-            let expected = if key == "dns" { whole } else { &whole[key] };
-            at.is_of("results")
-                && at.path().contains("/dns")
-                && at.difference.theirs.is_null()
-                && at.difference.ours == *expected
-        },
+        explains: |at| is_dns(at, at.key("dns")),
     },
     Rule {
         name: "when an IPv6 address is found to be a duplicate",
@@ -256,9 +249,9 @@ pub(crate) const RULES: &[Rule] = &[
     },
     Rule {
         name: "an IPv6 address that another container has",
-        reason: "1.1.1 does not look how duplicate address detection ends; newer ones refuse as ours, if the bridge's port forwards when the kernel asks",
-        families: &[Bridge, Macvlan],
-        of: Any,
+        reason: "1.1.1 does not look how duplicate address detection ends; newer ones refuse as ours",
+        families: &[Macvlan, Bridge],
+        of: Debian,
         rare: true,
         explains: |at| at.is_refused_by_ours_alone("duplicate address detection"),
     },
@@ -351,6 +344,16 @@ pub(crate) const RULES: &[Rule] = &[
         },
     },
 ];
+
+/// Whether a result of ours alone has these DNS settings.
+fn is_dns(at: &Place<'_>, settings: &Value) -> bool {
+    let key = at.path().rsplit('/').next().unwrap_or_default();
+    let expected = if key == "dns" { settings } else { &settings[key] };
+    at.is_of("results")
+        && at.path().contains("/dns")
+        && at.difference.theirs.is_null()
+        && at.difference.ours == *expected
+}
 
 /// Lists of VLANs, or of interfaces with such lists, without VLAN 1.
 fn without_vlan_1(list: &Value) -> Value {
