@@ -94,6 +94,13 @@ both_flavours! {
         assert!(backups(&host).is_empty(), "sysctls need no backup");
     }
 
+    fn more_sysctls_than_a_container_can_need_are_refused(host) {
+        let (pod, prev) = attached(&host);
+        let sysctls: serde_json::Map<String, Value> =
+            (0..1001).map(|i| (format!("net.core.number{i}"), json!("1"))).collect();
+        tuning(&host, &prev, json!({ "sysctl": sysctls })).add(&pod).fails(7, &["1001 sysctls", "1000"]);
+    }
+
     fn a_failed_add_sets_everything_back(host) {
         let (pod, prev) = attached(&host);
         let (before, filter) = (state(&pod), "net.ipv4.conf.IFNAME.arp_filter");

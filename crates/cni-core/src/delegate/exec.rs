@@ -364,20 +364,23 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_writes_on_after_its_plugin_is_killed_with_it() {
+    fn children_that_go_on_after_their_plugin_are_killed_with_it() {
         let started = Instant::now();
         let folder = tempfile::tempdir().unwrap();
-        let pid = folder.path().join("pid");
-        let script = format!("yes >&2 & echo $! > {0}; {ANSWER}", pid.display());
+        let pids = folder.path().join("pids");
+        // The second one notices nothing of its closed pipes.
+        let children = "yes >&2 & echo $!; sleep 60 >/dev/null 2>&1 & echo $!";
+        let script = format!("{{ {children}; }} > {0}; {ANSWER}", pids.display());
         assert_eq!(run(&script, Some(Duration::from_secs(20))).unwrap().unwrap().ips.len(), 1);
         assert!(started.elapsed() < Duration::from_secs(15));
-        let pid = fs::read_to_string(pid).unwrap();
-        // Its process is gone, or a zombie until init reaps it.
-        let is_over = || {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        let pids = fs::read_to_string(pids).unwrap();
+        assert_eq!(pids.lines().count(), 2);
+        // Their processes are gone, or zombies until init reaps them.
+        let is_over = |pid: &str| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.is_empty() || stat.contains(") Z ")
         };
-        while !is_over() {
+        while !pids.lines().all(is_over) {
             assert!(started.elapsed() < Duration::from_secs(15), "it still runs");
             std::thread::yield_now();
         }
