@@ -182,6 +182,21 @@ on_scripted_node! {
         assert_eq!(gc(&node, &[]), ["DEL net1 a", "DEL eth0 main", "GC  main"]);
     }
 
+    fn results_are_bounded_together(node) {
+        // Some 2.4 MiB each.
+        let long = r#"[ $CNI_COMMAND != ADD ] || {
+            printf %s '{"cniVersion":"1.0.0","interfaces":[{"name":"net1"}],"dns":{"domain":"'
+            head -c 2500000 /dev/zero | tr '\0' x; printf %s '"}}'; exit; }"#;
+        node.scripted("a", long);
+        node.scripted("b", long);
+        let error = node.pod("p", "a,b").add().error();
+        assert!(error.text().contains("longer than 4 MiB"), "{error:?}");
+        assert!(node.calls().contains(&"DEL net1 a".to_owned()), "{:?}", node.calls());
+        // One is refused for the length of the status only.
+        let error = node.pod("q", "a").add().error();
+        assert!(error.text().contains("longer than 256 KiB"), "{error:?}");
+    }
+
     fn definitions_are_bounded_together(node) {
         node.script("a", "");
         let names: Vec<String> = (0..8).map(|i| format!("a{i}")).collect();

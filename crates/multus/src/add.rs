@@ -22,6 +22,10 @@ use crate::{default_route, log, plan, readiness};
 /// The folder in `cniDir` with the counts of events.
 const EVENTS_DIR: &str = "events";
 
+/// The length that the results of all networks may have together, in bytes: they are kept until the last
+/// network is attached.
+const RESULTS_MAX: usize = 4 << 20;
+
 /// Attaches the pod of a call to all its networks.
 pub(crate) fn add(request: &Request) -> Result<AddResult> {
     let conf = MultusConf::parse(request)?;
@@ -102,7 +106,7 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) ->
     let container = Container::open(request)?;
     DelegateCache::new(&conf.cni_dir).keep(&attachment.container_id, &request.conf.name, &delegates)?;
     let undo = Undo::new();
-    let mut added = Vec::new();
+    let mut added: Vec<Added<'_>> = Vec::new();
     for delegate in &delegates {
         let invocation = delegate.invocation(request, &conf.runtime_config)?;
         let one = add_one(&runtime, &container, delegate, invocation)
@@ -112,6 +116,11 @@ fn attach(request: &Request, conf: &MultusConf, cluster: &Cluster, pod: &Pod) ->
             undo_one(runtime, network, &invocation)
         });
         added.push(one);
+        if added.iter().map(|one| one.length).sum::<usize>() > RESULTS_MAX {
+            let limit = RESULTS_MAX >> 20;
+            let msg = format!("the results of the pod's networks are longer than {limit} MiB together");
+            return Err(Error::new(Code::DELEGATE, msg).into());
+        }
     }
     give_back_default_routes(&runtime, &container, &mut added)?;
     let mut report = Report::default();
@@ -140,6 +149,8 @@ struct Added<'d> {
     delegate: &'d Delegate,
     invocation: Invocation,
     result: AddResult,
+    /// The length of the result as the plugin gave it, in bytes.
+    length: usize,
     /// What became of its default routes.
     moved: Option<default_route::Moved>,
 }
@@ -167,7 +178,7 @@ fn add_one<'d>(
         Ok(moved)
     });
     match moved {
-        Ok(moved) => Ok(Added { delegate, invocation, result, moved }),
+        Ok(moved) => Ok(Added { delegate, invocation, result, length: text.len(), moved }),
         Err(err) => {
             if let Err(undo) = undo_one(runtime, network, &invocation) {
                 log::error(undo);
@@ -187,7 +198,7 @@ fn give_back_default_routes(runtime: &Runtime, container: &Container, added: &mu
         }
         let label = &added[position].delegate.label;
         log::verbose(format_args!("default-route: {label} gave no interface, the default route stays"));
-        for Added { delegate, invocation, result, moved } in added.iter_mut() {
+        for Added { delegate, invocation, result, moved, .. } in added.iter_mut() {
             let ifname = &invocation.attachment.ifname;
             if let Some(moved) = moved
                 && moved.give_back(in_vain, &container.netns, ifname, result)?
