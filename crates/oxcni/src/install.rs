@@ -3,7 +3,7 @@
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -80,7 +80,8 @@ impl Staged<'_> {
     fn new(files: FileSystem, folder: &Path) -> Result<Staged<'_>, String> {
         // Not the process id: in a container it is 1 each time.
         let stage = folder.join(format!("{STAGE}{:016x}", RandomState::new().hash_one(std::process::id())));
-        with_path(fs::create_dir(&stage), "making", &stage)?;
+        // Whoever can write there can replace what is about to be installed.
+        with_path(fs::DirBuilder::new().mode(0o700).create(&stage), "making", &stage)?;
         Ok(Staged { files, folder, stage })
     }
 
@@ -198,6 +199,13 @@ mod tests {
         install(folder.path(), &["bridge"]).unwrap();
         assert_eq!(listing(folder.path()), ["bridge", "kept", "oxcni"]);
         assert_eq!(fs::read(in_use).unwrap(), b"in use");
+    }
+
+    #[test]
+    fn nobody_else_reaches_the_files_before_they_are_installed() {
+        let folder = tempfile::tempdir().unwrap();
+        let staged = Staged::new(PLAIN, folder.path()).unwrap();
+        assert_eq!(fs::metadata(&staged.stage).unwrap().permissions().mode() & 0o7777, 0o700);
     }
 
     #[test]
