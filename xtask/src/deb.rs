@@ -1,5 +1,6 @@
 //! The packages for Debian, by dpkg-deb: programs, units and documentation where the RPM packages have them.
 
+use crate::dist::LICENCES;
 use crate::error::{Context, Failure, Result};
 use crate::files;
 use crate::process::quietly;
@@ -19,7 +20,7 @@ const OF_THE_SERVICE: &str = "usr/share/man/man8/oxcni-multus-config.8.gz";
 
 /// Builds the packages into a folder, from the programs as `cargo xtask dist` puts them; gives their paths.
 pub(crate) fn build(workspace: &Workspace, to: &Path) -> Result<Vec<PathBuf>> {
-    let names = plugins(&workspace.dist_bin())?;
+    let names = plugins(workspace, &workspace.dist_bin())?;
     let plugins: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != DHCP).collect();
 
     let oxcni = Stage::new(workspace, "oxcni")?;
@@ -30,6 +31,10 @@ pub(crate) fn build(workspace: &Workspace, to: &Path) -> Result<Vec<PathBuf>> {
     }
     oxcni.copy_all(&workspace.dist().join("share"), "usr/share")?;
     oxcni.remove(OF_THE_SERVICE)?;
+    // Debian looks for licences in the documentation.
+    let licences = workspace.dist().join("share").join(LICENCES);
+    oxcni.copy(&licences, &format!("{DOCUMENTATION}/licences.txt"), 0o644)?;
+    fs::remove_dir_all(oxcni.folder.join("usr/share/licenses")).context(|| "can't remove a folder".into())?;
     // Debian's zsh looks in another folder.
     let zsh = oxcni.folder.join("usr/share/zsh");
     fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"))
@@ -52,9 +57,9 @@ pub(crate) fn build(workspace: &Workspace, to: &Path) -> Result<Vec<PathBuf>> {
     Ok(vec![oxcni.build(to)?, dhcp.build(to)?])
 }
 
-/// The name that Debian gives to this machine's architecture.
-fn architecture() -> Result<&'static str> {
-    match std::env::consts::ARCH {
+/// The name that Debian gives to the architecture of a machine.
+fn architecture(machine: &str) -> Result<&'static str> {
+    match machine {
         "x86_64" => Ok("amd64"),
         "aarch64" => Ok("arm64"),
         other => Err(Failure::new(format!("there are no packages for {other}"))),
@@ -70,7 +75,7 @@ struct Stage<'w> {
 
 impl Stage<'_> {
     fn new<'w>(workspace: &'w Workspace, name: &'static str) -> Result<Stage<'w>> {
-        let folder = workspace.target.join("deb").join(name);
+        let folder = workspace.made("deb").join(name);
         let _ = fs::remove_dir_all(&folder);
         Ok(Stage { workspace, name, folder })
     }
@@ -101,7 +106,8 @@ impl Stage<'_> {
     }
 
     fn build(&self, to: &Path) -> Result<PathBuf> {
-        let (version, architecture) = (version(self.workspace)?, architecture()?);
+        let (version, architecture) =
+            (version(self.workspace)?, architecture(self.workspace.platform.machine())?);
         let template = self.workspace.root.join(format!("packaging/deb/{}.control", self.name));
         let text = files::read(&template)?.replace("@VERSION@", &version);
         let first = format!("Version: {version}\nArchitecture: {architecture}\n");

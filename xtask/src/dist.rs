@@ -8,6 +8,7 @@ mod share;
 use crate::elf::Elf;
 use crate::error::{Context, Failure, Result};
 use crate::files;
+use crate::platform::Target;
 use crate::process::{quietly, run as run_program};
 use crate::progress::Progress;
 use crate::table::Table;
@@ -18,6 +19,7 @@ use std::process::{Command, ExitCode};
 
 pub(crate) use layout::Layout;
 pub(crate) use link::run_as_linker;
+pub(crate) use share::LICENCES;
 
 /// The binary that holds all plugins, and the package it comes from.
 pub(crate) const MULTICALL: &str = "oxcni";
@@ -35,8 +37,8 @@ const STATIC_FLAGS: [&str; 3] =
 ///
 /// In target/dist/bin/ is the multicall binary `oxcni` with a hard link for each plugin in it; in
 /// separate/ every plugin is a static binary of its own. A binary is replaced in one step: a process
-/// that runs the old one is not disturbed. In share/ are the book as text, the man pages, and the completion of
-/// cnictl.
+/// that runs the old one is not disturbed. In share/ are the book as text, the licences of all crates that are
+/// linked in, the man pages, and the completion of cnictl.
 ///
 /// The multicall binary is linked twice. The second time, the functions and constants that calls of a node use stand
 /// together, which halves the memory of a call; they are noted by making such calls, DHCP's too, in network
@@ -55,6 +57,8 @@ pub(crate) struct Args {
     /// Build these programs alone; may be given several times.
     #[arg(long, value_name = "PROGRAM")]
     only: Vec<String>,
+    #[command(flatten)]
+    target: Target,
 }
 
 impl Args {
@@ -70,7 +74,12 @@ impl Args {
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
-    let built = build_only(&Workspace::load()?, &args.only, &args.layout(), &progress)?;
+    let built = build_only(
+        &Workspace::load_for(args.target.target.as_deref())?,
+        &args.only,
+        &args.layout(),
+        &progress,
+    )?;
     print!("{}", table(&built)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -131,7 +140,8 @@ pub(crate) fn build_only(
         };
         let path = folder.join(name);
         replace(&path, |new| fs::copy(&from, new).map(drop))?;
-        let links = if *name == MULTICALL { listed_names(&path)? } else { package.aliases().to_vec() };
+        let links =
+            if *name == MULTICALL { listed_names(workspace, &path)? } else { package.aliases().to_vec() };
         for link in &links {
             replace(&path.with_file_name(link), |new| fs::hard_link(&path, new))?;
         }
@@ -149,13 +159,13 @@ pub(crate) fn build_only(
 
 /// Builds packages as static release binaries and returns their folder.
 pub(crate) fn build_static(workspace: &Workspace, packages: &[&str], progress: &Progress) -> Result<PathBuf> {
-    let triple = host_triple()?;
+    let triple = &workspace.platform.triple;
     let mut packages = packages.to_vec();
     packages.sort_unstable();
     packages.dedup();
     progress.print(format!("Building {} (release, static)", packages.join(", ")));
-    let release = workspace.target.join(&triple).join("release");
-    let mut build = static_build(workspace, &triple)?;
+    let release = workspace.target.join(triple).join("release");
+    let mut build = static_build(workspace)?;
     build.arg("--bins");
     for package in packages {
         build.args(["--package", package]);
@@ -171,17 +181,17 @@ pub(crate) fn build_tool(
     name: &str,
     progress: &Progress,
 ) -> Result<PathBuf> {
-    let triple = host_triple()?;
     progress.print(format!("Building {name} (release, static)"));
-    run_program(static_build(workspace, &triple)?.args(["--quiet", "--package", package, "--bin", name]))?;
-    let program = workspace.target.join(&triple).join("release").join(name);
+    run_program(static_build(workspace)?.args(["--quiet", "--package", package, "--bin", name]))?;
+    let program = workspace.target.join(&workspace.platform.triple).join("release").join(name);
     check_static(&program)?;
     Ok(program)
 }
 
 /// A cargo command that builds static release binaries; packages and binaries are to be added. Always
 /// with the same linker: another one would have cargo build all again.
-fn static_build(workspace: &Workspace, triple: &str) -> Result<Command> {
+fn static_build(workspace: &Workspace) -> Result<Command> {
+    let triple = &workspace.platform.triple;
     let mut build = cargo();
     // `+crt-static` needs an explicit target, or procedural macros are built with it and fail.
     build
@@ -190,7 +200,7 @@ fn static_build(workspace: &Workspace, triple: &str) -> Result<Command> {
         .arg(workspace.root.join("Cargo.toml"))
         .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace)?.join("\x1f"));
     let release = workspace.target.join(triple).join("release");
-    link::keep(&mut build, triple, MULTICALL, &kept_link(&release))?;
+    link::keep(&mut build, &workspace.platform, MULTICALL, &kept_link(&release))?;
     Ok(build)
 }
 
@@ -269,8 +279,8 @@ fn check_static(path: &Path) -> Result<()> {
 }
 
 /// The names that the multicall binary lists.
-fn listed_names(multicall: &Path) -> Result<Vec<String>> {
-    let list = quietly(Command::new(multicall).arg("list"))?;
+fn listed_names(workspace: &Workspace, multicall: &Path) -> Result<Vec<String>> {
+    let list = quietly(workspace.platform.command(multicall).arg("list"))?;
     let names: Vec<String> = list.lines().map(|line| line.trim().to_owned()).collect();
     match names.iter().find(|name| name.is_empty() || name.contains('/') || name.starts_with('.')) {
         Some(odd) => {
@@ -306,13 +316,4 @@ fn sweep(folder: &Path, built: &[Built]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The triple that rustc builds for by default, such as `x86_64-unknown-linux-gnu`.
-pub(crate) fn host_triple() -> Result<String> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    quietly(Command::new(rustc).arg("-vV"))?
-        .lines()
-        .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
-        .ok_or_else(|| Failure::new("rustc does not report its host"))
 }

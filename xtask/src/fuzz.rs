@@ -1,7 +1,6 @@
 //! `cargo xtask fuzz`: runs the fuzz targets of `fuzz/` under libFuzzer.
 
 use crate::debian;
-use crate::dist::host_triple;
 use crate::error::{Context, Failure, Result};
 use crate::process::{is_installed, run as run_program};
 use crate::progress::{Progress, short};
@@ -121,12 +120,12 @@ struct Run {
 impl Fuzz {
     fn build(workspace: &Workspace, progress: &Progress) -> Result<Self> {
         progress.print("Building the fuzz targets");
-        let (triple, folder) = (host_triple()?, workspace.target.join("fuzz"));
+        let (triple, folder) = (&workspace.platform.triple, workspace.target.join("fuzz"));
         let mut build = cargo();
         // Only with an explicit target are build scripts and procedural macros free of these flags.
         build
             .args(["build", "--release", "--package", "oxcni-fuzz", "--features", "libfuzzer", "--bins"])
-            .args(["--target", &triple, "--manifest-path"])
+            .args(["--target", triple, "--manifest-path"])
             .arg(workspace.root.join("Cargo.toml"))
             .arg("--target-dir")
             .arg(&folder)

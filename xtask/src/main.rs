@@ -12,6 +12,7 @@ mod elf;
 mod error;
 mod files;
 mod fuzz;
+mod platform;
 mod private_host;
 mod process;
 mod progress;

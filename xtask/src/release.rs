@@ -1,8 +1,9 @@
 //! `cargo xtask release`: all files of a release.
 
-mod components;
+pub(crate) mod components;
 
 use crate::error::{Failure, Result};
+use crate::platform::Target;
 use crate::process::quietly;
 use crate::progress::Progress;
 use crate::rpm::{self, Programs, sources};
@@ -28,12 +29,14 @@ pub(crate) struct Args {
     /// The release of MicroShift that microshift-multus-oxcni stands in for.
     #[arg(long, value_name = "VERSION")]
     microshift: Option<String>,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
-    let workspace = Workspace::load()?;
+    let workspace = Workspace::load_for(args.target.target.as_deref())?;
     if !args.built {
         let only = [dist::MULTICALL, dist::TOOL].map(str::to_owned);
         dist::build_only(&workspace, &only, &dist::Layout::OfCalls, &progress)?;
@@ -53,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Makes all files, and gives their checksums.
 fn make(workspace: &Workspace, microshift: Option<&str>, progress: &Progress) -> Result<String> {
-    let folder = workspace.target.join("release-files");
+    let folder = workspace.made("release-files");
     let _ = fs::remove_dir_all(&folder);
     let version = rpm::version(workspace)?;
 
@@ -66,7 +69,7 @@ fn make(workspace: &Workspace, microshift: Option<&str>, progress: &Progress) ->
     deb::build(workspace, &folder)?;
 
     progress.print("Writing archives and lists");
-    let machine = std::env::consts::ARCH;
+    let machine = workspace.platform.machine();
     let programs = folder.join(format!("oxcni-{version}-{machine}.tar.gz"));
     let below = format!("oxcni-{version}-{machine}");
     let bin = workspace.dist();
@@ -75,6 +78,8 @@ fn make(workspace: &Workspace, microshift: Option<&str>, progress: &Progress) ->
     let packaging = workspace.root.join("packaging");
     sources::archive(workspace, &packaging, &["kubernetes"], &format!("oxcni-{version}"), &manifests)?;
     components::write(workspace, &version, &folder)?;
+    let licences = folder.join(format!("oxcni-{version}-licences.txt"));
+    files::copy(&workspace.dist().join("share").join(dist::LICENCES), &licences, 0o644)?;
     checksums(&folder)
 }
 

@@ -3,11 +3,13 @@
 pub(crate) mod sources;
 
 use crate::error::{Context, Failure, Result};
+use crate::platform::Target;
 use crate::process::{quietly, run as run_program};
 use crate::progress::Progress;
 use crate::table::Table;
 use crate::workspace::Workspace;
 use crate::{debian, dist, files};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -25,11 +27,12 @@ const TOP: &str = "/mnt";
 ///
 /// Without an option, the programs are those that `cargo xtask dist` makes. With --from-source, a source
 /// package is made that has all crates and the layout of the functions, and the others are built from it
-/// without network, as on another machine. The same sources make the same bytes.
+/// without network, as on another machine; that takes as long as all of `cargo xtask dist`. It fails where a file
+/// differs from those built here. The same sources make the same bytes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Build from the source package.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "target")]
     from_source: bool,
     /// Take the programs from this folder, as target/dist is one.
     #[arg(long, value_name = "DIR", conflicts_with = "from_source")]
@@ -37,6 +40,8 @@ pub(crate) struct Args {
     /// The release of MicroShift that microshift-multus-oxcni stands in for.
     #[arg(long, value_name = "VERSION")]
     microshift: Option<String>,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// What the programs in the packages are made from.
@@ -50,18 +55,20 @@ pub(crate) enum Programs {
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let progress = Progress::start();
-    let workspace = Workspace::load()?;
+    let workspace = Workspace::load_for(args.target.target.as_deref())?;
     let programs = match &args.programs {
-        Some(folder) => {
-            Programs::Folder(fs::canonicalize(folder).context(|| format!("can't read {}", folder.display()))?)
-        }
+        Some(folder) => fs::canonicalize(folder).context(|| format!("can't read {}", folder.display()))?,
         None => {
             let only = [dist::MULTICALL, dist::TOOL].map(str::to_owned);
             dist::build_only(&workspace, &only, &dist::Layout::OfCalls, &progress)?;
-            if args.from_source { Programs::Source } else { Programs::Folder(workspace.dist()) }
+            workspace.dist()
         }
     };
-    let built = build(&workspace, &programs, args.microshift.as_deref(), &progress)?;
+    let microshift = args.microshift.as_deref();
+    let mut built = build(&workspace, &Programs::Folder(programs), microshift, &progress)?;
+    if args.from_source {
+        built = rebuild(&workspace, &built, microshift, &progress)?;
+    }
     let mut table = Table::new(["package", ">bytes"]);
     for path in built {
         let size = fs::metadata(&path).context(|| format!("can't read {}", path.display()))?.len();
@@ -78,7 +85,7 @@ pub(crate) fn build(
     microshift: Option<&str>,
     progress: &Progress,
 ) -> Result<Vec<PathBuf>> {
-    let top = workspace.target.join("rpm");
+    let top = workspace.made("rpm");
     match programs {
         Programs::Folder(folder) => {
             prepare(workspace, &top, &folder.join("bin"), microshift, progress)?;
@@ -87,11 +94,47 @@ pub(crate) fn build(
         }
         Programs::Source => {
             let source = build_source(workspace, microshift, progress)?;
-            let source = source.strip_prefix(&top).unwrap_or(&source).display().to_string();
-            rpmbuild(workspace, &top, &["--rebuild", &source])?;
+            // In a folder of its own, which has nothing but the source package.
+            let elsewhere = workspace.made("rpm-from-source");
+            let _ = fs::remove_dir_all(&elsewhere);
+            files::copy(&source, &elsewhere.join("oxcni.src.rpm"), 0o644)?;
+            rpmbuild(workspace, &elsewhere, &["--rebuild", "oxcni.src.rpm"])?;
+            let (from, to) = (elsewhere.join("RPMS"), top.join("RPMS"));
+            fs::remove_dir_all(&to)
+                .and_then(|()| fs::rename(&from, &to))
+                .and_then(|()| fs::remove_dir_all(&elsewhere))
+                .context(|| format!("can't move {} to {}", from.display(), to.display()))?;
         }
     }
     Ok([packages(&top.join("RPMS"))?, packages(&top.join("SRPMS"))?].concat())
+}
+
+/// Builds the packages again, from the source package; gives the paths of all.
+///
+/// # Errors
+/// A file is not the same as in `packages`, which were built from the programs of this checkout.
+pub(crate) fn rebuild(
+    workspace: &Workspace,
+    packages: &[PathBuf],
+    microshift: Option<&str>,
+    progress: &Progress,
+) -> Result<Vec<PathBuf>> {
+    let here = contents(packages)?;
+    let built = build(workspace, &Programs::Source, microshift, progress)?;
+    let from_source = contents(&built)?;
+    match here.symmetric_difference(&from_source).next() {
+        None => Ok(built),
+        Some(file) => Err(Failure::new(format!("the source package makes another file: {file}"))),
+    }
+}
+
+/// What is in packages that are no source packages: a line for each file, with name, mode, hash and target.
+fn contents(packages: &[PathBuf]) -> Result<BTreeSet<String>> {
+    let format = "[%{filenames} %{filemodes:octal} %{filedigests} %{filelinktos}\\n]";
+    let is_source = |package: &&PathBuf| package.to_string_lossy().ends_with(".src.rpm");
+    let binary = packages.iter().filter(|package| !is_source(package));
+    let text = quietly(Command::new("rpm").args(["-qp", "--qf", format]).args(binary))?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// Builds the source package and gives its path. `cargo xtask dist` has made the program and the layout.
@@ -100,7 +143,7 @@ pub(crate) fn build_source(
     microshift: Option<&str>,
     progress: &Progress,
 ) -> Result<PathBuf> {
-    let top = workspace.target.join("rpm");
+    let top = workspace.made("rpm");
     prepare(workspace, &top, &workspace.dist_bin(), microshift, progress)?;
     sources::write_crates(workspace, &top.join("SOURCES"), &version(workspace)?)?;
     rpmbuild(workspace, &top, &["-bs", "SPECS/oxcni.spec"])?;
@@ -126,7 +169,8 @@ fn prepare(
     }
     let version = version(workspace)?;
     sources::write_tree(workspace, &top.join("SOURCES"), &version)?;
-    let plugins = plugins(programs)?.into_iter().filter(|name| name != DHCP).collect::<Vec<_>>().join(" ");
+    let plugins =
+        plugins(workspace, programs)?.into_iter().filter(|name| name != DHCP).collect::<Vec<_>>().join(" ");
     let macros = [("oxcni_version", &*version), ("plugins", &plugins)];
     let microshift = microshift.map(|version| ("microshift_version", version));
     write_spec(workspace, top, macros.into_iter().chain(microshift))
@@ -146,8 +190,8 @@ pub(crate) fn time_of_release(workspace: &Workspace) -> Result<String> {
 }
 
 /// The names that the program in a folder lists.
-pub(crate) fn plugins(programs: &Path) -> Result<Vec<String>> {
-    let names = quietly(Command::new(programs.join(dist::MULTICALL)).arg("list"))?;
+pub(crate) fn plugins(workspace: &Workspace, programs: &Path) -> Result<Vec<String>> {
+    let names = quietly(workspace.platform.command(&programs.join(dist::MULTICALL)).arg("list"))?;
     Ok(names.lines().map(str::to_owned).collect())
 }
 
@@ -172,9 +216,11 @@ fn rpmbuild(workspace: &Workspace, top: &Path, arguments: &[&str]) -> Result<()>
         .args([top, Path::new(TOP)])
         // Debian has none of the packages that Fedora builds with under their names.
         .args(["rpmbuild", "--quiet", "--nodeps", "--define", &format!("_topdir {TOP}")])
-        .args(arguments)
-        .env("SOURCE_DATE_EPOCH", time_of_release(workspace)?)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        .args(arguments);
+    if !workspace.platform.is_here {
+        command.args(["--target", &format!("{}-linux", workspace.platform.machine())]);
+    }
+    command.env("SOURCE_DATE_EPOCH", time_of_release(workspace)?).env_remove("CARGO_ENCODED_RUSTFLAGS");
     run_program(&mut command)
 }
 

@@ -1,6 +1,7 @@
 //! The packages and folders of this checkout, as cargo reports them.
 
 use crate::error::{Context, Failure, Result};
+use crate::platform::Platform;
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +14,9 @@ pub(crate) struct Workspace {
     #[serde(rename = "target_directory")]
     pub(crate) target: PathBuf,
     pub(crate) packages: Vec<Package>,
+    /// What programs are built for.
+    #[serde(skip)]
+    pub(crate) platform: Platform,
 }
 
 /// A package of the workspace.
@@ -49,8 +53,13 @@ pub(crate) struct Target {
 }
 
 impl Workspace {
-    /// Reads what `cargo metadata` reports.
+    /// Reads what `cargo metadata` reports; programs are built for this machine.
     pub(crate) fn load() -> Result<Self> {
+        Self::load_for(None)
+    }
+
+    /// As [`Self::load`], with programs for the machine of a triple.
+    pub(crate) fn load_for(triple: Option<&str>) -> Result<Self> {
         let out = cargo()
             .args(["metadata", "--format-version=1", "--no-deps"])
             .output()
@@ -59,12 +68,20 @@ impl Workspace {
             let stderr = String::from_utf8_lossy(&out.stderr);
             return Err(Failure::new(format!("cargo metadata failed:\n{stderr}")));
         }
-        serde_json::from_slice(&out.stdout).context(|| "can't read cargo metadata's answer".into())
+        let mut workspace: Self =
+            serde_json::from_slice(&out.stdout).context(|| "can't read cargo metadata's answer".into())?;
+        workspace.platform = Platform::of(triple)?;
+        Ok(workspace)
+    }
+
+    /// The folder of this name for what is made for the platform.
+    pub(crate) fn made(&self, name: &str) -> PathBuf {
+        self.target.join(self.platform.folder(name))
     }
 
     /// Where `cargo xtask dist` puts what it builds.
     pub(crate) fn dist(&self) -> PathBuf {
-        self.target.join("dist")
+        self.made("dist")
     }
 
     /// Where `cargo xtask dist` puts the multicall binary under all its names.

@@ -157,6 +157,7 @@ packages_test! {
             "/usr/share/fish/vendor_completions.d/cnictl.fish",
             "/usr/share/zsh/site-functions/_cnictl",
             "/usr/share/licenses/oxcni/LICENSE",
+            "/usr/share/licenses/oxcni/crates.txt",
         ] {
             assert_ne!(machine.path(file).metadata().unwrap().len(), 0, "{file}");
         }

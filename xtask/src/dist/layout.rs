@@ -64,7 +64,7 @@ pub(super) fn lay_out(
     layout: &Layout,
     progress: &Progress,
 ) -> Result<Option<(PathBuf, PathBuf)>> {
-    let files = Files { folder: workspace.target.join("layout") };
+    let files = Files { folder: workspace.made("layout") };
     match layout {
         Layout::Linker => Ok(None),
         Layout::File(script) => {
@@ -74,6 +74,18 @@ pub(super) fn lay_out(
             // It is not the layout of this build's own calls.
             let _ = fs::remove_file(files.made_for());
             Ok(Some((files.program(), script)))
+        }
+        Layout::OfCalls if !workspace.platform.is_here => {
+            let of_this_machine = workspace.target.join("dist/layout.ld");
+            if of_this_machine.is_file() {
+                let layout = Layout::File(of_this_machine);
+                return lay_out(workspace, built, link, &layout, progress);
+            }
+            progress.print(format!(
+                "{} has no layout and will take more memory: there is no target/dist/layout.ld",
+                super::MULTICALL
+            ));
+            Ok(None)
         }
         Layout::OfCalls => match of_calls(workspace, built, link, &files, progress) {
             Ok(()) => Ok(Some((files.program(), files.script()))),

@@ -6,6 +6,7 @@
 //! is repeated later.
 
 use crate::error::{Context, Failure, Result};
+use crate::platform::Platform;
 use crate::process::run;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -28,15 +29,17 @@ pub(super) struct Link {
     arguments: Vec<OsString>,
 }
 
-/// Has a build for `triple` keep the link of the program `name` in `folder`.
+/// Has a build for a platform keep the link of the program `name` in `folder`.
 ///
 /// # Errors
 /// This program's own path is unknown.
-pub(super) fn keep(build: &mut Command, triple: &str, name: &str, folder: &Path) -> Result<()> {
-    let setting = format!("CARGO_TARGET_{}_LINKER", triple.to_uppercase().replace('-', "_"));
-    let real = std::env::var_os(&setting).unwrap_or_else(|| "cc".into());
+pub(super) fn keep(build: &mut Command, platform: &Platform, name: &str, folder: &Path) -> Result<()> {
     let this = std::env::current_exe().context(|| "can't find this program".into())?;
-    build.env(setting, this).env(LINKER, real).env(KEEP, name).env(KEEP_IN, folder);
+    build
+        .env(platform.setting("LINKER"), this)
+        .env(LINKER, platform.linker())
+        .env(KEEP, name)
+        .env(KEEP_IN, folder);
     Ok(())
 }
 

@@ -1,9 +1,10 @@
-//! What packages install below `/usr/share`: the book as text, man pages, and completion of cnictl.
+//! What packages install below `/usr/share`: the book as text, licences, man pages, and completion of cnictl.
 
 use super::manual;
 use crate::error::Result;
 use crate::files::{entries, files_below, make_folder, read, write as write_file};
 use crate::process::{quietly, run};
+use crate::release::components;
 use crate::workspace::Workspace;
 use std::fs;
 use std::path::Path;
@@ -19,6 +20,9 @@ const COMPLETION: [(&str, &str); 3] = [
 /// Pages of the reference that describe no program of a package, or one that writes its own man pages.
 const NO_MANUAL: [&str; 2] = ["cnictl", "thin_entrypoint"];
 
+/// The licences of the crates that are linked in, below `share/`.
+pub(crate) const LICENCES: &str = "licenses/oxcni/crates.txt";
+
 /// Writes `share/` beside the program `cnictl`, which makes a part of it.
 pub(super) fn write(workspace: &Workspace, cnictl: &Path) -> Result<()> {
     let share = workspace.dist().join("share");
@@ -28,13 +32,17 @@ pub(super) fn write(workspace: &Workspace, cnictl: &Path) -> Result<()> {
         let name = file.strip_prefix(&book).unwrap_or(&file);
         write_file(&share.join("doc/oxcni").join(name), &page(&file)?)?;
     }
+    components::write_licences(workspace, &share.join(LICENCES))?;
     let manual = share.join("man");
     make_folder(&manual.join("man1"))?;
-    quietly(Command::new(cnictl).arg("man").arg(manual.join("man1")))?;
+    quietly(workspace.platform.command(cnictl).arg("man").arg(manual.join("man1")))?;
     write_reference(&book.join("reference"), &manual.join("man8"))?;
     run(Command::new("gzip").args(["-9", "-n"]).args(files_below(&manual)?))?;
     for (shell, file) in COMPLETION {
-        write_file(&share.join(file), &quietly(Command::new(cnictl).args(["completion", shell]))?)?;
+        write_file(
+            &share.join(file),
+            &quietly(workspace.platform.command(cnictl).args(["completion", shell]))?,
+        )?;
     }
     Ok(())
 }

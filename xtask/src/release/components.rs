@@ -1,6 +1,6 @@
 //! What is linked into the programs: as a list (CycloneDX 1.5), and with the texts of all licences.
 
-use crate::dist::{MULTICALL, TOOL, host_triple};
+use crate::dist::{MULTICALL, TOOL};
 use crate::error::{Context, Failure, Result};
 use crate::files;
 use crate::process::quietly;
@@ -9,6 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+/// What is linked in beside the crates, statically, and its licence.
+const BESIDE_CRATES: [(&str, &str); 2] = [("rust-std", "MIT OR Apache-2.0"), ("glibc", "LGPL-2.1-or-later")];
 
 /// What `cargo metadata` reports of a crate.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,21 +41,21 @@ struct Locked {
     checksum: Option<String>,
 }
 
-/// Writes both files.
+/// Writes the list.
 pub(super) fn write(workspace: &Workspace, version: &str, folder: &Path) -> Result<()> {
-    let crates = linked(workspace)?;
-    let list = serde_json::to_string_pretty(&bill(workspace, version, &crates)?)
+    let list = serde_json::to_string_pretty(&bill(workspace, version, &linked(workspace)?)?)
         .context(|| "can't write the list of crates".into())?;
-    let licences = licences(&crates)?;
-    for (name, text) in [("cdx.json", list + "\n"), ("licences.txt", licences)] {
-        files::write(&folder.join(format!("oxcni-{version}-{name}")), &text)?;
-    }
-    Ok(())
+    files::write(&folder.join(format!("oxcni-{version}-cdx.json")), &(list + "\n"))
+}
+
+/// Writes the licences of all that is linked in to a file.
+pub(crate) fn write_licences(workspace: &Workspace, file: &Path) -> Result<()> {
+    files::write(file, &licences(workspace, &linked(workspace)?)?)
 }
 
 /// All crates that are linked into the programs: no procedural macros, no build scripts.
 fn linked(workspace: &Workspace) -> Result<Vec<Crate>> {
-    let triple = host_triple()?;
+    let triple = &workspace.platform.triple;
     let mut tree = cargo();
     tree.args([
         "tree",
@@ -62,7 +65,7 @@ fn linked(workspace: &Workspace) -> Result<Vec<Crate>> {
         "--prefix",
         "none",
         "--target",
-        &triple,
+        triple,
     ])
     .args(["--package", MULTICALL, "--package", TOOL])
     .current_dir(&workspace.root);
@@ -75,7 +78,7 @@ fn linked(workspace: &Workspace) -> Result<Vec<Crate>> {
         })
         .collect();
     let mut metadata = cargo();
-    metadata.args(["metadata", "--format-version=1", "--locked", "--filter-platform", &triple]);
+    metadata.args(["metadata", "--format-version=1", "--locked", "--filter-platform", triple]);
     let text = quietly(metadata.current_dir(&workspace.root))?;
     let metadata: Metadata =
         serde_json::from_str(&text).context(|| "can't read cargo metadata's answer".into())?;
@@ -103,6 +106,9 @@ fn bill(workspace: &Workspace, version: &str, crates: &[Crate]) -> Result<Value>
         .into_iter()
         .filter_map(|locked| Some(((locked.name, locked.version), locked.checksum?)))
         .collect();
+    let beside = BESIDE_CRATES.map(|(name, licence)| {
+        json!({ "type": "library", "bom-ref": name, "name": name, "licenses": [{ "expression": licence }] })
+    });
     let components: Vec<Value> = crates
         .iter()
         .map(|krate| {
@@ -123,6 +129,7 @@ fn bill(workspace: &Workspace, version: &str, crates: &[Crate]) -> Result<Value>
             }
             component
         })
+        .chain(beside)
         .collect();
     Ok(json!({
         "bomFormat": "CycloneDX",
@@ -138,13 +145,25 @@ fn expression(krate: &Crate) -> String {
     krate.license.as_deref().unwrap_or("NOASSERTION").replace(" / ", " OR ").replace('/', " OR ")
 }
 
-/// The texts of all licences, each once, with the crates that bring it.
-fn licences(crates: &[Crate]) -> Result<String> {
+/// The texts of all licences, each once, with the crates that bring it. A crate that brings none has the licence of
+/// this project, or there is an error.
+fn licences(workspace: &Workspace, crates: &[Crate]) -> Result<String> {
+    let own = files::read(&workspace.root.join("LICENSE"))?;
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut page = String::from("The crates that are linked into the programs, and their licences.\n\n");
+    let mut page = String::from("What is linked into the programs, and its licences.\n\n");
+    for (name, licence) in BESIDE_CRATES {
+        page.push_str(&format!("{name}: {licence}\n"));
+    }
     for krate in crates {
         page.push_str(&format!("{} {}: {}\n", krate.name, krate.version, expression(krate)));
-        for text in texts_of(krate)? {
+        let mut brought = texts_of(krate)?;
+        if brought.is_empty() {
+            if expression(krate) != "Apache-2.0" {
+                return Err(Failure::new(format!("the crate {} has no text of its licence", krate.name)));
+            }
+            brought.push(own.clone());
+        }
+        for text in brought {
             texts.entry(text).or_default().push(format!("{} {}", krate.name, krate.version));
         }
     }
@@ -170,7 +189,7 @@ fn texts_of(krate: &Crate) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Crate, expression, linked};
+    use super::{Crate, expression, licences, linked};
     use crate::workspace::Workspace;
 
     #[test]
@@ -184,6 +203,21 @@ mod tests {
             assert!(!has(other), "{other}");
         }
         assert!(crates.iter().all(|krate| expression(krate) != "NOASSERTION"));
+    }
+
+    #[test]
+    fn a_crate_without_the_text_of_its_licence_has_that_of_this_project() {
+        let workspace = Workspace::load().unwrap();
+        let mut crates = linked(&workspace).unwrap();
+        let page = licences(&workspace, &crates).unwrap();
+        let (names, texts) = page.split_once("-----").unwrap();
+        assert!(names.contains("glibc: LGPL") && names.contains("rust-std: MIT"));
+        for krate in &crates {
+            assert!(texts.contains(&format!("{} {}", krate.name, krate.version)), "{}", krate.name);
+        }
+        let own = crates.iter_mut().find(|krate| krate.name == "cni-core").unwrap();
+        own.license = Some("MIT".to_owned());
+        assert!(licences(&workspace, &crates).is_err());
     }
 
     #[test]
