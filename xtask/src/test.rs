@@ -53,6 +53,8 @@ const PACKAGES: [&str; 22] = [
 /// is a failure. Missing Debian packages are installed, saying so first. Nothing touches this
 /// machine's own network.
 ///
+/// Where all tests run, the RPM packages are those that the source package makes, built without network.
+///
 /// Ends with one line: N passed, N failed, N skipped.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -109,7 +111,7 @@ fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
     dist::build(&workspace, &dist::Layout::OfCalls, progress)?;
     if root {
         total.add(Tally::check("Fetching kubectl", kubectl::fetch(&workspace, progress).is_ok()));
-        rpm::build(&workspace, &rpm::Programs::Folder(workspace.dist()), None, progress)?;
+        total.add(packages(args, &workspace, progress)?);
         deb::build(&workspace, &workspace.target.join("deb"))?;
     }
     progress.print("Building the tests");
@@ -149,6 +151,19 @@ fn steps(args: &Args, progress: &Progress, total: &mut Tally) -> Result<()> {
     }
     total.add(here);
     Ok(())
+}
+
+/// Builds the packages that the tests install: where all tests run, from the source package.
+fn packages(args: &Args, workspace: &Workspace, progress: &Progress) -> Result<Tally> {
+    let packages = rpm::build(workspace, &rpm::Programs::Folder(workspace.dist()), None, progress)?;
+    if !args.arguments.is_empty() {
+        return Ok(Tally::default());
+    }
+    let rebuilt = rpm::rebuild(workspace, &packages, None, progress);
+    if let Err(failure) = &rebuilt {
+        println!("{failure}");
+    }
+    Ok(Tally::check("Building the packages from the source package", rebuilt.is_ok()))
 }
 
 /// What failed, what was skipped and why, and the line that counts them.
