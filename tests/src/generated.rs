@@ -26,8 +26,8 @@ pub struct Compared {
     pub unexplained: Vec<Difference>,
     /// The rules that explained a difference.
     pub explained_by: Vec<&'static str>,
-    /// What both said, for a person.
-    pub said: String,
+    /// What both printed, for a person.
+    pub printed: String,
 }
 
 /// What came of all cases.
@@ -86,7 +86,7 @@ impl Comparison {
     ) -> Tally {
         let tally = RefCell::new(Tally::default());
         let outcome = self.runner().run(cases, |case| {
-            let Compared { succeeds_in_go, unexplained, explained_by, said } = compare(&case);
+            let Compared { succeeds_in_go, unexplained, explained_by, printed } = compare(&case);
             let differs = !unexplained.is_empty();
             let shown: String = unexplained.iter().map(|difference| format!("{difference}\n")).collect();
             let mut tally = tally.borrow_mut();
@@ -97,9 +97,9 @@ impl Comparison {
             tally.used.sort_unstable();
             tally.used.dedup();
             if self.shows_all && differs {
-                println!("{case:?}\n{shown}{said}\n");
+                println!("{case:?}\n{shown}{printed}\n");
             }
-            prop_assert!(self.shows_all || !differs, "{shown}{said}");
+            prop_assert!(self.shows_all || !differs, "{shown}{printed}");
             Ok(())
         });
         if let Err(failure) = outcome {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn equal(explained_by: Vec<&'static str>) -> Compared {
-        Compared { succeeds_in_go: true, unexplained: Vec::new(), explained_by, said: String::new() }
+        Compared { succeeds_in_go: true, unexplained: Vec::new(), explained_by, printed: String::new() }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct Failed {
     /// How it ended.
     pub status: ExitStatus,
     /// Its standard output and standard error.
-    pub said: String,
+    pub output: String,
 }
 
 /// Runs a call in which the `number`th system call (counted from 1, over all its threads and children) is
@@ -118,13 +118,13 @@ fn failing(call: &Call<'_>, errno: Errno, is_chosen: &mut dyn FnMut(u64, Pid) ->
         After::Continue
     });
     let Ended::Exited(status) = ended else { unreachable!() };
-    let mut said = String::new();
-    for output in [child.stdout.take().map(io::read_to_string), child.stderr.take().map(io::read_to_string)] {
-        said += &output.expect("its output is a pipe").expect("its output is text");
+    let mut output = String::new();
+    for stream in [child.stdout.take().map(io::read_to_string), child.stderr.take().map(io::read_to_string)] {
+        output += &stream.expect("its output is a pipe").expect("its output is text");
     }
     // Was reaped above: this only tells `Child` so.
     drop(child.wait());
-    Failed { made: entered, syscall: failed, status, said }
+    Failed { made: entered, syscall: failed, status, output }
 }
 
 /// How many programs a call executes, itself counted; see execve(2).

@@ -61,8 +61,8 @@ impl Cluster {
     }
 
     fn refused(&self, arguments: &str, why: &str) {
-        let said = self.kubectl(arguments).unwrap_err();
-        assert!(said.contains(why), "{arguments}: {said}");
+        let message = self.kubectl(arguments).unwrap_err();
+        assert!(message.contains(why), "{arguments}: {message}");
     }
 }
 
@@ -182,7 +182,7 @@ fn faults_come_as_planned_and_end() {
     let Some(cluster) = Cluster::new("faults_come_as_planned_and_end") else { return };
     cluster.login_as(Role::Admin);
     let get = format!("get --raw {POD}");
-    for (fault, said) in [
+    for (fault, message) in [
         (Fault::Unauthorized, "Unauthorized"),
         (Fault::Forbidden, "forbidden"),
         (Fault::Conflict, "modified"),
@@ -192,7 +192,7 @@ fn faults_come_as_planned_and_end() {
         (Fault::Broken, ""),
     ] {
         cluster.api.fault("GET", POD, if fault == Fault::Broken { 100 } else { 1 }, fault);
-        cluster.refused(&get, said);
+        cluster.refused(&get, message);
         cluster.api.heal();
         cluster.kubectl(&get).unwrap();
     }

@@ -21,7 +21,7 @@ both_flavours! {
         let why = "ipMasq needs nf_tables, which this kernel does not have";
         for call in [masquerading.call("ADD", &pod), masquerading.hostwide_call("STATUS")] {
             let failed = without_nf_tables(&call);
-            assert!(!failed.status.success() && failed.said.contains(why), "{failed:?}");
+            assert!(!failed.status.success() && failed.output.contains(why), "{failed:?}");
         }
         assert!(pod.link("eth0").is_null() && host.reservations("net").is_empty());
         // Added without rules, deleted by a configuration that asks for them.

@@ -1,9 +1,9 @@
-//! `cnictl validate`: broken configurations of all kinds, and what is said of them.
+//! `cnictl validate`: broken configurations of all kinds, and what is reported of them.
 
 use oxcni_tests::{Host, Plugins, requirement};
 use serde_json::Value;
 
-/// What is said of a text: for each finding line, column, message and severity.
+/// What is reported of a text: for each finding line, column, message and severity.
 fn findings(host: &Host, text: &str) -> Vec<(Option<u64>, Option<u64>, String, bool)> {
     let outcome = host.cnictl_call("validate - -o json").stdin(text).run();
     let findings: Vec<Value> =

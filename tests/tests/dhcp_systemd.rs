@@ -25,9 +25,9 @@ both_flavours! {
     fn readiness_the_watchdog_and_the_end_are_reported(host) {
         let socket = manager(&host);
         let daemon = host.dhcp_daemon_with(&[], &[("NOTIFY_SOCKET", "/run/notify"), ("WATCHDOG_USEC", "100000")]);
-        let mut said: Vec<String> = (0..4).map(|_| next(&socket)).collect();
-        said.sort();
-        assert_eq!(said, ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
+        let mut states: Vec<String> = (0..4).map(|_| next(&socket)).collect();
+        states.sort();
+        assert_eq!(states, ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
         daemon.stop();
         while next(&socket) != "STOPPING=1" {}
     }

@@ -36,7 +36,7 @@ fn failing_everywhere(host: &Host, net: &Network<'_>) {
     loop {
         let errno = [Errno::EIO, Errno::ENOMEM, Errno::ENOSPC][usize::try_from(number % 3).expect("small")];
         let pod = host.container();
-        let Failed { made, syscall, status, said } = fail_syscall(&net.call("ADD", &pod), number, errno);
+        let Failed { made, syscall, status, output } = fail_syscall(&net.call("ADD", &pod), number, errno);
         let Some(syscall) = syscall else {
             assert!(status.success(), "an ADD without a fault fails: {status}");
             assert!(made > 50, "an ADD of {made} system calls");
@@ -50,7 +50,7 @@ fn failing_everywhere(host: &Host, net: &Network<'_>) {
             left.retain(|link| link != "br-fault");
         }
         if !status.success() && !left.is_empty() && !LEFT_OUT.contains(&syscall) {
-            wrong.push(format!("{fault}: the failed ADD left {left:?}\n  {said}"));
+            wrong.push(format!("{fault}: the failed ADD left {left:?}\n  {output}"));
         }
         net.del(&pod).succeeds();
         drop(host.try_ip("link del br-fault"));
@@ -110,11 +110,11 @@ fn failed_close_of_a_reservation_is_an_error() {
     // The reservation, and the address that was reserved last.
     for number in 1..=2 {
         let call = net.call("ADD", &host.container());
-        let Failed { syscall, status, said, .. } =
+        let Failed { syscall, status, output, .. } =
             fail_close(&call, "/cni/networks/net/", number, Errno::ENOSPC);
-        assert_eq!(syscall, Some(libc::SYS_close), "file {number}: {said}");
-        assert!(!status.success() && said.contains("the file system is full"), "file {number}: {said}");
-        assert!(host.reservations("net").is_empty(), "file {number}: {said}");
+        assert_eq!(syscall, Some(libc::SYS_close), "file {number}: {output}");
+        assert!(!status.success() && output.contains("the file system is full"), "file {number}: {output}");
+        assert!(host.reservations("net").is_empty(), "file {number}: {output}");
     }
 }
 

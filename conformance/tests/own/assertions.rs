@@ -174,8 +174,8 @@ fn every_assertion_passes_with_a_right_plugin_and_fails_with_a_wrong_one() {
             scope.spawn(move || {
                 for row in chunk {
                     assert_eq!(verdict(row, ""), "", "the right plugin and {}", row.steps);
-                    let said = verdict(row, row.fault);
-                    assert!(said.contains(row.says), "{}: {:?} lacks {:?}", row.fault, said, row.says);
+                    let text = verdict(row, row.fault);
+                    assert!(text.contains(row.says), "{}: {:?} lacks {:?}", row.fault, text, row.says);
                 }
             });
         }

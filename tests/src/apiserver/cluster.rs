@@ -157,8 +157,8 @@ impl Cluster {
             ),
             ("uid", "Precondition failed: UID in precondition, UID in object meta"),
         ] {
-            let said = metadata.get(field).and_then(Value::as_str).unwrap_or_default();
-            if !said.is_empty() && said != old["metadata"][field] {
+            let given = metadata.get(field).and_then(Value::as_str).unwrap_or_default();
+            if !given.is_empty() && given != old["metadata"][field] {
                 return Err(Status::conflict(kind, name, why));
             }
         }

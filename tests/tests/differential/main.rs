@@ -53,8 +53,8 @@ fn compare(family: Family, cases: u32) {
         let (unexplained, explained_by) = rule::explain(case, &theirs, &ours, &rules);
         let succeeds_in_go =
             theirs["add"].as_array().is_some_and(|adds| adds.iter().any(|exit| exit == "success"));
-        let said = format!("Go: {:#}\nours: {:#}", theirs["said"], ours["said"]);
-        Compared { succeeds_in_go, unexplained, explained_by, said }
+        let printed = format!("Go: {:#}\nours: {:#}", theirs["printed"], ours["printed"]);
+        Compared { succeeds_in_go, unexplained, explained_by, printed }
     });
     tally.needs(rules.iter().filter(|rule| rule.families[0] == family).map(|rule| rule.accepted()));
 }

@@ -70,7 +70,7 @@ pub(crate) fn observe(plugins: Plugins, case: &Case, fault: Option<&Fault>) -> V
         })
     };
     let mut observed = exits(exit);
-    observed["said"] = exits(said);
+    observed["printed"] = exits(printed);
     observed["before"] = before;
     observed["results"] = json!(results);
     observed["after add"] = after_add;
@@ -137,7 +137,7 @@ fn exit(outcome: &Outcome) -> Value {
 }
 
 /// The text of an error.
-fn said(outcome: &Outcome) -> Value {
+fn printed(outcome: &Outcome) -> Value {
     let error: Option<Value> = serde_json::from_str(&outcome.stdout).ok().filter(|_| !outcome.ok());
     error.map_or(Value::Null, |error| error["msg"].clone())
 }

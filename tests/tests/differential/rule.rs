@@ -82,9 +82,9 @@ impl Place<'_> {
 
     /// Whether a call succeeds with ours, and fails in Go, which says `why` (a part of it).
     pub(crate) fn go_alone_fails(&self, step: &str, why: &str) -> bool {
-        let said = self.container().map(|container| &self.theirs["said"][step][container]);
-        let said = said.and_then(Value::as_str).unwrap_or_default();
-        self.is_of(step) && self.difference.ours == "success" && said.contains(why)
+        let printed = self.container().map(|container| &self.theirs["printed"][step][container]);
+        let printed = printed.and_then(Value::as_str).unwrap_or_default();
+        self.is_of(step) && self.difference.ours == "success" && printed.contains(why)
     }
 
     /// Which container this is about, by the first number of the path; none where it is about the host.
@@ -116,8 +116,8 @@ impl Place<'_> {
 
     fn refused_by_one(&self, by: &Value, other: &Value, why: &str) -> bool {
         self.containers().any(|container| {
-            let said = by["said"]["add"][container].as_str().unwrap_or_default();
-            !is_added(by, container) && is_added(other, container) && said.contains(why)
+            let printed = by["printed"]["add"][container].as_str().unwrap_or_default();
+            !is_added(by, container) && is_added(other, container) && printed.contains(why)
         })
     }
 
@@ -152,7 +152,7 @@ pub(crate) fn explain(
             rules.iter().filter(|rule| (rule.explains)(&place)).map(|rule| rule.name).collect();
         used.extend(&explaining);
         // The texts of errors are for rules and for people.
-        explaining.is_empty() && !place.is_of("said")
+        explaining.is_empty() && !place.is_of("printed")
     });
     (found, used)
 }

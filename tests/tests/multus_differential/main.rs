@@ -36,9 +36,9 @@ fn multus_is_that_of_go() {
     let tally = Comparison::new(30).run("multus", &cases(), |case| {
         let (theirs, ours) = (observe(case, Some(&go), None), observe(case, None, None));
         let (unexplained, explained_by) = explain(case, &theirs, &ours);
-        let text = |observed: &Value| observed["said"].as_str().unwrap_or_default().to_owned();
-        let said = format!("Go: {}\nours: {}", text(&theirs), text(&ours));
-        Compared { succeeds_in_go: theirs["add"]["ok"] == true, unexplained, explained_by, said }
+        let text = |observed: &Value| observed["printed"].as_str().unwrap_or_default().to_owned();
+        let printed = format!("Go: {}\nours: {}", text(&theirs), text(&ours));
+        Compared { succeeds_in_go: theirs["add"]["ok"] == true, unexplained, explained_by, printed }
     });
     tally.needs(RULES.iter().map(|rule| rule.accepted));
 }

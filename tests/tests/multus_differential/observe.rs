@@ -186,7 +186,7 @@ pub(crate) fn observe(case: &Case, go: Option<&PathBuf>, fault: Option<&Fault>) 
     if let Some(fault) = fault {
         fault.after_add(&node, &pod);
     }
-    let mut observed = json!({ "add": { "ok": add.ok() }, "said": add.to_string() });
+    let mut observed = json!({ "add": { "ok": add.ok() }, "printed": add.to_string() });
     if add.ok() {
         let result = parsed(&add.stdout);
         observed["add"] = json!({

@@ -207,7 +207,7 @@ pub(crate) fn explain(case: &Case, theirs: &Value, ours: &Value) -> (Vec<Differe
         let explaining: Vec<_> =
             RULES.iter().filter(|rule| (rule.explains)(&place)).map(|rule| rule.accepted.name).collect();
         used.extend(&explaining);
-        explaining.is_empty() && difference.path != "/said"
+        explaining.is_empty() && difference.path != "/printed"
     });
     (found, used)
 }
