@@ -101,8 +101,17 @@ impl Moved {
                 netlink.add_route(&link, &route_of(installed), installed.gw)?;
             }
         }
-        result.routes.extend(self.before.iter().filter(|route| is_default_of(route, families)).cloned());
+        self.give_back_to(families, result);
         Ok(true)
+    }
+
+    /// Each route has the place again that it had; behind them is what was added.
+    fn give_back_to(&self, families: Families, result: &mut AddResult) {
+        let was_removed = |route: &Route| is_default_of(route, self.removed);
+        let left = self.before.iter().filter(|route| !was_removed(route)).count();
+        let added = result.routes.split_off(left.min(result.routes.len()));
+        let stays = |route: &&Route| !was_removed(route) || is_default_of(route, families);
+        result.routes = self.before.iter().filter(stays).cloned().chain(added).collect();
     }
 }
 
@@ -173,5 +182,22 @@ mod tests {
                 ("0.0.0.0/0".to_owned(), Some(gateways[0]))
             ]
         );
+    }
+
+    #[test]
+    fn routes_that_are_given_back_stand_where_they_stood() {
+        let text =
+            br#"{"routes":[{"dst":"0.0.0.0/0","gw":"10.0.0.1"},{"dst":"10.9.0.0/16"},{"dst":"::/0"}]}"#;
+        let mut result = AddResult::from_json(text, Version::V1_1_0).unwrap();
+        let before = result.routes.clone();
+        let removed = Families { v4: true, v6: true };
+        let gateways = ["fd00::9".parse().unwrap()];
+        Change { removed, gateways: &gateways }.in_result(&mut result);
+        assert_eq!(result.routes.len(), 2);
+        let moved = Moved { removed, routes: Vec::new(), before: before.clone() };
+        moved.give_back_to(Families { v4: true, v6: false }, &mut result);
+        assert_eq!(result.routes[..2], before[..2]);
+        let last: Vec<_> = result.routes[2..].iter().map(|route| route.gw).collect();
+        assert_eq!(last, [Some(gateways[0])]);
     }
 }

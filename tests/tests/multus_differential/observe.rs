@@ -12,17 +12,18 @@ use serde_json::{Map, Value, json};
 use crate::case::{Case, Configured, Net, Place, REQUESTED, RESULTS};
 use crate::faults::Fault;
 
-/// What a script does that makes an interface, with a default route.
+/// What a script does that makes an interface, with a default route as plugins add it: before another.
 const LINK: &str = "in_container link add $CNI_IFNAME type bridge && in_container addr add 10.9.0.1/24 dev $CNI_IFNAME && \
-in_container link set $CNI_IFNAME up && in_container route append default via 10.9.0.254 dev $CNI_IFNAME";
+in_container link set $CNI_IFNAME up && in_container route prepend default via 10.9.0.254 dev $CNI_IFNAME";
 
 /// A node with the objects of a case; everything that has a number or a name has the same on each.
 fn node_of(case: &Case) -> (Node, Value) {
     let mut node = Node::new(Plugins::Multicall);
     node.give_role(Role::Upstream);
     for (name, result) in RESULTS {
-        // Links are there for default routes, which are moved from one to another.
-        let link = if result.contains("$CNI_IFNAME") { LINK } else { "" };
+        // Links are there for default routes, which are moved from one to another. Results before 0.3.0 have no
+        // interfaces: what multus reads of such a one is that of a plugin that made none.
+        let link = if result.contains("$CNI_IFNAME") { LINK } else { ":" };
         node.script(
             name,
             &format!(
@@ -30,8 +31,8 @@ fn node_of(case: &Case) -> (Node, Value) {
 in_container() {{ nsenter --net="$CNI_NETNS" ip "$@" 2> /dev/null; }}
 [ $CNI_COMMAND != DEL ] || in_container link del $CNI_IFNAME
 if [ $CNI_COMMAND = ADD ]; then
-{link}
 version=$(printf '%s' "$config" | grep -o '"cniVersion": *"[^"]*"' | head -n 1)
+case $version in *'"0.'[34]* | *'"1.'*) {link} ;; esac
 case $version in *'"0.'*) family='"version":"4",' ;; *) family= ;; esac
 cat << END
 {{ $version, {result} }}

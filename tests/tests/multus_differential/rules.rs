@@ -171,14 +171,17 @@ pub(crate) const RULES: &[Rule] = &[
         },
     ),
     rule(
-        "default routes in the result after default-route",
-        "ours are those that the container has, Go's those that the plugin gave",
+        "default routes in results after default-route",
+        "ours are those that the container has; Go's lack some of those, or have what the plugin gave",
         |at| {
             let others = |of: &Value| {
                 let routes = of.as_array().cloned().unwrap_or_default();
                 routes.into_iter().filter(|route| route["dst"] != "0.0.0.0/0").collect::<Vec<_>>()
             };
-            at.path() == "/add/result/routes"
+            let is_of_cache = at.is_of_cache() && at.ends_with("/result/routes");
+            let is_of_call = at.is_of_call("del") && at.ends_with("/prevResult/routes");
+            let is_of_result = at.path() == "/add/result/routes" || is_of_cache || is_of_call;
+            is_of_result
                 && at.moves_default_route()
                 && others(&at.difference.theirs) == others(&at.difference.ours)
         },
