@@ -57,7 +57,8 @@ pub(crate) const RULES: &[Rule] = &[
         explains: |at| {
             let is_veth = at.difference.ours.as_str().is_some_and(|name| name.starts_with("veth#"));
             let has_all_of_ours = || {
-                let list = |of: &Value| of.as_array().cloned().unwrap_or_default();
+                // 1.1.1 leaves ports in VLAN 1, too.
+                let list = |of: &Value| without_vlan_1(of).as_array().cloned().unwrap_or_default();
                 let theirs = list(&at.difference.theirs);
                 list(&at.difference.ours).iter().all(|entry| theirs.contains(entry))
             };

@@ -142,7 +142,8 @@ fn the_socket_starts_the_daemon_and_an_upgrade_loses_no_lease() {
     lan.check("blue");
     let requests = lan.received("DHCPREQUEST");
     sh(&format!("/usr/libexec/oxcni/dhcp leases --renew {container}"));
-    assert_eq!(lan.received("DHCPREQUEST"), requests + 1, "the server has not renewed it");
+    let renewed = eventually(|| lan.received("DHCPREQUEST") == requests + 1);
+    assert!(renewed, "the server has not renewed it:\n{}", lan.log());
     let second = lan.attach("green");
     assert_eq!(lan.received("DHCPRELEASE"), 0);
     lan.detach("blue");
